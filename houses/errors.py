@@ -1,0 +1,25 @@
+"""Errors that users see: each message quotes the bad value and says the next step."""
+
+
+class HousesError(Exception):
+    """Anything that stops the work for a reason the user can act on (exit code 1, no traceback)."""
+
+
+class ConfigError(HousesError):
+    """config.yaml or an environment override holds a value that is not allowed."""
+
+
+class BrokerError(HousesError):
+    """No usable Kafka: not reachable, not Kafka, refused, or it lacks a topic."""
+
+
+class FolderError(HousesError):
+    """The output folder is in use, damaged, or belongs to other topics."""
+
+
+class PositionError(HousesError):
+    """A read position does not fit the topic: records lost, topic made anew, or a foreign record."""
+
+
+class MessageError(HousesError, ValueError):
+    """A message, or a value meant for one, does not follow the wire format."""

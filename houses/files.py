@@ -1,0 +1,203 @@
+"""The file system as the lab uses it: positioned writes, real syncs, atomic replacement, one owner per folder.
+
+Everything that must survive a crash goes through `FileOps`, so that a simulated disk or a crashing one can stand in for it.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+from filelock import FileLock, Timeout
+
+from houses.errors import FolderError
+
+_REPLACE_RETRY_S = 2.0
+
+
+class FileOps:
+    """File operations by descriptor and position, each one system call (or its nearest portable equivalent)."""
+
+    def open(self, path: Path, *, create: bool = True) -> int:
+        """Descriptor of a file for reading and writing; `FileNotFoundError` when absent and not to be created."""
+        # Never O_APPEND: with it Linux pwrite() ignores the position, <https://man7.org/linux/man-pages/man2/pwrite.2.html>.
+        flags = os.O_RDWR | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+        return os.open(path, flags | (os.O_CREAT if create else 0), 0o644)
+
+    def close(self, fd: int) -> None:
+        """Give a descriptor back."""
+        os.close(fd)
+
+    def size(self, fd: int) -> int:
+        """Length of an open file in bytes."""
+        return os.fstat(fd).st_size
+
+    def read(self, fd: int, position: int, length: int) -> bytes:
+        """At most `length` bytes from byte `position` on; fewer only at the end of the file."""
+        chunks = []
+        while length > 0 and (chunk := _read_at(fd, position, length)):
+            chunks.append(chunk)
+            position, length = position + len(chunk), length - len(chunk)
+        return b"".join(chunks)
+
+    def write_at(self, fd: int, position: int, data: bytes) -> None:
+        """Write all of `data` at byte `position`; `OSError` when the disk does not take it."""
+        view = memoryview(data)
+        while view:
+            written = _write_at(fd, position, view)
+            position, view = position + written, view[written:]
+
+    def sync(self, fd: int) -> None:
+        """Return when content and length are on the disk itself."""
+        _sync_to_disk(fd)
+
+    def truncate(self, fd: int, length: int) -> None:
+        """Cut an open file to `length` bytes."""
+        os.ftruncate(fd, length)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Put `source` in the place of `target` in one step."""
+        deadline = time.monotonic() + _REPLACE_RETRY_S
+        while True:
+            try:
+                os.replace(source, target)
+                return
+            except PermissionError:
+                # Windows refuses to replace a file while a reader holds it open.
+                if sys.platform != "win32" or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+
+    def unlink(self, path: Path) -> None:
+        """Remove a file; nothing happens when it is absent."""
+        path.unlink(missing_ok=True)
+
+    def sync_dir(self, folder: Path) -> None:
+        """Return when the names in `folder` (created, renamed, removed) are on the disk."""
+        if sys.platform == "win32":  # folders cannot be opened there; NTFS journals names by itself
+            return
+        fd = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+REAL = FileOps()
+
+
+def replace_file(ops: FileOps, path: Path, data: bytes) -> None:
+    """Make `path` hold exactly `data`, durably: after a crash at any moment it holds either the old or the new bytes."""
+    stage_file(ops, path, data)
+    ops.sync_dir(path.parent)
+
+
+def stage_file(ops: FileOps, path: Path, data: bytes) -> None:
+    """As `replace_file`, but leaves the folder to be synced by the caller (once for several files)."""
+    temporary = path.with_name(path.name + ".tmp")
+    fd = ops.open(temporary)
+    try:
+        ops.truncate(fd, 0)
+        ops.write_at(fd, 0, data)
+        ops.sync(fd)
+    finally:
+        ops.close(fd)
+    ops.rename(temporary, path)
+
+
+def read_file(ops: FileOps, path: Path) -> bytes | None:
+    """The whole content of a file, or None when it is absent."""
+    try:
+        fd = ops.open(path, create=False)
+    except FileNotFoundError:
+        return None
+    try:
+        return ops.read(fd, 0, ops.size(fd))
+    finally:
+        ops.close(fd)
+
+
+class FolderLock:
+    """One owner of a role ("consumer", "producer") per folder, across processes; released by the system when it dies."""
+
+    def __init__(self, folder: Path, role: str) -> None:
+        """Nothing is taken before the `with` statement."""
+        self._role = role
+        self._folder = folder
+        self._pid_path = folder / f".{role}.pid"
+        # thread_local=False: the lock is one object for all threads that may stop its owner.
+        self._lock = FileLock(folder / f".{role}.lock", thread_local=False)
+
+    def __enter__(self) -> "FolderLock":
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise FolderError(self._held_message()) from None
+        me = psutil.Process()
+        self._pid_path.write_text(json.dumps({"pid": me.pid, "create_time": me.create_time()}), encoding="ascii")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pid_path.unlink(missing_ok=True)
+        self._lock.release()
+
+    def _held_message(self) -> str:
+        owner = lock_owner(self._folder, self._role)
+        who = f"process {owner.pid}" if owner else "another process"
+        return (
+            f"{self._folder}: {who} is already the {self._role} of this folder: "
+            "stop it first (houses stop), or use another folder (consumer.output_file)"
+        )
+
+
+def lock_owner(folder: Path, role: str) -> psutil.Process | None:
+    """The living process that holds a role of the folder, or None.
+
+    A process counts only when its start time is the recorded one: a process id alone may meanwhile be another program.
+    """
+    try:
+        record = json.loads((folder / f".{role}.pid").read_text(encoding="ascii"))
+        process = psutil.Process(record["pid"])
+        return process if abs(process.create_time() - record["create_time"]) < 1.0 else None
+    except (OSError, ValueError, KeyError, TypeError, psutil.Error):
+        return None
+
+
+@contextmanager
+def opened(ops: FileOps, path: Path) -> Iterator[int]:
+    """Descriptor of an existing file for the time of a `with` block."""
+    fd = ops.open(path, create=False)
+    try:
+        yield fd
+    finally:
+        ops.close(fd)
+
+
+def _read_at(fd: int, position: int, length: int) -> bytes:
+    if hasattr(os, "pread"):
+        return os.pread(fd, length, position)
+    os.lseek(fd, position, os.SEEK_SET)
+    return os.read(fd, length)
+
+
+def _write_at(fd: int, position: int, data: memoryview) -> int:
+    if hasattr(os, "pwrite"):
+        return os.pwrite(fd, data, position)
+    os.lseek(fd, position, os.SEEK_SET)
+    return os.write(fd, data)
+
+
+def _sync_to_disk(fd: int) -> None:
+    if sys.platform == "darwin":
+        # fsync() on macOS leaves data in the drive's cache: man 2 fsync.
+        import fcntl
+
+        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+    elif hasattr(os, "fdatasync"):
+        os.fdatasync(fd)
+    else:
+        os.fsync(fd)

@@ -1,0 +1,270 @@
+"""The wire format: parts of houses and stornos, as bytes on Kafka.
+
+A part is `partition_N|id:X|ts:TS|name:NAME|task:TASK`; a storno is `{"id":N,"partition":P}`, `{"id":N}` or `N`.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import repeat
+from typing import Any, NamedTuple
+
+from houses.errors import MessageError
+
+MAX_ID = 10**18 - 1
+MAX_ID_DIGITS = 18
+FULL = 0b111
+"""Mask of the excluded parts of a fully cancelled house: bit N-1 stands for part N."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One of the three parts of a house."""
+
+    number: int
+    """1 to 3, as messages and files name it."""
+    name: str
+    workers: tuple[str, ...]
+
+    @property
+    def partition(self) -> int:
+        """Kafka partition, 0 to 2."""
+        return self.number - 1
+
+    @property
+    def mask(self) -> int:
+        """The bit of this part in a set of excluded parts."""
+        return 1 << self.partition
+
+
+PARTS = (
+    Part(1, "foundation", ("alice", "bob", "charlie", "diana", "eve")),
+    Part(2, "wall", ("wall_alice", "wall_bob")),
+    Part(3, "roof", ("roof_alice", "roof_bob")),
+)
+PART_BY_NAME = {part.name: part for part in PARTS}
+
+
+class PartMessage(NamedTuple):
+    """A decoded part message."""
+
+    number: int
+    id: int
+    ts: str
+    name: str
+    task: str
+
+
+class Storno(NamedTuple):
+    """A decoded storno message: the house and the mask of the parts that it cancels."""
+
+    id: int
+    mask: int
+
+
+PartEntry = tuple[int, str, bytes | None]
+"""What is kept of a part until its house is written; a plain tuple, as there are many. Its offset; the members `ts`, `name`
+and `task` of its JSON object without the outermost quotes; the message as it came, or None when the id and these members
+give it back exactly (`entry_bytes`)."""
+
+
+class Reject(NamedTuple):
+    """A consumed record that is no part of a house in the files, and why."""
+
+    partition: int
+    """Kafka partition of the parts topic, or STORNO for the storno topic."""
+    offset: int
+    reason: str
+    detail: str
+    raw: bytes
+
+
+STORNO = 3
+"""Index of the storno topic's only partition, behind the three of the parts topic, wherever positions are kept."""
+
+
+def utc_now() -> str:
+    """This moment as UTC ISO 8601 with microseconds and Z."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def encode_part(part: Part, house_id: int, ts: str, name: str, task: str | None = None) -> bytes:
+    """One part message; `MessageError` when a value does not fit the format."""
+    return encode_parts(part, [house_id], ts, [name], task)[0]
+
+
+def encode_parts(
+    part: Part, house_ids: Sequence[int], ts: str, names: Sequence[str], task: str | None = None
+) -> list[bytes]:
+    """One message per id, all with the time `ts` and each with its worker of `names`."""
+    if house_ids and not 0 <= min(house_ids) <= max(house_ids) <= MAX_ID:
+        raise MessageError(f"house id {min(house_ids)} to {max(house_ids)}: must be 0 to {MAX_ID}")
+    for text in {ts, part.name if task is None else task, *names}:
+        _check_text(text)
+    if not ts:
+        raise MessageError("ts is empty: give a time such as 2026-01-31T12:00:00.000000Z")
+    prefix, ending = f"partition_{part.number}|id:", f"|task:{part.name if task is None else task}"
+    middle = {name: f"|ts:{ts}|name:{name}{ending}" for name in set(names)}
+    return [f"{prefix}{i}{middle[name]}".encode() for i, name in zip(house_ids, names, strict=True)]
+
+
+def _check_text(text: str) -> None:
+    if "|" in text or not text.isprintable():
+        raise MessageError(f"{text!r}: a name, task or time may hold neither | nor control characters; remove them")
+
+
+_PART = re.compile(r"(?:partition|part)_([123])\|id:([0-9]{1,18})\|ts:([^|]+)\|name:([^|]*)\|task:([^|]*)(?:\|.*)?", re.DOTALL)
+_HEAD = re.compile(rb"(?:partition|part)_[123]\|id:([0-9]{1,18})\|")
+
+
+def decode_part(value: bytes | None) -> PartMessage:
+    """One part message, in today's or the older form; `MessageError` says what is wrong with it."""
+    try:
+        text = (value or b"").decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise MessageError(f"not UTF-8 at byte {error.start}") from None
+    match = _PART.fullmatch(text)
+    if not match:
+        raise MessageError("empty" if not text else "not partition_N|id:X|ts:TS|name:NAME|task:TASK")
+    number, house_id, ts, name, task = match.groups()
+    return PartMessage(int(number), int(house_id), ts, name, task)
+
+
+def peek_id(value: bytes) -> int | None:
+    """The house id at the head of a part message that may be cut short, or None."""
+    match = _HEAD.match(value)
+    return int(match[1]) if match else None
+
+
+def encode_storno(house_id: int, part: Part | None = None) -> bytes:
+    """A full storno, or one that cancels a single part."""
+    if not 0 <= house_id <= MAX_ID:
+        raise MessageError(f"house id {house_id}: must be 0 to {MAX_ID}")
+    message = {"id": house_id} if part is None else {"id": house_id, "partition": part.number}
+    return json.dumps(message, separators=(",", ":")).encode()
+
+
+_BARE_ID = re.compile(rb"[0-9]{1,18}[ \t\r\n]*")
+
+
+def decode_storno(value: bytes | None) -> Storno:
+    """One storno message; `MessageError` says what is wrong with it."""
+    value = value or b""
+    if _BARE_ID.fullmatch(value):
+        return Storno(int(value), FULL)
+    try:
+        message = json.loads(value.decode("utf-8"), object_pairs_hook=_no_duplicates)
+    except MessageError:
+        raise
+    except (ValueError, RecursionError):
+        raise MessageError("neither digits nor JSON" if value else "empty") from None
+    if not isinstance(message, dict):
+        raise MessageError("not a JSON object")
+    house_id = _strict_int(message, "id", 0, MAX_ID)
+    number = _strict_int(message, "partition", 0, len(PARTS)) if "partition" in message else 0
+    return Storno(house_id, PARTS[number - 1].mask if number else FULL)
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise MessageError("a JSON key stands twice")
+    return members
+
+
+def _strict_int(message: dict[str, Any], key: str, low: int, high: int) -> int:
+    value = message.get(key)
+    if type(value) is not int or not low <= value <= high:  # bool is a subclass of int and no id
+        raise MessageError(f"{key} is not a whole number from {low} to {high}")
+    return value
+
+
+class PartBatch(NamedTuple):
+    """Decoded messages of one partition, in offset order."""
+
+    partition: int
+    ids: list[int]
+    entries: list[PartEntry]
+    rejects: list[Reject]
+
+
+def decode_parts(partition: int, offsets: Sequence[int], values: Sequence[bytes | None]) -> PartBatch:
+    """Decode messages of one Kafka partition; what is no part of this partition becomes a reject.
+
+    Messages as we send them take a path over the whole batch at once; one that differs sends the batch through
+    `decode_part`, message by message, with the same result.
+    """
+    canonical = _decode_canonical(partition, values)
+    if canonical is None:
+        return _decode_each(partition, offsets, values)
+    ids, fragments = canonical
+    return PartBatch(partition, ids, list(zip(offsets, fragments, repeat(None))), [])
+
+
+_ID_MARK, _TS_MARK, _NAME_MARK, _TASK_MARK = "\x01", "\x02", "\x03", "\x04"
+_MARKS = (_ID_MARK + _TS_MARK + _NAME_MARK + _TASK_MARK).encode()
+# Deleting these leaves the marks, and all that the fast path does not take: | " \ control and non-ASCII characters.
+_PLAIN = bytes(set(range(0x20, 0x7F)) - set(b'|"\\'))
+_FIELDS = ((b"|ts:", b"\x02"), (b"|name:", b"\x03"), (b"|task:", b"\x04"))
+
+
+def _decode_canonical(partition: int, values: Sequence[bytes | None]) -> tuple[list[int], list[str]] | None:
+    """Ids and fragments of a batch, or None when not all of it is in the form that we send.
+
+    The field names become marks; what is left after deleting plain characters must be the four marks, message by message.
+    """
+    try:
+        text = b"\n".join(values)  # type: ignore[arg-type]  # None (a tombstone) raises here
+    except TypeError:
+        return None
+    if any(mark in text for mark in (b"\x01", b"\x02", b"\x03", b"\x04")):
+        return None
+    text = text.replace(f"partition_{partition + 1}|id:".encode(), b"\x01")
+    for field, mark in _FIELDS:
+        text = text.replace(field, mark)
+    # An id with a leading zero, an empty id and an empty ts are for the slow path.
+    if text.translate(None, _PLAIN) != (_MARKS + b"\n") * (len(values) - 1) + _MARKS or any(
+        pair in text for pair in (b"\x010", b"\x01\x02", b"\x02\x03")
+    ):
+        return None
+    return _split_marked(text.decode("ascii"), len(values))
+
+
+def _split_marked(text: str, count: int) -> tuple[list[int], list[str]] | None:
+    text = text.replace(_NAME_MARK, '","name":"').replace(_TASK_MARK, '","task":"').replace("\n" + _ID_MARK, _TS_MARK)
+    fields = text.removeprefix(_ID_MARK).split(_TS_MARK)
+    digits = fields[::2]
+    if len(fields) != 2 * count or not "".join(digits).isdigit() or max(map(len, digits)) > MAX_ID_DIGITS:
+        return None
+    return list(map(int, digits)), fields[1::2]
+
+
+def _decode_each(partition: int, offsets: Sequence[int], values: Sequence[bytes | None]) -> PartBatch:
+    batch = PartBatch(partition, [], [], [])
+    for offset, value in zip(offsets, values, strict=True):
+        try:
+            part = decode_part(value)
+        except MessageError as error:
+            batch.rejects.append(Reject(partition, offset, "malformed", str(error), value or b""))
+            continue
+        if part.number != partition + 1:
+            detail = f"part {part.number} belongs to partition {part.number - 1}"
+            batch.rejects.append(Reject(partition, offset, "wrong_partition", detail, value or b""))
+        else:
+            batch.ids.append(part.id)
+            batch.entries.append((offset, _fragment(part), value))
+    return batch
+
+
+def _fragment(part: PartMessage) -> str:
+    return f'{json.dumps(part.ts)[1:-1]}","name":"{json.dumps(part.name)[1:-1]}","task":"{json.dumps(part.task)[1:-1]}'
+
+
+def entry_bytes(partition: int, house_id: int, entry: PartEntry) -> bytes:
+    """The message that a part came as."""
+    if entry[2] is not None:
+        return entry[2]
+    fields = entry[1].replace('","name":"', "|name:").replace('","task":"', "|task:")
+    return f"partition_{partition + 1}|id:{house_id}|ts:{fields}".encode()

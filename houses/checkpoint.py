@@ -1,0 +1,205 @@
+"""Where reading goes on after a stop: the checkpoint record, its stores, and the binding of a folder to its topics."""
+
+import json
+import uuid
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from confluent_kafka import Consumer as KafkaConsumer
+from confluent_kafka import KafkaException, TopicPartition
+
+from houses.errors import BrokerError, FolderError, PositionError
+from houses.files import FileOps, read_file, replace_file
+
+_FORMAT = "houses-checkpoint-1"
+_METADATA_CAP_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class TopicInfo:
+    """A topic as the broker describes it. The id tells a topic made anew from the one before."""
+
+    name: str
+    id: str
+    partitions: int
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """What an output folder belongs to: its own UUID and the two topics that it was filled from."""
+
+    folder: str
+    parts: TopicInfo
+    storno: TopicInfo
+
+    @classmethod
+    def new(cls, parts: TopicInfo, storno: TopicInfo) -> "Binding":
+        """A binding with a folder UUID that was never used before."""
+        return cls(str(uuid.uuid4()), parts, storno)
+
+
+def save_binding(ops: FileOps, path: Path, binding: Binding) -> None:
+    """Write the binding file durably."""
+    replace_file(ops, path, (json.dumps(asdict(binding), indent=1) + "\n").encode())
+
+
+def load_binding(ops: FileOps, path: Path) -> Binding | None:
+    """The binding of a folder, None when it has none; `FolderError` when the file is damaged."""
+    if (data := read_file(ops, path)) is None:
+        return None
+    try:
+        record = json.loads(data)
+        return Binding(str(uuid.UUID(record["folder"])), TopicInfo(**record["parts"]), TopicInfo(**record["storno"]))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise FolderError(f"{path}: damaged ({data[:60]!r}): restore it, or start anew with: houses reset --archive") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The record that bounds what a restart must read again. Partitions 0 to 2; files in the order of journal.FILES."""
+
+    folder: str
+    """UUID of the folder that it belongs to."""
+    topic_ids: tuple[str, str]
+    """Ids of the parts and the storno topic."""
+    generation: int
+    """Grows by one with each record; the side files carry it too."""
+    low: tuple[int, ...]
+    """Low watermark per partition: the offset of the oldest pending part, else the next offset."""
+    next: tuple[int, ...]
+    """Next offset to read per partition, had nothing been pending."""
+    storno_next: int
+    """Next offset of the storno topic; every storno below it is in the register of this generation."""
+    synced: tuple[int, ...]
+    """Length in bytes per file; all before it is durable."""
+    tail: tuple[int, ...]
+    """Byte per file from which lines may hold offsets at or above the low watermarks."""
+
+    def encode(self) -> bytes:
+        """As one line of JSON, well below the 4 KB that a Kafka commit carries."""
+        return json.dumps({"format": _FORMAT} | asdict(self), separators=(",", ":")).encode()
+
+    @classmethod
+    def decode(cls, data: bytes, source: str) -> "Checkpoint":
+        """Read a record; `source` names it in the `PositionError` of a damaged or older one."""
+        try:
+            record = json.loads(data)
+            if _is_older(record):
+                raise PositionError(
+                    f"{source}: written by the older consumer ({data[:60]!r}), whose positions forget pending parts: "
+                    "go on from the files themselves with: houses consume --rescan"
+                )
+            return cls._from_json(record)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise PositionError(
+                f"{source}: not a checkpoint ({data[:60]!r}): go on from the files themselves with: houses consume --rescan"
+            ) from None
+
+    @classmethod
+    def _from_json(cls, record: dict[str, Any]) -> "Checkpoint":
+        if record.pop("format") != _FORMAT:
+            raise ValueError("format")
+        lists = {key: tuple(value) for key, value in record.items() if isinstance(value, list)}
+        checkpoint = cls(**record | lists)
+        numbers = (*checkpoint.low, *checkpoint.next, *checkpoint.synced, *checkpoint.tail)
+        scalars = (checkpoint.generation, checkpoint.storno_next)
+        if len(numbers) != 12 or any(type(number) is not int or number < 0 for number in (*numbers, *scalars)):
+            raise ValueError("numbers")
+        return checkpoint
+
+
+def _is_older(record: Any) -> bool:
+    return isinstance(record, dict) and bool(record) and all(key.isdigit() for key in record)
+
+
+class CheckpointStore(Protocol):
+    """Keeps one checkpoint record per folder; a saved one survives any crash after `save` has returned."""
+
+    name: str
+    """Where the record is, for messages."""
+
+    def load(self) -> Checkpoint | None:
+        """The last saved record; None when there never was one."""
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Replace the record."""
+
+    def forget(self) -> None:
+        """Remove the record (`houses reset`, `consume --rescan`)."""
+
+
+class FileStore:
+    """The record in consumer_offsets.json."""
+
+    def __init__(self, ops: FileOps, path: Path) -> None:
+        """Nothing is read or written yet."""
+        self._ops = ops
+        self._path = path
+        self.name = str(path)
+
+    def load(self) -> Checkpoint | None:
+        """See `CheckpointStore`."""
+        data = read_file(self._ops, self._path)
+        return None if data is None else Checkpoint.decode(data, self.name)
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """See `CheckpointStore`."""
+        replace_file(self._ops, self._path, checkpoint.encode() + b"\n")
+
+    def forget(self) -> None:
+        """See `CheckpointStore`."""
+        self._ops.unlink(self._path)
+        self._ops.sync_dir(self._path.parent)
+
+
+class KafkaStore:
+    """The record in the commit metadata of a Kafka consumer group, whose offsets are the low watermarks.
+
+    All partitions go in one OffsetCommit request, which the group's coordinator appends as one batch.
+    """
+
+    def __init__(self, client: dict[str, Any], group_id: str, topics: tuple[str, str], timeout_s: float = 5.0) -> None:
+        """`client` holds the librdkafka settings to connect with; `topics` are the parts and the storno topic."""
+        self._topics = topics
+        self._timeout_s = timeout_s
+        self.name = f"Kafka group {group_id}"
+        # No subscribe(): the group only keeps offsets, partitions are assigned by hand.
+        self._client = KafkaConsumer(client | {"group.id": group_id, "enable.auto.commit": False})
+
+    def load(self) -> Checkpoint | None:
+        """See `CheckpointStore`."""
+        try:
+            (committed,) = self._client.committed([TopicPartition(self._topics[0], 0)], timeout=self._timeout_s)
+        except KafkaException as error:
+            raise BrokerError(f"{self.name}: its offsets cannot be read ({error}): check the broker") from None
+        if committed.error:
+            raise BrokerError(f"{self.name}: its offsets cannot be read ({committed.error}): check the broker")
+        if committed.offset < 0:
+            return None
+        return Checkpoint.decode((committed.metadata or "").encode(), self.name)
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """See `CheckpointStore`."""
+        self._commit((*checkpoint.low, checkpoint.storno_next), checkpoint.encode())
+
+    def forget(self) -> None:
+        """See `CheckpointStore`: the offsets stay as they are, the record goes."""
+
+    def _commit(self, offsets: tuple[int, ...], metadata: bytes) -> None:
+        if len(metadata) > _METADATA_CAP_BYTES:
+            raise PositionError(f"{self.name}: a record of {len(metadata)} bytes does not fit the {_METADATA_CAP_BYTES} of a commit")
+        parts, storno = self._topics
+        positions = [TopicPartition(parts, p, offset) for p, offset in enumerate(offsets[:-1])]
+        positions[0].metadata = metadata.decode()
+        try:
+            results = self._client.commit(offsets=[*positions, TopicPartition(storno, 0, offsets[-1])], asynchronous=False)
+        except KafkaException as error:
+            raise BrokerError(f"{self.name}: the checkpoint was not taken ({error})") from None
+        for result in results or []:
+            if result.error:
+                raise BrokerError(f"{self.name}: the checkpoint was not taken ({result.error})")
+
+    def close(self) -> None:
+        """Leave the broker."""
+        self._client.close()

@@ -1,0 +1,209 @@
+"""The join: parts of houses meet by id, stornos are remembered. Pure: no clock, no files, no Kafka; batches in, batches out."""
+
+from collections import deque
+from collections.abc import Iterable, KeysView
+
+from pyroaring import BitMap64
+
+from houses.message import FULL, PARTS, PartBatch, PartEntry, Reject, Storno, entry_bytes
+
+House = tuple[int, PartEntry, PartEntry, PartEntry]
+"""A completed house: its id and the entries of foundation, wall and roof."""
+
+_STEP_S = 0.1
+
+
+class StornoRegister:
+    """Which parts of which houses are cancelled. States only grow, so the order of stornos does not matter."""
+
+    def __init__(self) -> None:
+        """Empty."""
+        self.masks: dict[int, int] = {}
+        """House id -> mask of the excluded parts; `message.FULL` is a full storno."""
+        self.offsets: dict[int, int] = {}
+        """House id -> offset of the storno that last changed its state, where known."""
+
+    def merge(self, storno: Storno, offset: int | None) -> bool:
+        """Add a storno; True when it changed the state of its house."""
+        before = self.masks.get(storno.id, 0)
+        after = before | storno.mask
+        if after == before:
+            return False
+        self.masks[storno.id] = after
+        if offset is not None:
+            self.offsets[storno.id] = offset
+        return True
+
+
+class ClosedIds:
+    """Ids that have had their line: written houses (in either file) and evicted ones. No part of them is taken again."""
+
+    def __init__(self) -> None:
+        """Empty."""
+        self.written = BitMap64()
+        self.evicted = BitMap64()
+        self._top = -1
+
+    def add_written(self, ids: Iterable[int]) -> None:
+        """Close ids whose house is written."""
+        self._add(self.written, ids)
+
+    def add_evicted(self, ids: Iterable[int]) -> None:
+        """Close ids that were given up."""
+        self._add(self.evicted, ids)
+
+    def _add(self, bitmap: BitMap64, ids: Iterable[int]) -> None:
+        if ids := list(ids):
+            bitmap.update(ids)
+            self._top = max(self._top, max(ids))
+
+    def replace(self, written: BitMap64, evicted: BitMap64) -> None:
+        """Take over the sets of an earlier run."""
+        self.written, self.evicted = written, evicted
+        self._top = max([bitmap.max() for bitmap in (written, evicted) if bitmap], default=-1)
+
+    def overlaps(self, ids: KeysView[int]) -> bool:
+        """Whether any of the ids is closed."""
+        if not ids or min(ids) > self._top:  # the usual case: ids arrive in ascending order
+            return False
+        batch = BitMap64(ids)
+        return bool(self.written.intersect(batch) or self.evicted.intersect(batch))
+
+
+class Frontier:
+    """How far one partition has delivered: its highest id, now and some time ago."""
+
+    def __init__(self) -> None:
+        """Nothing delivered yet."""
+        self.highest = -1
+        self._steps: deque[tuple[float, int]] = deque()
+        self._past = -1
+
+    def advance(self, house_id: int, now_s: float) -> None:
+        """Note the highest id of a batch that was delivered at `now_s` (monotonic seconds)."""
+        if house_id <= self.highest:
+            return
+        self.highest = house_id
+        # Steps closer than a tenth of a second share the later time: eviction may come that much late, never early.
+        if self._steps and now_s - self._steps[-1][0] < _STEP_S:
+            now_s = self._steps.pop()[0] + _STEP_S
+        self._steps.append((now_s, house_id))
+
+    def highest_at(self, then_s: float) -> int:
+        """The highest id that had been delivered by `then_s`; calls must not go back in time."""
+        while self._steps and self._steps[0][0] <= then_s:
+            self._past = self._steps.popleft()[1]
+        return self._past
+
+
+class JoinTable:
+    """Pending parts by partition and id. The first part per (partition, id) counts; later ones are duplicates."""
+
+    def __init__(self, stornos: StornoRegister, closed: ClosedIds) -> None:
+        """Start with nothing pending, on the stornos and closed ids of an earlier run."""
+        self.stornos = stornos
+        self.closed = closed
+        self._parts: tuple[dict[int, PartEntry], ...] = ({}, {}, {})
+        self._frontiers = (Frontier(), Frontier(), Frontier())
+
+    def add(self, batch: PartBatch, now_s: float) -> tuple[list[House], list[Reject]]:
+        """Take the parts of one partition.
+
+        Returns:
+            The houses that they complete, by ascending id, and the duplicates and late parts of evicted ids.
+        """
+        if not batch.ids:
+            return [], []
+        new = dict(zip(batch.ids, batch.entries, strict=True))
+        mine = self._parts[batch.partition]
+        rejects: list[Reject] = []
+        self._frontiers[batch.partition].advance(max(new), now_s)
+        if len(new) < len(batch.ids) or not mine.keys().isdisjoint(new.keys()) or self.closed.overlaps(new.keys()):
+            new, rejects = self._first_only(batch)
+        mine.update(new)
+        return self._complete(new.keys(), batch.partition), rejects
+
+    def _complete(self, ids: KeysView[int], partition: int) -> list[House]:
+        others = [part.keys() for p, part in enumerate(self._parts) if p != partition]
+        done = ids & others[0] & others[1]
+        take_1, take_2, take_3 = (part.pop for part in self._parts)
+        houses = [(i, take_1(i), take_2(i), take_3(i)) for i in sorted(done)]
+        self.closed.add_written(done)
+        return houses
+
+    def _first_only(self, batch: PartBatch) -> tuple[dict[int, PartEntry], list[Reject]]:
+        new: dict[int, PartEntry] = {}
+        rejects = []
+        mine, closed = self._parts[batch.partition], self.closed
+        for house_id, entry in zip(batch.ids, batch.entries, strict=True):
+            if house_id in closed.evicted:
+                reason, detail = "evicted", f"house {house_id} was given up before"
+            elif house_id in closed.written or house_id in mine or house_id in new:
+                reason, detail = "duplicate", f"house {house_id} has its {PARTS[batch.partition].name}"
+            else:
+                new[house_id] = entry
+                continue
+            rejects.append(Reject(batch.partition, entry[0], reason, detail, entry_bytes(batch.partition, house_id, entry)))
+        return new, rejects
+
+    def cancel(self, storno: Storno, offset: int) -> bool:
+        """Remember a storno; True when its house is already written, so that a late line is due."""
+        return self.stornos.merge(storno, offset) and storno.id in self.closed.written
+
+    def evict(self, then_s: float) -> list[Reject]:
+        """Give up the pending ids that were overdue at `then_s` already (monotonic seconds, never before an earlier call's).
+
+        An id is overdue when the partition of every part that it lacks has delivered a higher id.
+        """
+        passed = [frontier.highest_at(then_s) for frontier in self._frontiers]
+        limit = max(passed)
+        rejects = []
+        for house_id in sorted(i for i in self.pending_ids() if i < limit):
+            lacking = [p for p, part in enumerate(self._parts) if house_id not in part]
+            if all(house_id < passed[p] for p in lacking):
+                rejects += self._give_up(house_id, "no " + " and no ".join(PARTS[p].name for p in lacking))
+                self.closed.add_evicted([house_id])
+        return rejects
+
+    def _give_up(self, house_id: int, detail: str) -> list[Reject]:
+        return [
+            Reject(p, entry[0], "evicted", detail, entry_bytes(p, house_id, entry))
+            for p, part in enumerate(self._parts)
+            if (entry := part.pop(house_id, None)) is not None
+        ]
+
+    def pending_ids(self) -> set[int]:
+        """The ids that have one or two of their parts."""
+        first, second, third = self._parts
+        return first.keys() | second.keys() | third.keys()
+
+    def pending_at_most(self) -> int:
+        """An upper bound of the number of pending ids, without counting them."""
+        return sum(map(len, self._parts))
+
+    def lowest_pending(self, partition: int) -> int | None:
+        """Offset of the oldest pending part of a partition, or None."""
+        # A dict keeps the order of insertion, and a partition is read in offset order.
+        return next((entry[0] for entry in self._parts[partition].values()), None)
+
+    def partitions_to_pause(self) -> set[int]:
+        """Partitions to stop reading when too much is pending.
+
+        Only the partition that is furthest behind can complete what the others have brought. When less than half of the
+        pending ids wait for it, the rest are ids whose missing part was passed over: all stop until eviction has made room.
+        """
+        behind = min(frontier.highest for frontier in self._frontiers)
+        pending = self.pending_ids()
+        if 2 * sum(i > behind for i in pending) < len(pending):
+            return set(range(len(PARTS)))
+        return {p for p, frontier in enumerate(self._frontiers) if frontier.highest > behind}
+
+
+def excluded_parts(mask: int) -> list[int]:
+    """The part numbers (1 to 3) of a mask."""
+    return [part.number for part in PARTS if mask & part.mask]
+
+
+def is_full(mask: int) -> bool:
+    """Whether all three parts are cancelled."""
+    return mask == FULL

@@ -1,0 +1,192 @@
+"""The three append-only JSONL files, and the cache of the ids that they hold.
+
+Nothing visible is ever taken back: files only grow, at known positions, and each commit is durable before the next begins.
+"""
+
+import hashlib
+import json
+import struct
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from pyroaring import BitMap64
+
+from houses.errors import FolderError
+from houses.files import FileOps, read_file, stage_file
+from houses.join import ClosedIds, House, StornoRegister
+from houses.lines import house_line, late_line, reject_line, split_lines, storno_line
+from houses.message import Reject
+
+FILES = ("houses", "storno", "rejects")
+"""The files in the order of their commit, as checkpoints name them."""
+
+_SCAN_BYTES = 4 << 20
+
+
+class JsonlFile:
+    """One append-only file of lines."""
+
+    def __init__(self, ops: FileOps, path: Path) -> None:
+        """Open the file, empty when it is new; the caller syncs the folder."""
+        self.path = path
+        self._ops = ops
+        try:
+            self._fd = ops.open(path)
+        except OSError as error:
+            raise FolderError(f"{path}: cannot be opened for writing ({error.strerror}): check the folder") from None
+        self.length_bytes = ops.size(self._fd)
+        """Where the next line goes; all before it is durable once `recover` and each `commit` have returned."""
+        self._waiting: list[str] = []
+
+    @property
+    def waiting(self) -> int:
+        """Lines that are not in the file yet."""
+        return len(self._waiting)
+
+    def append(self, lines: Iterable[str]) -> None:
+        """Keep lines for the next commit."""
+        self._waiting += lines
+
+    def commit(self) -> None:
+        """Write the waiting lines and return when they are on the disk."""
+        if not self._waiting:
+            return
+        data = "".join(self._waiting).encode("ascii")
+        self._guarded("written", lambda: self._ops.write_at(self._fd, self.length_bytes, data))
+        self.sync()
+        self.length_bytes += len(data)
+        self._waiting.clear()
+
+    def sync(self) -> None:
+        """Return when what was written is on the disk."""
+        self._guarded("synced", lambda: self._ops.sync(self._fd))
+
+    def _guarded(self, done: str, action: Iterable[None] | object) -> None:
+        try:
+            action()  # type: ignore[operator]
+        except OSError as error:
+            # No retry: after a failed fsync Linux may call lost pages clean, <https://lwn.net/Articles/752063/>.
+            raise FolderError(
+                f"{self.path}: could not be {done} ({error.strerror}): nothing is lost; "
+                "free the disk or mend it, then start the consumer again"
+            ) from error
+
+    def rewrite_from(self, position: int) -> None:
+        """Write the bytes from `position` on again in place and sync them: an unclean stop may have left them in memory only."""
+        if position < self.length_bytes:
+            data = self._ops.read(self._fd, position, self.length_bytes - position)
+            self._guarded("written", lambda: self._ops.write_at(self._fd, position, data))
+            self.sync()
+
+    def cut(self, position: int) -> None:
+        """Drop what follows `position`, after keeping it durably in NAME.cut."""
+        removed = self._ops.read(self._fd, position, self.length_bytes - position)
+        kept = self.path.with_name(self.path.name + ".cut")
+        stage_file(self._ops, kept, (read_file(self._ops, kept) or b"") + removed)
+        self._ops.sync_dir(kept.parent)
+        self._ops.truncate(self._fd, position)
+        self.sync()
+        self.length_bytes = position
+
+    def lines(self, start: int) -> Iterator[tuple[int, bytes]]:
+        """Position and bytes of each line from byte `start` on; the last may lack its line feed."""
+        rest = b""
+        position = start
+        while chunk := self._ops.read(self._fd, position + len(rest), _SCAN_BYTES):
+            data = rest + chunk
+            whole = data.rfind(b"\n") + 1
+            for line in split_lines(data[:whole]):
+                yield position, line
+                position += len(line)
+            rest = data[whole:]
+        if rest:
+            yield position, rest
+
+    def close(self) -> None:
+        """Give the file back; what waits is not written."""
+        self._ops.close(self._fd)
+
+
+class Journal:
+    """houses.jsonl, storno_houses.jsonl and rejects.jsonl, committed together."""
+
+    def __init__(self, ops: FileOps, paths: tuple[Path, Path, Path], topics: tuple[str, str]) -> None:
+        """Open the three files, in the order of FILES; `topics` are the names of the parts and the storno topic."""
+        self._topics = topics
+        self.files = tuple(JsonlFile(ops, path) for path in paths)
+        self.houses, self.storno, self.rejects = self.files
+        ops.sync_dir(paths[0].parent)
+
+    def append_houses(self, houses: list[House], stornos: StornoRegister, completed_at: str) -> int:
+        """Queue the lines of completed houses; returns how many of them are cancelled."""
+        masks = stornos.masks
+        cancelled = [house for house in houses if house[0] in masks] if masks else []
+        if cancelled:
+            houses = [house for house in houses if house[0] not in masks]
+        self.houses.append([house_line(house, completed_at) for house in houses])
+        self.storno.append(
+            storno_line(house, masks[house[0]], stornos.offsets.get(house[0]), completed_at) for house in cancelled
+        )
+        return len(cancelled)
+
+    def append_late(self, house_id: int, stornos: StornoRegister) -> None:
+        """Queue the line of a storno whose house is already written."""
+        self.storno.append([late_line(house_id, stornos.masks[house_id], stornos.offsets.get(house_id))])
+
+    def append_rejects(self, rejects: Iterable[Reject]) -> None:
+        """Queue the lines of rejected records."""
+        self.rejects.append(reject_line(reject, self._topics) for reject in rejects)
+
+    @property
+    def waiting(self) -> tuple[int, ...]:
+        """Lines not yet written, per file."""
+        return tuple(file.waiting for file in self.files)
+
+    def commit(self) -> None:
+        """Make all queued lines durable.
+
+        1. houses: write, sync. 2. storno: write, sync. 3. rejects: write, sync. One after the other: a storno line may only
+        be on the disk when the houses line that it speaks of is.
+        """
+        for file in self.files:
+            file.commit()
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Bytes written and synced, per file."""
+        return tuple(file.length_bytes for file in self.files)
+
+    def close(self) -> None:
+        """Give the files back; what waits is not written."""
+        for file in self.files:
+            file.close()
+
+
+_HASH_BYTES = hashlib.sha256().digest_size
+
+
+def encode_ids(closed: ClosedIds, generation: int, lengths: tuple[int, ...]) -> bytes:
+    """The cache of closed ids: a sha256 over all that follows, a JSON header that names the file lengths it covers, two bitmaps."""
+    for bitmap in (closed.written, closed.evicted):
+        bitmap.run_optimize()
+    written, evicted = closed.written.serialize(), closed.evicted.serialize()
+    header = json.dumps({"generation": generation, "lengths": lengths, "bytes": [len(written), len(evicted)]}).encode()
+    body = struct.pack("<I", len(header)) + header + written + evicted
+    return hashlib.sha256(body).digest() + body
+
+
+def decode_ids(data: bytes) -> tuple[int, tuple[int, ...], BitMap64, BitMap64] | None:
+    """Generation, covered lengths, written and evicted ids of a cache; None when it is damaged (it can be rebuilt)."""
+    digest, body = data[:_HASH_BYTES], data[_HASH_BYTES:]
+    # A flipped bit may pass deserialize(), and garbage there raises anything: only bytes that we wrote go on.
+    if len(body) < 4 or hashlib.sha256(body).digest() != digest:
+        return None
+    end = 4 + struct.unpack_from("<I", body)[0]
+    header = json.loads(body[4:end])
+    middle = end + header["bytes"][0]
+    return (
+        header["generation"],
+        tuple(header["lengths"]),
+        BitMap64.deserialize(body[end:middle]),
+        BitMap64.deserialize(body[middle:]),
+    )

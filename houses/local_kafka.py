@@ -1,0 +1,224 @@
+"""A real Apache Kafka on this machine, without Docker, Java or Maven installed: start, stop, status.
+
+It listens on the loopback only, keeps its data in one folder, and stays up until it is stopped.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from filelock import FileLock, Timeout
+
+from houses import kafka_process as jvm
+from houses.errors import BrokerError
+from houses.kafka_jars import KAFKA_VERSION, ensure_jars
+from houses.kafka_port import Answer, cluster_id, free_port, is_loopback, parse_address, probe
+
+__all__ = ["Answer", "Status", "free_port", "is_loopback", "parse_address", "probe", "start", "status", "stop"]
+
+Say = Callable[[str], None]
+
+_READY_TIMEOUT_S = 60.0
+_READY_POLL_S = 0.05
+_STOP_TIMEOUT_S = 20.0
+_OTHER_STARTER_TIMEOUT_S = 600.0  # it may be in the middle of the one download
+_SILENT_PATIENCE_S = 5.0
+_BIND_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The Kafka of a data folder.
+
+    `running` says whether a process of this folder lives, `pid` is its process id. `address` is where it listens (host:port,
+    None before the first start) and `cluster_id` the id of its data. What `start` returns always answers at `address`; with
+    `running` false it is a Kafka of somebody else, and `cluster_id` is that one's.
+    """
+
+    running: bool
+    pid: int | None
+    address: str | None
+    cluster_id: str | None
+    data_dir: Path
+    log_path: Path
+
+
+def _silent(_: str) -> None:
+    pass
+
+
+def start(data_dir: Path, address: str, repository: str = "", say: Say = _silent) -> Status:
+    """Return when a Kafka answers at `address`: the one that is there already, else one started with the data in `data_dir`.
+
+    Args:
+        data_dir: folder of the data, made if absent.
+        address: host:port of this machine's loopback.
+        repository: address of a Maven mirror for the first download; empty for Maven Central.
+        say: told what is going on; says nothing when there is nothing to do.
+    Raises:
+        BrokerError: the address is not a loopback one, something else listens there, or Kafka does not come up.
+    """
+    host, port = _local(address)
+    folder = data_dir.absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    with _one_starter(folder, say):
+        process = jvm.find_process(folder)
+        if process:
+            return _await_running(folder, process, host, port, say)
+        return _foreign(folder, host, port) or _launch(folder, host, port, repository, say)
+
+
+def stop(data_dir: Path, say: Say = _silent) -> Status:
+    """Stop the Kafka of this folder and return when it is gone; nothing happens when none runs.
+
+    Raises:
+        BrokerError: it cannot be stopped (it belongs to another user).
+    """
+    folder = data_dir.absolute()
+    if folder.is_dir():
+        with _one_starter(folder, say):
+            process = jvm.find_process(folder)
+            if process:
+                _end(process, say)
+            jvm.forget(folder)
+    return status(folder)
+
+
+def status(data_dir: Path) -> Status:
+    """What is known of the Kafka of this folder, without asking it: running or not, process id, address, cluster id."""
+    folder = data_dir.absolute()
+    return _status(folder, jvm.find_process(folder))
+
+
+def _status(folder: Path, process: psutil.Process | None) -> Status:
+    return Status(
+        running=process is not None,
+        pid=process.pid if process else None,
+        address=jvm.read_address(folder),
+        cluster_id=jvm.read_cluster_id(folder),
+        data_dir=folder,
+        log_path=jvm.log_path(folder),
+    )
+
+
+def _local(address: str) -> tuple[str, int]:
+    host, port = parse_address(address)
+    if not is_loopback(host):
+        raise BrokerError(
+            f"kafka.bootstrap_servers = {address}: nothing usable answers there, and a Kafka is only ever started on this "
+            "machine's own loopback: start that one, or set the key to 127.0.0.1:9092"
+        )
+    # localhost may mean ::1 as well, where this Kafka does not listen.
+    return "127.0.0.1" if host.lower() == "localhost" else host, port
+
+
+def _join(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+@contextmanager
+def _one_starter(folder: Path, say: Say) -> Iterator[None]:
+    """Only one process at a time starts or stops the Kafka of a folder."""
+    lock = FileLock(folder / ".start.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        say("Another process is just starting or stopping this Kafka: waiting for it")
+        try:
+            lock.acquire(timeout=_OTHER_STARTER_TIMEOUT_S)
+        except Timeout:
+            raise BrokerError(
+                f"{folder}: another process has been starting Kafka here for minutes: end it first"
+            ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _await_running(folder: Path, process: psutil.Process, host: str, port: int, say: Say) -> Status:
+    """Second start: wait until the Kafka that runs is ready (it may just have been started)."""
+    address = jvm.read_address(folder)
+    if address != _join(host, port):
+        raise BrokerError(
+            f"kafka.bootstrap_servers = {_join(host, port)}: the Kafka of {folder} runs at {address}: "
+            "stop it first (houses kafka stop), or set the key to that address"
+        )
+    if not _is_ready(folder, process, host, port):
+        raise BrokerError(f"{address}: Kafka (process {process.pid}) ended while starting: {jvm.last_error(folder)}")
+    return _status(folder, process)
+
+
+def _foreign(folder: Path, host: str, port: int) -> Status | None:
+    """The Kafka of somebody else at the address, None when nothing is there; raises BrokerError for another program."""
+    deadline = time.monotonic() + _SILENT_PATIENCE_S
+    # A Kafka that somebody else is just starting takes connections but stays silent for a while.
+    while (answer := probe(host, port)) == "other" and time.monotonic() < deadline:
+        time.sleep(_READY_POLL_S)
+    address = _join(host, port)
+    if answer == "other":
+        raise BrokerError(
+            f"kafka.bootstrap_servers = {address}: a program that is not Kafka listens there: "
+            f"end it, or set the key to a free port such as {_join(host, free_port(host))}"
+        )
+    if answer == "nothing":
+        return None
+    return Status(False, None, address, cluster_id(host, port), folder, jvm.log_path(folder))
+
+
+def _launch(folder: Path, host: str, port: int, repository: str, say: Say) -> Status:
+    classpath = ensure_jars(repository, say)
+    address = _join(host, port)
+    say(f"Starting Kafka {KAFKA_VERSION} at {address}, data in {folder}")
+    for _ in range(_BIND_ATTEMPTS):
+        jvm.log_path(folder).unlink(missing_ok=True)
+        jvm.write_properties(folder, address, free_port())
+        with jvm.life_lock(folder) as lock:
+            jvm.format_data(folder, classpath, lock)
+            process = jvm.launch(folder, classpath, lock)
+        if _is_ready(folder, process, host, port):
+            say(f"Kafka is ready at {address}; it runs until: houses kafka stop")
+            return _status(folder, process)
+        # Somebody took a port since it was looked at: ours (then it is theirs), or the controller's (then take another).
+        jvm.forget(folder)
+        if taken := _foreign(folder, host, port):
+            return taken
+        if "failed to bind" not in jvm.log_path(folder).read_text(encoding="utf-8", errors="replace").lower():
+            break
+    raise BrokerError(f"{address}: Kafka does not start: {jvm.last_error(folder)}")
+
+
+def _is_ready(folder: Path, process: psutil.Process, host: str, port: int) -> bool:
+    """Wait until the process answers as the cluster of this folder; False when it has ended instead."""
+    expected, deadline = jvm.read_cluster_id(folder), time.monotonic() + _READY_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if cluster_id(host, port) == expected:
+            return True
+        if not jvm.is_alive(process):
+            return False
+        time.sleep(_READY_POLL_S)
+    raise BrokerError(
+        f"{_join(host, port)}: Kafka (process {process.pid}) is not ready after {_READY_TIMEOUT_S:.0f} s: "
+        f"{jvm.last_error(folder)}: stop it (houses kafka stop) and try again"
+    )
+
+
+def _end(process: psutil.Process, say: Say) -> None:
+    """Ask the process to stop, wait, and only then kill it; psutil refuses when its id has gone to another program."""
+    say(f"Stopping Kafka (process {process.pid})")
+    try:
+        process.terminate()
+        _, alive = psutil.wait_procs([process], _STOP_TIMEOUT_S)
+        if alive:
+            say(f"Kafka did not stop within {_STOP_TIMEOUT_S:.0f} s: killing it (its data survive that)")
+            process.kill()
+            process.wait(_STOP_TIMEOUT_S)
+    except psutil.NoSuchProcess:
+        return
+    except psutil.Error as error:
+        raise BrokerError(
+            f"Kafka (process {process.pid}) cannot be stopped ({error}): stop it as the user who started it"
+        ) from None

@@ -2,12 +2,14 @@
 
 import json
 import uuid
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from confluent_kafka import Consumer as KafkaConsumer
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from houses.errors import BrokerError, FolderError, PositionError
 from houses.files import FileOps, read_file, replace_file
@@ -128,6 +130,9 @@ class CheckpointStore(Protocol):
     def forget(self) -> None:
         """Remove the record (`houses reset`, `consume --rescan`)."""
 
+    def close(self) -> None:
+        """Give back what the store holds open."""
+
 
 class FileStore:
     """The record in consumer_offsets.json."""
@@ -148,9 +153,13 @@ class FileStore:
         replace_file(self._ops, self._path, checkpoint.encode() + b"\n")
 
     def forget(self) -> None:
+        """See `CheckpointStore`; the file stays beside it as NAME.old."""
+        with suppress(FileNotFoundError):
+            self._ops.rename(self._path, self._path.with_name(self._path.name + ".old"))
+            self._ops.sync_dir(self._path.parent)
+
+    def close(self) -> None:
         """See `CheckpointStore`."""
-        self._ops.unlink(self._path)
-        self._ops.sync_dir(self._path.parent)
 
 
 class KafkaStore:
@@ -163,6 +172,8 @@ class KafkaStore:
         """`client` holds the librdkafka settings to connect with; `topics` are the parts and the storno topic."""
         self._topics = topics
         self._timeout_s = timeout_s
+        self._settings = client
+        self._group_id = group_id
         self.name = f"Kafka group {group_id}"
         # No subscribe(): the group only keeps offsets, partitions are assigned by hand.
         self._client = KafkaConsumer(client | {"group.id": group_id, "enable.auto.commit": False})
@@ -184,16 +195,23 @@ class KafkaStore:
         self._commit((*checkpoint.low, checkpoint.storno_next), checkpoint.encode())
 
     def forget(self) -> None:
-        """See `CheckpointStore`: the offsets stay as they are, the record goes."""
+        """See `CheckpointStore`: the group goes, with its offsets."""
+        admin = AdminClient(self._settings)
+        (future,) = admin.delete_consumer_groups([self._group_id], request_timeout=self._timeout_s).values()
+        try:
+            future.result()
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:
+                raise BrokerError(f"{self.name}: cannot be deleted ({error}): check the broker") from None
 
     def _commit(self, offsets: tuple[int, ...], metadata: bytes) -> None:
         if len(metadata) > _METADATA_CAP_BYTES:
             raise PositionError(f"{self.name}: a record of {len(metadata)} bytes does not fit the {_METADATA_CAP_BYTES} of a commit")
         parts, storno = self._topics
-        positions = [TopicPartition(parts, p, offset) for p, offset in enumerate(offsets[:-1])]
-        positions[0].metadata = metadata.decode()
+        positions = [TopicPartition(parts, p, offset, metadata.decode() if p == 0 else "") for p, offset in enumerate(offsets[:-1])]
+        positions.append(TopicPartition(storno, 0, offsets[-1]))
         try:
-            results = self._client.commit(offsets=[*positions, TopicPartition(storno, 0, offsets[-1])], asynchronous=False)
+            results = self._client.commit(offsets=positions, asynchronous=False)
         except KafkaException as error:
             raise BrokerError(f"{self.name}: the checkpoint was not taken ({error})") from None
         for result in results or []:
@@ -201,5 +219,5 @@ class KafkaStore:
                 raise BrokerError(f"{self.name}: the checkpoint was not taken ({result.error})")
 
     def close(self) -> None:
-        """Leave the broker."""
+        """See `CheckpointStore`."""
         self._client.close()

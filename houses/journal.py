@@ -1,19 +1,14 @@
-"""The three append-only JSONL files, and the cache of the ids that they hold.
+"""The three append-only JSONL files.
 
 Nothing visible is ever taken back: files only grow, at known positions, and each commit is durable before the next begins.
 """
 
-import hashlib
-import json
-import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-
-from pyroaring import BitMap64
 
 from houses.errors import FolderError
 from houses.files import FileOps, read_file, stage_file
-from houses.join import ClosedIds, House, StornoRegister
+from houses.join import House, StornoRegister
 from houses.lines import house_line, late_line, reject_line, split_lines, storno_line
 from houses.message import Reject
 
@@ -61,9 +56,9 @@ class JsonlFile:
         """Return when what was written is on the disk."""
         self._guarded("synced", lambda: self._ops.sync(self._fd))
 
-    def _guarded(self, done: str, action: Iterable[None] | object) -> None:
+    def _guarded(self, done: str, action: Callable[[], None]) -> None:
         try:
-            action()  # type: ignore[operator]
+            action()
         except OSError as error:
             # No retry: after a failed fsync Linux may call lost pages clean, <https://lwn.net/Articles/752063/>.
             raise FolderError(
@@ -160,33 +155,3 @@ class Journal:
         """Give the files back; what waits is not written."""
         for file in self.files:
             file.close()
-
-
-_HASH_BYTES = hashlib.sha256().digest_size
-
-
-def encode_ids(closed: ClosedIds, generation: int, lengths: tuple[int, ...]) -> bytes:
-    """The cache of closed ids: a sha256 over all that follows, a JSON header that names the file lengths it covers, two bitmaps."""
-    for bitmap in (closed.written, closed.evicted):
-        bitmap.run_optimize()
-    written, evicted = closed.written.serialize(), closed.evicted.serialize()
-    header = json.dumps({"generation": generation, "lengths": lengths, "bytes": [len(written), len(evicted)]}).encode()
-    body = struct.pack("<I", len(header)) + header + written + evicted
-    return hashlib.sha256(body).digest() + body
-
-
-def decode_ids(data: bytes) -> tuple[int, tuple[int, ...], BitMap64, BitMap64] | None:
-    """Generation, covered lengths, written and evicted ids of a cache; None when it is damaged (it can be rebuilt)."""
-    digest, body = data[:_HASH_BYTES], data[_HASH_BYTES:]
-    # A flipped bit may pass deserialize(), and garbage there raises anything: only bytes that we wrote go on.
-    if len(body) < 4 or hashlib.sha256(body).digest() != digest:
-        return None
-    end = 4 + struct.unpack_from("<I", body)[0]
-    header = json.loads(body[4:end])
-    middle = end + header["bytes"][0]
-    return (
-        header["generation"],
-        tuple(header["lengths"]),
-        BitMap64.deserialize(body[end:middle]),
-        BitMap64.deserialize(body[middle:]),
-    )

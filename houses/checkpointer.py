@@ -1,0 +1,109 @@
+"""Takes checkpoints of a running consumer: which bytes and offsets a restart has to read again, and in which order it is saved."""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from houses.checkpoint import Checkpoint, CheckpointStore
+from houses.config import Config
+from houses.files import FileOps
+from houses.join import JoinTable
+from houses.journal import Journal
+from houses.message import PARTS
+from houses.recovery import Recovered
+from houses.sidefiles import stage_side_files
+
+_MARK_BYTES = 64 << 10
+_MARK_S = 1.0
+
+
+class Mark(NamedTuple):
+    """A moment of the run: all lines of offsets at or above `starts` are in the files behind `lengths`."""
+
+    time_s: float
+    starts: tuple[int, ...]
+    lengths: tuple[int, ...]
+
+
+class TailMarks:
+    """Where the tail of the files begins that belongs to the oldest pending part."""
+
+    def __init__(self, recovered: Recovered, now_s: float) -> None:
+        """Start from the tail that recovery has read."""
+        self._marks = deque([Mark(now_s, tuple(recovered.low), recovered.tail)])
+        self._replay_until = recovered.replay_until
+
+    def note(self, now_s: float, starts: Sequence[int], lengths: tuple[int, ...]) -> None:
+        """Before a batch is handled: the offsets that it begins with, and the lengths of the files."""
+        # What is read again has its lines before this moment: the recovered tail stays the one to use until it is passed.
+        if any(start < end for start, end in zip(starts, self._replay_until, strict=True)):
+            return
+        last = self._marks[-1]
+        if now_s - last.time_s >= _MARK_S or sum(lengths) - sum(last.lengths) >= _MARK_BYTES:
+            self._marks.append(Mark(now_s, tuple(starts), lengths))
+
+    def oldest_needed(self, low: Sequence[int]) -> Mark:
+        """The latest mark that lies before every offset at or above the low watermarks; earlier ones are dropped."""
+        while len(self._marks) > 1 and all(s <= w for s, w in zip(self._marks[1].starts, low, strict=True)):
+            self._marks.popleft()
+        return self._marks[0]
+
+
+class Checkpointer:
+    """Saves checkpoint after checkpoint of one consumer."""
+
+    def __init__(self, config: Config, ops: FileOps, store: CheckpointStore, recovered: Recovered, now_s: float) -> None:
+        """Go on from the generation that recovery found."""
+        self._config = config
+        self._ops = ops
+        self._store = store
+        self._binding = recovered.binding
+        self._journal: Journal = recovered.journal
+        self._table: JoinTable = recovered.table
+        self.marks = TailMarks(recovered, now_s)
+        self.generation = recovered.generation
+
+    def low_watermarks(self, next_offsets: Sequence[int]) -> tuple[int, ...]:
+        """Offset to resume from, per partition, that loses no pending part.
+
+        Args:
+            next_offsets: next offset to read, per Kafka partition (0 to 2).
+        Source:
+            Kafka's committed-offset convention: last processed + 1.
+        """
+        lowest = (self._table.lowest_pending(part.partition) for part in PARTS)
+        return tuple(n if low is None else low for low, n in zip(lowest, next_offsets, strict=True))
+
+    def oldest_pending_age_s(self, next_offsets: Sequence[int], now_s: float) -> float:
+        """Seconds since the oldest pending part came, to a second; 0 without any."""
+        low = self.low_watermarks(next_offsets)
+        mark = self.marks.oldest_needed(low)
+        return now_s - mark.time_s if low != tuple(next_offsets) else 0.0
+
+    def save(self, next_offsets: Sequence[int], storno_next: int) -> None:
+        """Make a restart begin here; the journal is committed and the topics are checked before.
+
+        1. Side files of the new generation: stornos, closed ids. 2. Their names, in the folder. 3. The record.
+        A crash between the steps leaves side files that are newer than the record, which recovery takes.
+        """
+        generation = self.generation + 1
+        lengths = self._journal.lengths
+        # 1. side files
+        stage_side_files(self._config, self._ops, self._table.stornos, self._table.closed, generation, lengths)
+        # 2. folder
+        self._ops.sync_dir(self._config.folder)
+        # 3. record
+        low = self.low_watermarks(next_offsets)
+        self._store.save(
+            Checkpoint(
+                self._binding.folder,
+                (self._binding.parts.id, self._binding.storno.id),
+                generation,
+                low,
+                tuple(next_offsets),
+                storno_next,
+                lengths,
+                self.marks.oldest_needed(low).lengths,
+            )
+        )
+        self.generation = generation

@@ -1,0 +1,168 @@
+"""What the consumer says about itself: lines of metrics.jsonl, and the latency histogram in them."""
+
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from houses.errors import HousesError
+from houses.join import House
+
+_FIRST_MS = 0.1
+_GROWTH = 1.1
+_READ_BACK_BYTES = 64 << 10
+_SAMPLE_PER_COMMIT = 100
+_TS_CHARACTERS = len("2026-01-31T12:00:00.000000Z")
+
+
+class LatencyHistogram:
+    """Counts of latencies in buckets that grow by a tenth each, from 0.1 ms on."""
+
+    def __init__(self) -> None:
+        """Empty."""
+        self._counts: Counter[int] = Counter()
+
+    def add(self, latencies_ms: Iterable[float]) -> None:
+        """Count latencies in milliseconds."""
+        self._counts.update(math.ceil(math.log(max(ms, _FIRST_MS) / _FIRST_MS, _GROWTH)) for ms in latencies_ms)
+
+    def to_json(self) -> dict[str, int]:
+        """Upper bound of each filled bucket in ms -> count, ascending."""
+        return {f"{_FIRST_MS * _GROWTH**i:.4g}": self._counts[i] for i in sorted(self._counts)}
+
+
+def percentile_ms(histogram: dict[str, int], share: float) -> float | None:
+    """Upper bound in ms of the bucket below which `share` (0 to 1) of a histogram lies; None when it is empty."""
+    wanted = share * sum(histogram.values())
+    seen = 0
+    for bound, count in histogram.items():
+        seen += count
+        if seen >= wanted:
+            return float(bound)
+    return None
+
+
+@dataclass(slots=True)
+class Metrics:
+    """One line of metrics.jsonl."""
+
+    state: str = "starting"
+    """starting, recovering, running, waiting (pending is full), stopped, failed."""
+    position: list[int] = field(default_factory=lambda: [0, 0, 0])
+    """Next offset to read, per partition."""
+    low_watermark: list[int] = field(default_factory=lambda: [0, 0, 0])
+    """Offset from which a restart would read, per partition."""
+    storno_position: int = 0
+    lag: int = 0
+    """Messages in the three partitions and the storno topic that are known and not read yet."""
+    counts: dict[str, int] = field(default_factory=dict)
+    """Outcomes since this process began: houses, cancelled, late, stornos, and rejects by reason."""
+    pending: int = 0
+    pending_id_sum: int = 0
+    oldest_pending_age_s: float = 0.0
+    durable_latency_ms: dict[str, int] = field(default_factory=dict)
+    """Last part sent -> its house synced; upper bucket bound in ms -> houses, since this process began, a sample of up to 199 a partition's batch."""
+    last_error: str = ""
+    checkpoint_generation: int = 0
+
+
+class MetricsFile:
+    """Appends lines to metrics.jsonl; not synced, as nothing depends on them."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file for appending; a torn last line of a killed process is ended."""
+        self._file = path.open("ab", buffering=0)
+        if self._file.tell() and not _ends_line(path):
+            self._file.write(b"\n")
+
+    def write(self, metrics: Metrics) -> None:
+        """Add a line with the time and the process id."""
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        line = {"time": now, "pid": os.getpid()} | asdict(metrics)
+        self._file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._file.close()
+
+
+def _ends_line(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read() == b"\n"
+
+
+def last_metrics(path: Path) -> dict[str, Any] | None:
+    """The last whole line of metrics.jsonl, None when there is none; only the end of the file is read."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - _READ_BACK_BYTES))
+            lines = file.read().split(b"\n")[:-1]
+    except FileNotFoundError:
+        return None
+    for line in reversed(lines):
+        try:
+            record = json.loads(line)
+        except ValueError:  # the torn line of a killed process
+            continue
+        if isinstance(record, dict):
+            return record
+    return None
+
+
+def describe_error(error: BaseException) -> str:
+    """An error in one line, as metrics and status show it."""
+    return str(error) if isinstance(error, HousesError) else f"{type(error).__name__}: {error}"
+
+
+class Reporter:
+    """Keeps the figures of one run of the consumer and writes them to metrics.jsonl."""
+
+    def __init__(self, path: Path) -> None:
+        """Begin with a first line, state `starting`."""
+        self.metrics = Metrics()
+        self.counts: Counter[str] = Counter()
+        self._latency = LatencyHistogram()
+        self._sent: list[str] = []
+        self._file = MetricsFile(path)
+        self.write()
+
+    def written(self, houses: list[House], cancelled: int) -> None:
+        """Count completed houses; of a sample, keep when the last part was sent."""
+        self.counts["houses"] += len(houses) - cancelled
+        self.counts["cancelled"] += cancelled
+        step = max(1, len(houses) // _SAMPLE_PER_COMMIT)
+        self._sent += [max(entry[1][:_TS_CHARACTERS] for entry in house[1:]) for house in houses[::step]]
+
+    def committed(self) -> None:
+        """All houses so far are on the disk now."""
+        now_s = datetime.now(UTC).timestamp()
+        self._latency.add((now_s - sent_s) * 1000 for ts in self._sent if (sent_s := _utc_seconds(ts)) is not None)
+        self._sent.clear()
+
+    def write(self) -> None:
+        """Add a line with the figures as they are."""
+        self.metrics.counts = dict(self.counts)
+        self.metrics.durable_latency_ms = self._latency.to_json()
+        self._file.write(self.metrics)
+
+    def close(self, error: BaseException | None = None) -> None:
+        """Add the last line, with the error that ended the run, if one did."""
+        if error is not None:
+            self.metrics.state, self.metrics.last_error = "failed", describe_error(error)
+        self.write()
+        self._file.close()
+
+
+def _utc_seconds(ts: str) -> float | None:
+    """Unix time of a time as we send it; None for the older local times, whose zone nobody knows."""
+    try:
+        return datetime.fromisoformat(ts).timestamp() if ts.endswith("Z") else None
+    except ValueError:
+        return None

@@ -1,0 +1,233 @@
+"""From files and checkpoint back to a running state, after any kind of stop. No Kafka in here: the facts come as a `BrokerView`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from houses.checkpoint import Binding, Checkpoint, CheckpointStore, TopicInfo, load_binding, save_binding
+from houses.config import Config
+from houses.errors import FolderError, MessageError, PositionError
+from houses.files import FileOps
+from houses.join import ClosedIds, JoinTable, StornoRegister
+from houses.journal import FILES, Journal, JsonlFile
+from houses.lines import parse_house_line, parse_reject_line
+from houses.message import STORNO, Reject, Storno, peek_id
+from houses.replay import DoneOffsets
+from houses.sidefiles import load_closed_ids, load_stornos
+
+_WAYS_ON = "go on without them: houses consume --accept-gap; or start anew: houses reset --archive"
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerView:
+    """What the broker says at the start of the consumer."""
+
+    parts: TopicInfo
+    storno: TopicInfo
+    watermarks: tuple[tuple[int, int], ...]
+    """First offset and end of the three partitions and, last, of the storno topic."""
+
+
+@dataclass(slots=True)
+class Recovered:
+    """A state from which the consumer goes on."""
+
+    binding: Binding
+    journal: Journal
+    table: JoinTable
+    done: DoneOffsets
+    generation: int
+    """Of the last checkpoint; 0 without one."""
+    low: list[int]
+    """Offset to read from, per partition."""
+    replay_until: list[int]
+    """Offsets below may have been consumed before, per partition."""
+    storno_next: int
+    tail: tuple[int, ...]
+    """Byte per file from which lines may hold offsets at or above `low`."""
+    gaps: list[Reject] = field(default_factory=list)
+    """One per partition that lost records: lines still to be written, once the user accepts."""
+    known_gaps: set[tuple[int, int]] = field(default_factory=set)
+    """Partition and first offset of the gaps that have their line."""
+
+
+def recover(
+    config: Config, ops: FileOps, store: CheckpointStore, broker: BrokerView, *, accept_gap: bool, say: Callable[[str], None]
+) -> Recovered:
+    """Bring the output folder into a state that reading can go on from.
+
+    1. Binding: the folder belongs to these topics. 2. Checkpoint: it belongs to this folder; no file is shorter than it says.
+    3. Closed ids and stornos: from their side files, else from the whole files and the storno topic from 0.
+    4. Lines from the tail on: what they hold is done; a torn line behind the synced length is cut off, a bad one before
+    refused. 5. Bytes behind the synced length are written again and synced. 6. Positions: the topics still hold them.
+
+    Raises:
+        FolderError: the folder is damaged or belongs to other topics.
+        PositionError: the topics no longer hold what would have to be read.
+    """
+    binding = _check_binding(config, ops, broker)
+    checkpoint = store.load()
+    _check_owner(checkpoint, binding, store)
+    paths = (config.houses_path, config.storno_houses_path, config.rejects_path)
+    journal = Journal(ops, paths, (broker.parts.name, broker.storno.name))
+    _check_lengths(checkpoint, journal)
+    state = _load(config, ops, checkpoint, binding, journal)
+    _read_tail(state, checkpoint, broker, say)
+    for file, synced in zip(journal.files, checkpoint.synced if checkpoint else (0, 0, 0), strict=True):
+        file.rewrite_from(synced)
+    state.replay_until = [max(n, state.done.end(p)) for p, n in enumerate(state.replay_until)]
+    _check_positions(state, checkpoint, broker, accept_gap)
+    return state
+
+
+def _check_binding(config: Config, ops: FileOps, broker: BrokerView) -> Binding:
+    binding = load_binding(ops, config.binding_path)
+    if binding is None:
+        binding = Binding.new(broker.parts, broker.storno)
+        save_binding(ops, config.binding_path, binding)
+    check_topics(binding, broker.parts, broker.storno)
+    return binding
+
+
+def check_topics(binding: Binding, parts: TopicInfo | None, storno: TopicInfo | None) -> None:
+    """`PositionError` unless the topics are the very ones of the binding, with as many partitions."""
+    for bound, found in ((binding.parts, parts), (binding.storno, storno)):
+        if found == bound:
+            continue
+        if found is None:
+            what = "is gone"
+        elif found.name != bound.name:
+            what = f"is not the topic of the configuration ({found.name})"
+        elif found.id != bound.id:
+            what = f"was deleted and made anew (id {found.id}, was {bound.id})"
+        else:
+            what = f"has {found.partitions} partitions, had {bound.partitions}"
+        raise PositionError(
+            f"topic {bound.name} {what}: the files of this folder belong to the earlier one; start anew with: houses reset --archive"
+        )
+
+
+def _check_owner(checkpoint: Checkpoint | None, binding: Binding, store: CheckpointStore) -> None:
+    if checkpoint is None:
+        return
+    if checkpoint.folder != binding.folder:
+        raise PositionError(
+            f"{store.name}: holds the positions of another folder ({checkpoint.folder}, this one is {binding.folder}): "
+            "choose another consumer.group_id, or start from the files with: houses consume --rescan"
+        )
+    if checkpoint.topic_ids != (binding.parts.id, binding.storno.id):
+        raise PositionError(f"{store.name}: was saved for other topics; start from the files with: houses consume --rescan")
+
+
+def _check_lengths(checkpoint: Checkpoint | None, journal: Journal) -> None:
+    for file, synced in zip(journal.files, checkpoint.synced if checkpoint else (0, 0, 0), strict=True):
+        if file.length_bytes < synced:
+            raise FolderError(
+                f"{file.path}: {file.length_bytes} bytes long, but {synced} were on the disk at the last checkpoint: "
+                "restore the file, or start anew with: houses reset --archive"
+            )
+
+
+def _load(config: Config, ops: FileOps, checkpoint: Checkpoint | None, binding: Binding, journal: Journal) -> Recovered:
+    """The state as the checkpoint and the side files tell it; what they cannot tell is to be read from the files."""
+    generation = checkpoint.generation if checkpoint else 0
+    tail = list(checkpoint.tail) if checkpoint else [0, 0, 0]
+    closed, stornos = ClosedIds(), StornoRegister()
+    if not (checkpoint and load_closed_ids(config, ops, closed, generation, tail, journal.lengths)):
+        tail = [0, 0, 0]
+    storno_next = checkpoint.storno_next if checkpoint else 0
+    if not (checkpoint and load_stornos(config, ops, stornos, generation)):
+        # Late lines that are written already must be known, or the storno topic, read from 0, would add them again.
+        storno_next, tail[FILES.index("storno")] = 0, 0
+    return Recovered(
+        binding,
+        journal,
+        JoinTable(stornos, closed),
+        DoneOffsets(),
+        generation,
+        list(checkpoint.low) if checkpoint else [0, 0, 0],
+        list(checkpoint.next) if checkpoint else [0, 0, 0],
+        storno_next,
+        tuple(tail),
+    )
+
+
+def _read_tail(state: Recovered, checkpoint: Checkpoint | None, broker: BrokerView, say: Callable[[str], None]) -> None:
+    readers = (_note_house, _note_house, _note_reject)
+    for index, (file, note) in enumerate(zip(state.journal.files, readers, strict=True)):
+        for position, line in file.lines(state.tail[index]):
+            try:
+                if not line.endswith(b"\n"):
+                    raise MessageError("unterminated")
+                note(state, line)
+            except MessageError as error:
+                _check_cut(state, file, position, line, checkpoint.synced[index] if checkpoint else None, broker, str(error))
+                say(f"{file.path}: cut off at byte {position}, behind the last whole line; what followed is in {file.path.name}.cut")
+                file.cut(position)
+                break
+
+
+def _check_cut(
+    state: Recovered, file: JsonlFile, position: int, line: bytes, synced: int | None, broker: BrokerView, why: str
+) -> None:
+    if (synced is None and line.endswith(b"\n")) or (synced is not None and position < synced):
+        raise FolderError(
+            f"{file.path}: damaged at byte {position} ({line[:60]!r}: {why}): restore it, or start anew with: houses reset --archive"
+        )
+    for partition, (low, (first, _)) in enumerate(zip(state.low, broker.watermarks[:STORNO], strict=True)):
+        if first > low:
+            raise PositionError(
+                f"{file.path}: torn at byte {position}, and partition {partition} no longer holds offsets {low} to {first - 1}, "
+                "from which its lines could be written again: restore the topic, or start anew with: houses reset --archive"
+            )
+
+
+def _note_house(state: Recovered, line: bytes) -> None:
+    house = parse_house_line(line)
+    for partition, offset in house.offsets.items():
+        if offset >= state.low[partition]:
+            state.done.add(partition, offset, house.id)
+    if house.mask:
+        state.table.stornos.merge(Storno(house.id, house.mask), house.storno_offset)
+    if not house.late:
+        state.table.closed.add_written([house.id])
+
+
+def _note_reject(state: Recovered, line: bytes) -> None:
+    topics = (state.binding.parts.name, state.binding.storno.name)
+    reject = parse_reject_line(line, topics)
+    if reject.reason == "gap":
+        state.known_gaps.add((reject.partition, reject.offset))
+        return
+    begin = state.storno_next if reject.partition == STORNO else state.low[reject.partition]
+    if reject.offset >= begin:
+        state.done.add(reject.partition, reject.offset, reject.raw)
+    if reject.reason == "evicted" and (house_id := peek_id(reject.raw)) is not None:
+        state.table.closed.add_evicted([house_id])
+
+
+def _check_positions(state: Recovered, checkpoint: Checkpoint | None, broker: BrokerView, accept_gap: bool) -> None:
+    fresh = checkpoint is None and not any(state.journal.lengths)
+    problems = []
+    for partition, (first, end) in enumerate(broker.watermarks):
+        position = state.storno_next if partition == STORNO else state.low[partition]
+        where = f"{broker.storno.name}" if partition == STORNO else f"{broker.parts.name} partition {partition}"
+        if position > end:
+            raise PositionError(
+                f"{where}: position {position} is behind its end {end}: the topic lost records or is another one; "
+                "start anew with: houses reset --archive"
+            )
+        lost = first - position - state.done.count_below(partition, first) if position < first else 0
+        if lost and not fresh and (partition, position) not in state.known_gaps:
+            problems.append(f"{where}: offsets {position} to {first - 1} were deleted, {lost} of them unread")
+            detail = f"offsets {position} to {first - 1} were deleted before they were read"
+            state.gaps.append(Reject(partition, position, "gap", detail, b""))
+        _begin_at(state, partition, max(position, first))
+    if problems and not accept_gap:
+        raise PositionError("; ".join(problems) + ": " + _WAYS_ON)
+
+
+def _begin_at(state: Recovered, partition: int, offset: int) -> None:
+    if partition == STORNO:
+        state.storno_next = offset
+    else:
+        state.low[partition] = offset

@@ -1,0 +1,93 @@
+"""The two files beside the journal that a checkpoint refers to by its generation, and that can be rebuilt without it.
+
+storno_ids.json holds the storno register, closed_ids.bin the ids that have had their line.
+"""
+
+import hashlib
+import json
+import struct
+
+from pyroaring import BitMap64
+
+from houses.config import Config
+from houses.files import FileOps, read_file, stage_file
+from houses.join import ClosedIds, StornoRegister, excluded_parts, is_full
+from houses.message import FULL, PARTS
+
+
+def stage_side_files(
+    config: Config, ops: FileOps, stornos: StornoRegister, closed: ClosedIds, generation: int, lengths: tuple[int, ...]
+) -> None:
+    """Write both files for a new generation; the caller syncs the folder, then saves the record.
+
+    Args:
+        lengths: bytes of the journal's files that the closed ids cover.
+    """
+    stage_file(ops, config.storno_ids_path, encode_stornos(stornos, generation))
+    stage_file(ops, config.closed_ids_path, encode_ids(closed, generation, lengths))
+
+
+def load_closed_ids(
+    config: Config, ops: FileOps, closed: ClosedIds, generation: int, tail: list[int], lengths: tuple[int, ...]
+) -> bool:
+    """Fill `closed` from its cache; False when the cache is missing, damaged, older, or does not fit the files."""
+    cache = decode_ids(read_file(ops, config.closed_ids_path) or b"")
+    if cache is None or cache[0] < generation:
+        return False
+    if not all(begin <= covered <= end for begin, covered, end in zip(tail, cache[1], lengths, strict=True)):
+        return False
+    closed.replace(cache[2], cache[3])
+    return True
+
+
+def load_stornos(config: Config, ops: FileOps, stornos: StornoRegister, generation: int) -> bool:
+    """Fill `stornos` from storno_ids.json; False when it is missing, damaged or older than the checkpoint."""
+    try:
+        record = json.loads(read_file(ops, config.storno_ids_path) or b"")
+        if record["generation"] < generation:
+            return False
+        stornos.masks = dict.fromkeys(record["full"], FULL) | {
+            int(i): sum(PARTS[number - 1].mask for number in numbers) for i, numbers in record["partial"].items()
+        }
+        stornos.offsets = {int(i): offset for i, offset in record["offsets"].items()}
+        return True
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        return False
+
+
+def encode_stornos(stornos: StornoRegister, generation: int) -> bytes:
+    """storno_ids.json: the cancelled ids, as the older program wrote them, with the generation and the storno offsets."""
+    full = sorted(i for i, mask in stornos.masks.items() if is_full(mask))
+    partial = {str(i): excluded_parts(mask) for i, mask in sorted(stornos.masks.items()) if not is_full(mask)}
+    record = {"full": full, "partial": partial, "generation": generation, "offsets": stornos.offsets}
+    return json.dumps(record, separators=(",", ":")).encode() + b"\n"
+
+
+_HASH_BYTES = hashlib.sha256().digest_size
+
+
+def encode_ids(closed: ClosedIds, generation: int, lengths: tuple[int, ...]) -> bytes:
+    """The cache of closed ids: a sha256 over all that follows, a JSON header that names the file lengths it covers, two bitmaps."""
+    for bitmap in (closed.written, closed.evicted):
+        bitmap.run_optimize()
+    written, evicted = closed.written.serialize(), closed.evicted.serialize()
+    header = json.dumps({"generation": generation, "lengths": lengths, "bytes": [len(written), len(evicted)]}).encode()
+    body = struct.pack("<I", len(header)) + header + written + evicted
+    return hashlib.sha256(body).digest() + body
+
+
+def decode_ids(data: bytes) -> tuple[int, tuple[int, ...], BitMap64, BitMap64] | None:
+    """Generation, covered lengths, written and evicted ids of a cache; None when it is damaged (it can be rebuilt)."""
+    digest, body = data[:_HASH_BYTES], data[_HASH_BYTES:]
+    # A flipped bit may pass deserialize(), and garbage there raises anything: only bytes that we wrote go on.
+    if len(body) < 4 or hashlib.sha256(body).digest() != digest:
+        return None
+    end = 4 + struct.unpack_from("<I", body)[0]
+    header = json.loads(body[4:end])
+    middle = end + header["bytes"][0]
+    return (
+        header["generation"],
+        tuple(header["lengths"]),
+        BitMap64.deserialize(body[end:middle]),
+        BitMap64.deserialize(body[middle:]),
+    )

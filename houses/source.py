@@ -1,0 +1,189 @@
+"""The Kafka side of the consumer: batches by partition, positions, pausing, and what each error means."""
+
+import logging
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from houses.broker import connect
+from houses.config import Config
+from houses.errors import BrokerError, HousesError, PositionError
+from houses.message import PARTS, STORNO
+
+LOG = logging.getLogger(__name__)
+
+_REFUSED = {
+    KafkaError._AUTHENTICATION,
+    KafkaError.SASL_AUTHENTICATION_FAILED,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+}
+_OUTSIDE_LOG = {KafkaError._AUTO_OFFSET_RESET, KafkaError._LOG_TRUNCATION}
+
+
+class Chunk(NamedTuple):
+    """Consumed records of one partition (STORNO: the storno topic), in offset order."""
+
+    partition: int
+    offsets: list[int]
+    values: list[bytes | None]
+
+
+def consumer_settings(config: Config) -> dict[str, Any]:
+    """librdkafka settings of the join consumer, beside those that every client shares."""
+    consumer = config.consumer
+    return {
+        "group.id": consumer.group_id,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        # A position outside the log is an error for the user to decide about, never a silent jump.
+        "auto.offset.reset": "error",
+        "enable.partition.eof": True,  # the end is known also behind records that no consumer sees (transaction markers)
+        "fetch.min.bytes": consumer.fetch_min_bytes,
+        "fetch.wait.max.ms": 5,  # the longest that fetch_min_bytes may hold a record back
+        "fetch.max.bytes": max(consumer.fetch_max_bytes, 1_000_000),
+        "message.max.bytes": 1_000_000,
+        # With the default of 1000 the fetcher sleeps a second whenever its queue is full.
+        "fetch.queue.backoff.ms": 10,
+        "queued.min.messages": 50_000,
+        "queued.max.messages.kbytes": 16_384,
+    }
+
+
+class Source:
+    """The assigned partitions, owned by one thread. `next` holds the next offset of each, the storno topic last."""
+
+    def __init__(self, config: Config, say: Callable[[str], None]) -> None:
+        """Connect; nothing is assigned yet."""
+        self._topics = [TopicPartition(config.kafka.topic, p.partition) for p in PARTS]
+        self._topics.append(TopicPartition(config.consumer.storno_topic, 0))
+        self._storno_topic = config.consumer.storno_topic
+        self._say = say
+        self._failure: HousesError | None = None
+        self._assigned = False
+        self.paused: set[int] = set()
+        self.next = [0, 0, 0, 0]
+        self.last_error = ""
+        self.identity_in_doubt = False
+        """Set by any broker error: a topic may have been made anew behind it."""
+        self._client = connect(Consumer, config.kafka, consumer_settings(config) | {"error_cb": self._note_error})
+
+    def assign_storno(self, offset: int) -> None:
+        """Read the storno topic alone, from `offset`."""
+        self.next[STORNO] = offset
+        self._client.assign([self._at(STORNO, offset)])
+
+    def assign_parts(self, offsets: Sequence[int]) -> None:
+        """Read the three partitions too, from their offsets."""
+        self.next[:STORNO] = offsets
+        self._client.incremental_assign([self._at(p, offset) for p, offset in enumerate(offsets)])
+        self._assigned = True
+
+    def _at(self, index: int, offset: int) -> TopicPartition:
+        return TopicPartition(self._topics[index].topic, self._topics[index].partition, offset)
+
+    def poll(self, max_batch: int, timeout_s: float) -> list[Chunk]:
+        """Records that have come, one chunk a partition, stornos first.
+
+        Raises:
+            PositionError: a position is outside the log. BrokerError: refused, or the client is broken.
+        """
+        batch = self._client.consume(max_batch, timeout_s)
+        if self._failure:
+            raise self._failure
+        failed = []
+        if any(map(Message.error, batch)):
+            failed = [message for message in batch if message.error()]
+            batch = [message for message in batch if not message.error()]
+        chunks = [self._unread(chunk) for chunk in self._by_partition(batch)]
+        for message in failed:  # after the records: an end of partition comes behind those before it
+            self._handle_error(message)
+        return sorted((chunk for chunk in chunks if chunk.offsets), key=lambda chunk: -chunk.partition)
+
+    def _by_partition(self, batch: list[Message]) -> Iterable[Chunk]:
+        """Regroup a batch; librdkafka hands records over in runs of one partition."""
+        offsets = list(map(Message.offset, batch))
+        values = list(map(Message.value, batch))
+        chunks = {p: Chunk(p, [], []) for p in (0, 1, 2, STORNO)}
+        start = 0
+        for partition, run in groupby(map(Message.partition, batch)):
+            end = start + sum(1 for _ in run)
+            # Partition 0 may be of either topic; asking only its records for their topic is much cheaper.
+            if partition == 0:
+                for i in range(start, end):
+                    chunk = chunks[STORNO if batch[i].topic() == self._storno_topic else 0]
+                    chunk.offsets.append(offsets[i])
+                    chunk.values.append(values[i])
+            else:
+                chunks[partition].offsets.extend(offsets[start:end])
+                chunks[partition].values.extend(values[start:end])
+            start = end
+        return chunks.values()
+
+    def _unread(self, chunk: Chunk) -> Chunk:
+        """The chunk from the next offset on: after a pause or a reconnect a record could be handed over again."""
+        if not chunk.offsets:
+            return chunk
+        if chunk.offsets[0] < (expected := self.next[chunk.partition]):
+            known = bisect_left(chunk.offsets, expected)
+            chunk = Chunk(chunk.partition, chunk.offsets[known:], chunk.values[known:])
+        if chunk.offsets:
+            self.next[chunk.partition] = chunk.offsets[-1] + 1
+        return chunk
+
+    def _index(self, topic: str | None, partition: int | None) -> int:
+        return STORNO if topic == self._storno_topic else partition or 0
+
+    def _handle_error(self, message: Message) -> None:
+        error = message.error()
+        assert error is not None  # the caller's choice of messages
+        index = self._index(message.topic(), message.partition())
+        if error.code() == KafkaError._PARTITION_EOF:
+            self.next[index] = max(self.next[index], message.offset() or 0)
+        elif error.code() in _OUTSIDE_LOG:
+            where = f"{message.topic()} partition {message.partition()}"
+            raise PositionError(
+                f"{where}: position {self.next[index]} is outside the log ({error.str()}): start the consumer again to see "
+                "which records are lost and the ways to go on"
+            )
+        else:
+            self._note_error(error)
+            if self._failure:
+                raise self._failure
+
+    def _note_error(self, error: KafkaError) -> None:
+        if error.fatal() or error.code() in _REFUSED:
+            self._failure = BrokerError(f"Kafka refuses the consumer: {error.str()}: check kafka.security and the broker's log")
+            return
+        # _ALL_BROKERS_DOWN and _TRANSPORT come by the hundred and pass: shown once, reading goes on by itself.
+        if error.name() != self.last_error.partition(":")[0]:
+            self._say(f"Kafka: {error.str()}; waiting for it to come back")
+        self.last_error = f"{error.name()}: {error.str()}"
+        self.identity_in_doubt = True
+
+    def pause(self, partitions: set[int]) -> None:
+        """Read exactly the others. librdkafka throws away what it has fetched of a paused one, so changes should be rare."""
+        if stop := partitions - self.paused:
+            self._client.pause([self._topics[p] for p in sorted(stop)])
+        if go := self.paused - partitions:
+            self._client.resume([self._topics[p] for p in sorted(go)])
+        self.paused = set(partitions)
+
+    def lag(self) -> int:
+        """Records that the broker told of and that were not read yet."""
+        ends = (self._cached_end(index) for index in range(len(self._topics) if self._assigned else 0))
+        return sum(max(0, end - position) for end, position in zip(ends, self.next, strict=False))
+
+    def _cached_end(self, index: int) -> int:
+        try:
+            return int(self._client.get_watermark_offsets(self._topics[index], cached=True)[1])
+        except KafkaException:
+            return 0
+
+    def close(self) -> None:
+        """Leave the broker."""
+        self._client.close()

@@ -1,0 +1,236 @@
+"""The way to Kafka: clients, a broker that answers, topics and their ids, positions."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported there without an __all__
+    AdminClient,
+    NewTopic,
+    OffsetSpec,
+    TopicDescription,
+)
+
+from houses import local_kafka
+from houses.checkpoint import TopicInfo
+from houses.clients import Say, be_silent, client_config, connect, error_text, result_of, unreachable
+from houses.config import Config
+from houses.errors import BrokerError
+from houses.message import PARTS
+from houses.settings import KafkaConfig
+
+__all__ = [
+    "Record",
+    "client_config",
+    "cluster_id",
+    "connect",
+    "delete_topics",
+    "describe_topics",
+    "ensure_broker",
+    "ensure_topics",
+    "ensure_topics_named",
+    "last_records",
+    "watermarks",
+]
+
+Record = tuple[bytes | None, bytes | None]
+"""Key and value of a message."""
+_PROBE_TIMEOUT_S = 2.0
+_ABSENT = KafkaError.UNKNOWN_TOPIC_OR_PART
+
+
+# --- a broker that answers ---
+
+
+def ensure_broker(config: Config, say: Say = be_silent) -> None:
+    """Return when a Kafka answers at `kafka.bootstrap_servers`: the one that is there, else a local one, started now.
+
+    Raises:
+        BrokerError: something else answers there, or nothing does and the address is not of this machine alone.
+    """
+    kafka = config.kafka
+    if kafka.security.security_protocol.endswith("SSL"):  # inside TLS a plain probe says nothing
+        cluster_id(kafka)
+        return
+    servers = [local_kafka.parse_address(server) for server in kafka.bootstrap_servers.split(",")]
+    if any(local_kafka.probe(host, port, _PROBE_TIMEOUT_S) == "kafka" for host, port in servers):
+        cluster_id(kafka)
+        return
+    if len(servers) > 1 or not local_kafka.is_loopback(servers[0][0]):
+        raise unreachable(kafka, "a local one is only ever started at a single loopback address")
+    if (protocol := kafka.security.security_protocol) != "PLAINTEXT":
+        raise unreachable(kafka, f"a local one does not speak {protocol}")
+    local_kafka.start(config.data_dir, kafka.bootstrap_servers, kafka.maven_repository, say)
+
+
+def cluster_id(kafka: KafkaConfig, timeout_s: float = 10.0) -> str:
+    """The id of the cluster that answers; `BrokerError` when none does in time."""
+    causes: list[KafkaError] = []
+    admin = connect(AdminClient, kafka, {"error_cb": causes.append})
+    try:
+        return str(admin.list_topics(timeout=timeout_s).cluster_id)
+    except KafkaException as error:
+        admin.poll(0)  # list_topics itself only says "transport failure"; a wrong password comes through error_cb
+        raise unreachable(kafka, causes[0].str() if causes else error_text(error)) from None
+
+
+# --- topics ---
+
+
+def ensure_topics(config: Config, say: Say = be_silent) -> tuple[TopicInfo, TopicInfo]:
+    """The parts topic (3 partitions) and the storno topic (1), created when absent.
+
+    Raises:
+        BrokerError: one exists with another number of partitions; it is never deleted here.
+    """
+    wanted = {config.kafka.topic: len(PARTS), config.consumer.storno_topic: 1}
+    found = ensure_topics_named(config.kafka, wanted, say)
+    return found[config.kafka.topic], found[config.consumer.storno_topic]
+
+
+def ensure_topics_named(
+    kafka: KafkaConfig, wanted: Mapping[str, int], say: Say = be_silent, timeout_s: float = 15.0
+) -> dict[str, TopicInfo]:
+    """Topics by name with their wanted partition counts, created when absent, with unlimited retention."""
+    found = describe_topics(kafka, list(wanted), timeout_s)
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        _create(kafka, {name: wanted[name] for name in missing}, timeout_s)
+        found = _wait_until_described(kafka, list(wanted), timeout_s)
+        say("created topics: " + ", ".join(missing))
+    for name, partitions in wanted.items():
+        _check_partitions(found[name], partitions)
+    return found
+
+
+def _check_partitions(topic: TopicInfo, wanted: int) -> None:
+    if topic.partitions != wanted:
+        raise BrokerError(
+            f"topic {topic.name} has {topic.partitions} partitions: must be {wanted}; "
+            "set another topic name in config.yaml, or delete this one yourself if nobody needs it"
+        )
+
+
+def _create(kafka: KafkaConfig, wanted: Mapping[str, int], timeout_s: float) -> None:
+    # retention.ms -1: a house may be verified, and a consumer started again, long after the broker's default week.
+    new = [NewTopic(name, number, config={"retention.ms": "-1"}) for name, number in wanted.items()]
+    admin = connect(AdminClient, kafka)
+    for future in admin.create_topics(new, request_timeout=timeout_s, operation_timeout=timeout_s).values():
+        # Somebody else may have made it a moment ago: what counts is how it is described afterwards.
+        result_of(kafka, future, timeout_s, ignore=KafkaError.TOPIC_ALREADY_EXISTS)
+
+
+def _wait_until_described(kafka: KafkaConfig, names: list[str], timeout_s: float) -> dict[str, TopicInfo]:
+    found: dict[str, TopicInfo] = {}
+
+    def all_there() -> bool:
+        found.update(describe_topics(kafka, names, timeout_s, ready=True))
+        return len(found) == len(names)
+
+    if not _poll(all_there, timeout_s):
+        missing = ", ".join(name for name in names if name not in found)
+        raise BrokerError(f"topics made but not ready in {timeout_s:.0f} s: {missing}; look into the broker's log")
+    return found
+
+
+def _poll(done: Callable[[], bool], timeout_s: float) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while not done():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def describe_topics(
+    kafka: KafkaConfig, names: Sequence[str], timeout_s: float = 10.0, *, ready: bool = False
+) -> dict[str, TopicInfo]:
+    """Name, id and partition count of each topic; those that do not exist are left out.
+
+    With `ready`, a topic with a partition that has no leader yet is left out too. `BrokerError` when no broker answers.
+    """
+    admin = connect(AdminClient, kafka)
+    futures = admin.describe_topics(TopicCollection(list(names)), request_timeout=timeout_s) if names else {}
+    described = [result_of(kafka, future, timeout_s, ignore=_ABSENT) for future in futures.values()]
+    return {topic.name: _info(topic) for topic in described if topic and (not ready or _has_leaders(topic))}
+
+
+def _info(topic: TopicDescription) -> TopicInfo:
+    return TopicInfo(topic.name, str(topic.topic_id), len(topic.partitions))
+
+
+def _has_leaders(topic: TopicDescription) -> bool:
+    return all(partition.leader is not None and partition.leader.id >= 0 for partition in topic.partitions)
+
+
+def delete_topics(kafka: KafkaConfig, topics: Iterable[TopicInfo], timeout_s: float = 15.0) -> list[str]:
+    """Delete topics by id: one that is gone, or whose name now belongs to another topic, is left alone.
+
+    Returns:
+        The names deleted, after they have disappeared from the broker's description.
+    """
+    expected = {topic.name: topic.id for topic in topics}
+    present = describe_topics(kafka, list(expected), timeout_s)
+    doomed = [name for name, topic in present.items() if topic.id == expected[name]]
+    if doomed:
+        admin = connect(AdminClient, kafka)
+        futures = admin.delete_topics(doomed, request_timeout=timeout_s, operation_timeout=timeout_s)
+        for future in futures.values():
+            result_of(kafka, future, timeout_s, ignore=_ABSENT)
+        _poll(lambda: not describe_topics(kafka, doomed, timeout_s), timeout_s)
+    return doomed
+
+
+# --- positions and records ---
+
+
+def watermarks(
+    kafka: KafkaConfig, topic: str, partitions: Iterable[int], timeout_s: float = 10.0
+) -> dict[int, tuple[int, int]]:
+    """Per partition the offset of the first record and that of the next one to be written (0-based)."""
+    admin = connect(AdminClient, kafka)
+    wanted = [TopicPartition(topic, partition) for partition in partitions]
+    asked = [
+        admin.list_offsets(dict.fromkeys(wanted, spec), request_timeout=timeout_s)
+        for spec in (OffsetSpec.earliest(), OffsetSpec.latest())  # type: ignore[no-untyped-call]  # not annotated there
+    ]
+    low, high = ({tp.partition: _offset(kafka, f, timeout_s) for tp, f in futures.items()} for futures in asked)
+    return {partition: (low[partition], high[partition]) for partition in low}
+
+
+def _offset(kafka: KafkaConfig, future: "Future[Any]", timeout_s: float) -> int:
+    info: Any = result_of(kafka, future, timeout_s)
+    return int(info.offset)
+
+
+def last_records(kafka: KafkaConfig, topic: str, count: int, timeout_s: float = 10.0) -> list[Record]:
+    """The last `count` records of each partition, mixed; none when the topic does not exist."""
+    infos = describe_topics(kafka, [topic], timeout_s)
+    marks = watermarks(kafka, topic, range(infos[topic].partitions), timeout_s) if topic in infos else {}
+    starts = {partition: max(low, high - count) for partition, (low, high) in marks.items() if high > low}
+    extra = {"group.id": "houses-unused", "enable.auto.commit": False, "enable.partition.eof": True}
+    consumer = connect(Consumer, kafka, extra | {"auto.offset.reset": "earliest"})
+    try:
+        consumer.assign([TopicPartition(topic, partition, start) for partition, start in starts.items()])
+        return _read_to_ends(kafka, consumer, set(starts), timeout_s)
+    finally:
+        consumer.close()
+
+
+def _read_to_ends(kafka: KafkaConfig, consumer: Consumer, unread: set[int], timeout_s: float) -> list[Record]:
+    records: list[Record] = []
+    deadline = time.monotonic() + timeout_s
+    while unread:
+        for message in consumer.consume(1000, 0.1):
+            error = message.error()
+            if error is None:
+                records.append((message.key(), message.value()))
+            elif error.code() == KafkaError._PARTITION_EOF:
+                unread.discard(message.partition())
+            elif not error.retriable():
+                raise BrokerError(f"reading {message.topic()}: {error.str()}; start again when the broker is well")
+        if time.monotonic() > deadline:
+            raise unreachable(kafka, f"its last records could not be read within {timeout_s:.0f} s")
+    return records

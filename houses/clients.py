@@ -1,0 +1,82 @@
+"""Clients of Kafka: their shared settings, and their errors in words that say what to do."""
+
+import logging
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+from confluent_kafka.admin import AdminClient
+from pydantic import SecretStr
+
+from houses.errors import BrokerError
+from houses.settings import KafkaConfig
+
+LOG = logging.getLogger("houses.kafka")
+"""Where librdkafka's own messages go, instead of stderr."""
+LOG.addHandler(logging.NullHandler())
+
+Say = Callable[[str], None]
+T = TypeVar("T")
+Client = TypeVar("Client", AdminClient, Consumer, Producer)
+_NO_ANSWER = (KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN)
+
+
+def be_silent(_: str) -> None:
+    """The default `say`: nobody listens."""
+
+
+def client_config(kafka: KafkaConfig) -> dict[str, Any]:
+    """librdkafka settings that every client shares: address, security, log, reconnecting.
+
+    Nothing reaches stderr: messages go to the logger "houses.kafka". Holds the secrets, so never show it.
+    """
+    return {
+        "bootstrap.servers": kafka.bootstrap_servers,
+        "reconnect.backoff.max.ms": 1000,
+        "allow.auto.create.topics": False,
+        "logger": LOG,
+    } | _security(kafka)
+
+
+def _security(kafka: KafkaConfig) -> dict[str, str]:
+    values = {name.replace("_", "."): value for name, value in kafka.security if value is not None}
+    return {key: value.get_secret_value() if isinstance(value, SecretStr) else value for key, value in values.items()}
+
+
+def connect(kind: type[Client], kafka: KafkaConfig, extra: Mapping[str, Any] | None = None) -> Client:
+    """A client of the given class; `BrokerError` when librdkafka refuses the settings (a certificate file, say)."""
+    try:
+        return kind(client_config(kafka) | dict(extra or {}))
+    except KafkaException as error:
+        raise BrokerError(
+            f"kafka.security or the client settings are refused: {error_text(error)}; correct them in config.yaml"
+        ) from None
+
+
+def error_text(error: KafkaException) -> str:
+    """librdkafka's own words for an error."""
+    kafka_error = error.args[0]
+    return kafka_error.str() if isinstance(kafka_error, KafkaError) else str(kafka_error)
+
+
+def unreachable(kafka: KafkaConfig, why: str) -> BrokerError:
+    """The error for a broker that does not answer, to be raised by the caller."""
+    return BrokerError(
+        f"kafka.bootstrap_servers = {kafka.bootstrap_servers}: no answer from Kafka ({why}); "
+        "start one (houses kafka start, or docker compose up -d), or correct the address in config.yaml"
+    )
+
+
+def result_of(kafka: KafkaConfig, future: "Future[T]", timeout_s: float, ignore: int | None = None) -> T | None:
+    """What an AdminClient's future brings, None for an error with the code `ignore`; `BrokerError` for any other."""
+    try:
+        return future.result(timeout_s + 1.0)
+    except KafkaException as error:
+        if error.args[0].code() == ignore:
+            return None
+        if error.args[0].code() in _NO_ANSWER:
+            raise unreachable(kafka, error_text(error)) from None
+        raise BrokerError(f"{kafka.bootstrap_servers} (kafka.bootstrap_servers) refused: {error_text(error)}") from None
+    except TimeoutError:
+        raise unreachable(kafka, f"nothing within {timeout_s:.0f} s") from None

@@ -1,0 +1,85 @@
+"""House ids that never repeat, whatever died in between."""
+
+import json
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+
+from houses.broker import Record
+from houses.errors import FolderError
+from houses.files import REAL, FileOps, read_file, replace_file
+from houses.message import MAX_ID, MAX_ID_DIGITS, peek_id
+
+BLOCK_IDS = 10_000
+"""Ids reserved at a time: one fsync per block, and at most this many ids left unused by a crash."""
+TAIL_RECORDS = 1_000
+"""Records per partition that are searched for the highest id in use."""
+
+
+def highest_id(records: Iterable[Record]) -> int:
+    """The highest house id in records of the parts topic, by value or key; -1 when there is none."""
+    found = (_record_id(record) for record in records)
+    return max((house_id for house_id in found if house_id is not None), default=-1)
+
+
+def _record_id(record: Record) -> int | None:
+    key, value = record
+    found = peek_id(value or b"")
+    # A malformed message keeps its key, and its id counts as used.
+    return int(key) if found is None and key and key.isdigit() and len(key) <= MAX_ID_DIGITS else found
+
+
+class IdAllocator:
+    """Ids from `first` on, shared by the three parts; blocks of them are reserved on disk before use.
+
+    The file, `{"base_id":N}`, names the lowest id that was never reserved. The older programs write the same.
+    """
+
+    def __init__(self, path: Path, highest_in_topic: int = -1, ops: FileOps = REAL) -> None:
+        """Reads the file; reserves nothing yet.
+
+        Raises:
+            FolderError: the file is damaged. Guessing could repeat ids, so it is not overwritten.
+        """
+        self._path, self._ops = path, ops
+        self._lock = threading.Lock()
+        self.first = max(_load(ops, path), highest_in_topic + 1)
+        """The first id of this run."""
+        self._reserved = self.first
+
+    def reserve_through(self, house_id: int) -> None:
+        """Return when `house_id` and all below it may be used: the file says so, durably."""
+        if house_id < self._reserved:
+            return
+        with self._lock:
+            if house_id >= self._reserved:
+                self._reserve(house_id + BLOCK_IDS)
+
+    def _reserve(self, end: int) -> None:
+        if end > MAX_ID:
+            raise FolderError(f"{self._path}: ids have come to {end}: a message holds at most {MAX_ID}; houses reset")
+        _store(self._ops, self._path, end)
+        self._reserved = end
+
+    def release(self, next_id: int) -> None:
+        """Give back the ids from `next_id` on, of which none was used, so that the next run leaves no gap."""
+        with self._lock:
+            if self.first < next_id < self._reserved:
+                _store(self._ops, self._path, next_id)
+                self._reserved = next_id
+
+
+def _store(ops: FileOps, path: Path, base_id: int) -> None:
+    replace_file(ops, path, json.dumps({"base_id": base_id}, separators=(",", ":")).encode())
+
+
+def _load(ops: FileOps, path: Path) -> int:
+    if (data := read_file(ops, path)) is None:
+        return 0
+    try:
+        base_id = json.loads(data)["base_id"]
+    except (ValueError, TypeError, KeyError):
+        base_id = None
+    if type(base_id) is not int or not 0 <= base_id <= MAX_ID:  # bool is a subclass of int and no id
+        raise FolderError(f'{path}: {data[:60]!r} is not {{"base_id":N}}: write the next free house id there')
+    return base_id

@@ -38,7 +38,11 @@ __all__ = [
 Record = tuple[bytes | None, bytes | None]
 """Key and value of a message."""
 _PROBE_TIMEOUT_S = 2.0
-_ABSENT = KafkaError.UNKNOWN_TOPIC_OR_PART
+_ABSENT = (KafkaError.UNKNOWN_TOPIC_OR_PART,)
+_EXISTS = (KafkaError.TOPIC_ALREADY_EXISTS,)
+_NO_LEADER = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
+_FIRST = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # not annotated there
+_END = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
 
 # --- a broker that answers ---
@@ -119,7 +123,7 @@ def _create(kafka: KafkaConfig, wanted: Mapping[str, int], timeout_s: float) -> 
     admin = connect(AdminClient, kafka)
     for future in admin.create_topics(new, request_timeout=timeout_s, operation_timeout=timeout_s).values():
         # Somebody else may have made it a moment ago: what counts is how it is described afterwards.
-        result_of(kafka, future, timeout_s, ignore=KafkaError.TOPIC_ALREADY_EXISTS)
+        result_of(kafka, future, timeout_s, _EXISTS)
 
 
 def _wait_until_described(kafka: KafkaConfig, names: list[str], timeout_s: float) -> dict[str, TopicInfo]:
@@ -129,13 +133,14 @@ def _wait_until_described(kafka: KafkaConfig, names: list[str], timeout_s: float
         found.update(describe_topics(kafka, names, timeout_s, ready=True))
         return len(found) == len(names)
 
-    if not _poll(all_there, timeout_s):
+    if not _poll_until(all_there, timeout_s):
         missing = ", ".join(name for name in names if name not in found)
         raise BrokerError(f"topics made but not ready in {timeout_s:.0f} s: {missing}; look into the broker's log")
     return found
 
 
-def _poll(done: Callable[[], bool], timeout_s: float) -> bool:
+def _poll_until(done: Callable[[], bool], timeout_s: float) -> bool:
+    """Ask every 50 ms; whether it was done in time."""
     deadline = time.monotonic() + timeout_s
     while not done():
         if time.monotonic() > deadline:
@@ -153,7 +158,7 @@ def describe_topics(
     """
     admin = connect(AdminClient, kafka)
     futures = admin.describe_topics(TopicCollection(list(names)), request_timeout=timeout_s) if names else {}
-    described = [result_of(kafka, future, timeout_s, ignore=_ABSENT) for future in futures.values()]
+    described = [result_of(kafka, future, timeout_s, _ABSENT) for future in futures.values()]
     return {topic.name: _info(topic) for topic in described if topic and (not ready or _has_leaders(topic))}
 
 
@@ -178,8 +183,8 @@ def delete_topics(kafka: KafkaConfig, topics: Iterable[TopicInfo], timeout_s: fl
         admin = connect(AdminClient, kafka)
         futures = admin.delete_topics(doomed, request_timeout=timeout_s, operation_timeout=timeout_s)
         for future in futures.values():
-            result_of(kafka, future, timeout_s, ignore=_ABSENT)
-        _poll(lambda: not describe_topics(kafka, doomed, timeout_s), timeout_s)
+            result_of(kafka, future, timeout_s, _ABSENT)
+        _poll_until(lambda: not describe_topics(kafka, doomed, timeout_s), timeout_s)
     return doomed
 
 
@@ -192,17 +197,23 @@ def watermarks(
     """Per partition the offset of the first record and that of the next one to be written (0-based)."""
     admin = connect(AdminClient, kafka)
     wanted = [TopicPartition(topic, partition) for partition in partitions]
-    asked = [
-        admin.list_offsets(dict.fromkeys(wanted, spec), request_timeout=timeout_s)
-        for spec in (OffsetSpec.earliest(), OffsetSpec.latest())  # type: ignore[no-untyped-call]  # not annotated there
-    ]
-    low, high = ({tp.partition: _offset(kafka, f, timeout_s) for tp, f in futures.items()} for futures in asked)
-    return {partition: (low[partition], high[partition]) for partition in low}
+    marks: dict[int, tuple[int, int]] = {}
+
+    def all_known() -> bool:
+        low = _offsets(kafka, admin.list_offsets(dict.fromkeys(wanted, _FIRST), request_timeout=timeout_s), timeout_s)
+        high = _offsets(kafka, admin.list_offsets(dict.fromkeys(wanted, _END), request_timeout=timeout_s), timeout_s)
+        marks.update({partition: (low[partition], high[partition]) for partition in low.keys() & high.keys()})
+        return len(marks) == len(wanted)
+
+    if not _poll_until(all_known, timeout_s):
+        raise BrokerError(f"topic {topic}: no leader for all of its partitions in {timeout_s:.0f} s; is a broker down?")
+    return dict(sorted(marks.items()))
 
 
-def _offset(kafka: KafkaConfig, future: "Future[Any]", timeout_s: float) -> int:
-    info: Any = result_of(kafka, future, timeout_s)
-    return int(info.offset)
+def _offsets(kafka: KafkaConfig, futures: "Mapping[TopicPartition, Future[Any]]", timeout_s: float) -> dict[int, int]:
+    # A partition made a moment ago is described with its leader before that leader serves it.
+    results = {at.partition: result_of(kafka, future, timeout_s, _NO_LEADER) for at, future in futures.items()}
+    return {partition: int(info.offset) for partition, info in results.items() if info is not None}
 
 
 def last_records(kafka: KafkaConfig, topic: str, count: int, timeout_s: float = 10.0) -> list[Record]:

@@ -68,12 +68,12 @@ def unreachable(kafka: KafkaConfig, why: str) -> BrokerError:
     )
 
 
-def result_of(kafka: KafkaConfig, future: "Future[T]", timeout_s: float, ignore: int | None = None) -> T | None:
-    """What an AdminClient's future brings, None for an error with the code `ignore`; `BrokerError` for any other."""
+def result_of(kafka: KafkaConfig, future: "Future[T]", timeout_s: float, ignore: tuple[int, ...] = ()) -> T | None:
+    """What an AdminClient's future brings, None for an error code in `ignore`; `BrokerError` for any other."""
     try:
         return future.result(timeout_s + 1.0)
     except KafkaException as error:
-        if error.args[0].code() == ignore:
+        if error.args[0].code() in ignore:
             return None
         if error.args[0].code() in _NO_ANSWER:
             raise unreachable(kafka, error_text(error)) from None

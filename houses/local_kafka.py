@@ -4,7 +4,7 @@ It listens on the loopback only, keeps its data in one folder, and stays up unti
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 from filelock import FileLock, Timeout
 
+from houses import kafka_folder as files
 from houses import kafka_process as jvm
 from houses.errors import BrokerError
 from houses.kafka_jars import KAFKA_VERSION, ensure_jars
@@ -25,7 +26,7 @@ _READY_TIMEOUT_S = 60.0
 _READY_POLL_S = 0.05
 _STOP_TIMEOUT_S = 20.0
 _OTHER_STARTER_TIMEOUT_S = 600.0  # it may be in the middle of the one download
-_SILENT_PATIENCE_S = 5.0
+_SILENT_PATIENCE_S = 3.0
 _BIND_ATTEMPTS = 3
 
 
@@ -62,13 +63,11 @@ def start(data_dir: Path, address: str, repository: str = "", say: Say = _silent
         BrokerError: the address is not a loopback one, something else listens there, or Kafka does not come up.
     """
     host, port = _local(address)
-    folder = data_dir.absolute()
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = _make_folder(data_dir)
     with _one_starter(folder, say):
-        process = jvm.find_process(folder)
-        if process:
-            return _await_running(folder, process, host, port, say)
-        return _foreign(folder, host, port) or _launch(folder, host, port, repository, say)
+        return (
+            _running(folder, host, port) or _foreign(folder, host, port) or _launch(folder, host, port, repository, say)
+        )
 
 
 def stop(data_dir: Path, say: Say = _silent) -> Status:
@@ -77,7 +76,7 @@ def stop(data_dir: Path, say: Say = _silent) -> Status:
     Raises:
         BrokerError: it cannot be stopped (it belongs to another user).
     """
-    folder = data_dir.absolute()
+    folder = data_dir.resolve()
     if folder.is_dir():
         with _one_starter(folder, say):
             process = jvm.find_process(folder)
@@ -89,7 +88,7 @@ def stop(data_dir: Path, say: Say = _silent) -> Status:
 
 def status(data_dir: Path) -> Status:
     """What is known of the Kafka of this folder, without asking it: running or not, process id, address, cluster id."""
-    folder = data_dir.absolute()
+    folder = data_dir.resolve()
     return _status(folder, jvm.find_process(folder))
 
 
@@ -97,10 +96,10 @@ def _status(folder: Path, process: psutil.Process | None) -> Status:
     return Status(
         running=process is not None,
         pid=process.pid if process else None,
-        address=jvm.read_address(folder),
-        cluster_id=jvm.read_cluster_id(folder),
+        address=files.read_address(folder),
+        cluster_id=files.read_cluster_id(folder),
         data_dir=folder,
-        log_path=jvm.log_path(folder),
+        log_path=files.log_path(folder),
     )
 
 
@@ -113,6 +112,15 @@ def _local(address: str) -> tuple[str, int]:
         )
     # localhost may mean ::1 as well, where this Kafka does not listen.
     return "127.0.0.1" if host.lower() == "localhost" else host, port
+
+
+def _make_folder(data_dir: Path) -> Path:
+    folder = data_dir.resolve()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BrokerError(f"kafka.data_dir = {data_dir}: {error.strerror}: set the key to a folder of yours") from None
+    return folder
 
 
 def _join(host: str, port: int) -> str:
@@ -139,17 +147,17 @@ def _one_starter(folder: Path, say: Say) -> Iterator[None]:
         lock.release()
 
 
-def _await_running(folder: Path, process: psutil.Process, host: str, port: int, say: Say) -> Status:
-    """Second start: wait until the Kafka that runs is ready (it may just have been started)."""
-    address = jvm.read_address(folder)
-    if address != _join(host, port):
+def _running(folder: Path, host: str, port: int) -> Status | None:
+    """Second start: the Kafka that runs, once it is ready; None when there is none, or it was just about to end."""
+    process = jvm.find_process(folder)
+    if process is None:
+        return None
+    if (address := files.read_address(folder)) != _join(host, port):
         raise BrokerError(
             f"kafka.bootstrap_servers = {_join(host, port)}: the Kafka of {folder} runs at {address}: "
             "stop it first (houses kafka stop), or set the key to that address"
         )
-    if not _is_ready(folder, process, host, port):
-        raise BrokerError(f"{address}: Kafka (process {process.pid}) ended while starting: {jvm.last_error(folder)}")
-    return _status(folder, process)
+    return _status(folder, process) if _is_ready(folder, process, host, port) else None
 
 
 def _foreign(folder: Path, host: str, port: int) -> Status | None:
@@ -166,7 +174,7 @@ def _foreign(folder: Path, host: str, port: int) -> Status | None:
         )
     if answer == "nothing":
         return None
-    return Status(False, None, address, cluster_id(host, port), folder, jvm.log_path(folder))
+    return Status(False, None, address, cluster_id(host, port), folder, files.log_path(folder))
 
 
 def _launch(folder: Path, host: str, port: int, repository: str, say: Say) -> Status:
@@ -174,26 +182,30 @@ def _launch(folder: Path, host: str, port: int, repository: str, say: Say) -> St
     address = _join(host, port)
     say(f"Starting Kafka {KAFKA_VERSION} at {address}, data in {folder}")
     for _ in range(_BIND_ATTEMPTS):
-        jvm.log_path(folder).unlink(missing_ok=True)
-        jvm.write_properties(folder, address, free_port())
-        with jvm.life_lock(folder) as lock:
-            jvm.format_data(folder, classpath, lock)
-            process = jvm.launch(folder, classpath, lock)
+        process = _launch_once(folder, address, classpath)
         if _is_ready(folder, process, host, port):
             say(f"Kafka is ready at {address}; it runs until: houses kafka stop")
             return _status(folder, process)
-        # Somebody took a port since it was looked at: ours (then it is theirs), or the controller's (then take another).
         jvm.forget(folder)
+        # Somebody took a port since it was looked at: ours (then theirs is used), or the controller's (then take another).
         if taken := _foreign(folder, host, port):
             return taken
-        if "failed to bind" not in jvm.log_path(folder).read_text(encoding="utf-8", errors="replace").lower():
+        if "failed to bind" not in files.read_log(folder).lower():
             break
-    raise BrokerError(f"{address}: Kafka does not start: {jvm.last_error(folder)}")
+    raise BrokerError(f"{address}: Kafka does not start: {files.last_error(folder)}")
+
+
+def _launch_once(folder: Path, address: str, classpath: Sequence[Path]) -> psutil.Process:
+    with jvm.life_lock(folder) as life:
+        files.begin_log(folder)
+        files.write_properties(folder, address, free_port())
+        jvm.format_data(folder, classpath, life)
+        return jvm.launch(folder, classpath, life)
 
 
 def _is_ready(folder: Path, process: psutil.Process, host: str, port: int) -> bool:
     """Wait until the process answers as the cluster of this folder; False when it has ended instead."""
-    expected, deadline = jvm.read_cluster_id(folder), time.monotonic() + _READY_TIMEOUT_S
+    expected, deadline = files.read_cluster_id(folder), time.monotonic() + _READY_TIMEOUT_S
     while time.monotonic() < deadline:
         if cluster_id(host, port) == expected:
             return True
@@ -202,7 +214,7 @@ def _is_ready(folder: Path, process: psutil.Process, host: str, port: int) -> bo
         time.sleep(_READY_POLL_S)
     raise BrokerError(
         f"{_join(host, port)}: Kafka (process {process.pid}) is not ready after {_READY_TIMEOUT_S:.0f} s: "
-        f"{jvm.last_error(folder)}: stop it (houses kafka stop) and try again"
+        f"{files.last_error(folder)}: stop it (houses kafka stop) and try again"
     )
 
 

@@ -1,0 +1,7 @@
+"""`python -m houses`: the same as the command `houses`."""
+
+import sys
+
+from houses.cli import main
+
+sys.exit(main())

@@ -35,18 +35,25 @@ class TailMarks:
 
     def note(self, now_s: float, starts: Sequence[int], lengths: tuple[int, ...]) -> None:
         """Before a batch is handled: the offsets that it begins with, and the lengths of the files."""
-        # What is read again has its lines before this moment: the recovered tail stays the one to use until it is passed.
-        if any(start < end for start, end in zip(starts, self._replay_until, strict=True)):
-            return
         last = self._marks[-1]
-        if now_s - last.time_s >= _MARK_S or sum(lengths) - sum(last.lengths) >= _MARK_BYTES:
+        grown = sum(lengths) - sum(last.lengths)
+        if (now_s - last.time_s >= _MARK_S or grown >= _MARK_BYTES) and self._is_new(starts):
             self._marks.append(Mark(now_s, tuple(starts), lengths))
+
+    def _is_new(self, offsets: Sequence[int]) -> bool:
+        # What is read again has its lines before this moment: the recovered tail stays the one to use until it is passed.
+        return all(offset >= end for offset, end in zip(offsets, self._replay_until, strict=True))
 
     def oldest_needed(self, low: Sequence[int]) -> Mark:
         """The latest mark that lies before every offset at or above the low watermarks; earlier ones are dropped."""
         while len(self._marks) > 1 and all(s <= w for s, w in zip(self._marks[1].starts, low, strict=True)):
             self._marks.popleft()
         return self._marks[0]
+
+    def tail(self, low: Sequence[int], next_offsets: Sequence[int], lengths: tuple[int, ...]) -> tuple[int, ...]:
+        """Byte per file from which lines may hold offsets at or above the low watermarks; `lengths` when nothing is pending."""
+        nothing_pending = tuple(low) == tuple(next_offsets)
+        return lengths if nothing_pending and self._is_new(next_offsets) else self.oldest_needed(low).lengths
 
 
 class Checkpointer:
@@ -103,7 +110,7 @@ class Checkpointer:
                 tuple(next_offsets),
                 storno_next,
                 lengths,
-                self.marks.oldest_needed(low).lengths,
+                self.marks.tail(low, next_offsets, lengths),
             )
         )
         self.generation = generation

@@ -203,42 +203,46 @@ def decode_parts(partition: int, offsets: Sequence[int], values: Sequence[bytes 
     return PartBatch(partition, ids, list(zip(offsets, fragments, repeat(None))), [])
 
 
-_ID_MARK, _TS_MARK, _NAME_MARK, _TASK_MARK = "\x01", "\x02", "\x03", "\x04"
-_MARKS = (_ID_MARK + _TS_MARK + _NAME_MARK + _TASK_MARK).encode()
+_NAME_MARK, _TASK_MARK = b"\x01", b"\x02"
 # Deleting these leaves the marks, and all that the fast path does not take: | " \ control and non-ASCII characters.
 _PLAIN = bytes(set(range(0x20, 0x7F)) - set(b'|"\\'))
-_FIELDS = ((b"|ts:", b"\x02"), (b"|name:", b"\x03"), (b"|task:", b"\x04"))
 
 
 def _decode_canonical(partition: int, values: Sequence[bytes | None]) -> tuple[list[int], list[str]] | None:
-    """Ids and fragments of a batch, or None when not all of it is in the form that we send.
-
-    The field names become marks; what is left after deleting plain characters must be the four marks, message by message.
-    """
+    """Ids and fragments of a batch, or None when not all of it is in the form that we send."""
     try:
-        text = b"\n".join(values)  # type: ignore[arg-type]  # None (a tombstone) raises here
-    except TypeError:
+        heads, _, tails = zip(*[value.partition(b"|ts:") for value in values], strict=True)  # type: ignore[union-attr]
+    except AttributeError:  # None: a tombstone
         return None
-    if any(mark in text for mark in (b"\x01", b"\x02", b"\x03", b"\x04")):
+    # Messages sent in one tick share their time, so there are far fewer different tails than messages.
+    different = list(set(tails))
+    fragments = _canonical_fragments(different)
+    ids = _canonical_ids(f"\npartition_{partition + 1}|id:".encode(), heads)
+    if fragments is None or ids is None:
         return None
-    text = text.replace(f"partition_{partition + 1}|id:".encode(), b"\x01")
-    for field, mark in _FIELDS:
-        text = text.replace(field, mark)
-    # An id with a leading zero, an empty id and an empty ts are for the slow path.
-    if text.translate(None, _PLAIN) != (_MARKS + b"\n") * (len(values) - 1) + _MARKS or any(
-        pair in text for pair in (b"\x010", b"\x01\x02", b"\x02\x03")
-    ):
-        return None
-    return _split_marked(text.decode("ascii"), len(values))
+    return ids, list(map(dict(zip(different, fragments, strict=True)).__getitem__, tails))
 
 
-def _split_marked(text: str, count: int) -> tuple[list[int], list[str]] | None:
-    text = text.replace(_NAME_MARK, '","name":"').replace(_TASK_MARK, '","task":"').replace("\n" + _ID_MARK, _TS_MARK)
-    fields = text.removeprefix(_ID_MARK).split(_TS_MARK)
-    digits = fields[::2]
-    if len(fields) != 2 * count or not "".join(digits).isdigit() or max(map(len, digits)) > MAX_ID_DIGITS:
+def _canonical_ids(prefix: bytes, heads: Sequence[bytes]) -> list[int] | None:
+    digits = (b"\n" + b"\n".join(heads)).replace(prefix, b"\n").split(b"\n")[1:]
+    if len(digits) != len(heads) or not b"".join(digits).isdigit() or max(map(len, digits)) > MAX_ID_DIGITS:
         return None
-    return list(map(int, digits)), fields[1::2]
+    # An empty id, and one that begins with 0, are for the slow path.
+    return list(map(int, digits)) if min(digits) >= b"1" else None
+
+
+def _canonical_fragments(tails: Sequence[bytes]) -> list[str] | None:
+    """Fragments of `TS|name:NAME|task:TASK`: the field names become marks, and nothing but the marks may be left then."""
+    text = b"\n".join(tails)
+    if _NAME_MARK in text or _TASK_MARK in text:
+        return None
+    text = text.replace(b"|name:", _NAME_MARK).replace(b"|task:", _TASK_MARK)
+    marks = _NAME_MARK + _TASK_MARK
+    if text.translate(None, _PLAIN) != (marks + b"\n") * (len(tails) - 1) + marks:
+        return None
+    text = text.replace(_NAME_MARK, b'","name":"').replace(_TASK_MARK, b'","task":"')
+    fragments = text.decode("ascii").split("\n")
+    return fragments if min(fragments) >= "#" else None  # an empty time leaves a quote in front
 
 
 def _decode_each(partition: int, offsets: Sequence[int], values: Sequence[bytes | None]) -> PartBatch:

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from houses.broker import connect
+from houses.broker import connect, describe_topics, watermarks
+from houses.checkpoint import TopicInfo
 from houses.config import Config
 from houses.errors import BrokerError, HousesError, PositionError
 from houses.message import PARTS, STORNO
@@ -45,6 +46,9 @@ def consumer_settings(config: Config) -> dict[str, Any]:
         "enable.partition.eof": True,  # the end is known also behind records that no consumer sees (transaction markers)
         "fetch.min.bytes": consumer.fetch_min_bytes,
         "fetch.wait.max.ms": 5,  # the longest that fetch_min_bytes may hold a record back
+        # Small pieces of each partition in turn: with the default of 1 MB the partitions are drained so unevenly that
+        # most of a backlog is pending at once.
+        "max.partition.fetch.bytes": 200_000,
         "fetch.max.bytes": max(consumer.fetch_max_bytes, 1_000_000),
         "message.max.bytes": 1_000_000,
         # With the default of 1000 the fetcher sleeps a second whenever its queue is full.
@@ -61,6 +65,7 @@ class Source:
         """Connect; nothing is assigned yet."""
         self._topics = [TopicPartition(config.kafka.topic, p.partition) for p in PARTS]
         self._topics.append(TopicPartition(config.consumer.storno_topic, 0))
+        self._kafka = config.kafka
         self._storno_topic = config.consumer.storno_topic
         self._say = say
         self._failure: HousesError | None = None
@@ -106,23 +111,21 @@ class Source:
 
     def _by_partition(self, batch: list[Message]) -> Iterable[Chunk]:
         """Regroup a batch; librdkafka hands records over in runs of one partition."""
-        offsets = list(map(Message.offset, batch))
-        values = list(map(Message.value, batch))
+        offsets, values = list(map(Message.offset, batch)), list(map(Message.value, batch))
         chunks = {p: Chunk(p, [], []) for p in (0, 1, 2, STORNO)}
         start = 0
-        for partition, run in groupby(map(Message.partition, batch)):
-            end = start + sum(1 for _ in run)
-            # Partition 0 may be of either topic; asking only its records for their topic is much cheaper.
-            if partition == 0:
-                for i in range(start, end):
-                    chunk = chunks[STORNO if batch[i].topic() == self._storno_topic else 0]
-                    chunk.offsets.append(offsets[i])
-                    chunk.values.append(values[i])
-            else:
-                chunks[partition].offsets.extend(offsets[start:end])
-                chunks[partition].values.extend(values[start:end])
+        for index, run in groupby(self._indexes(batch)):
+            end = start + len(list(run))
+            chunks[index].offsets.extend(offsets[start:end])
+            chunks[index].values.extend(values[start:end])
             start = end
         return chunks.values()
+
+    def _indexes(self, batch: list[Message]) -> list[int]:
+        partitions: list[int] = list(map(Message.partition, batch))  # type: ignore[arg-type]  # None only in errors
+        if self._storno_topic in set(map(Message.topic, batch)):
+            return [self._index(message.topic(), message.partition()) for message in batch]
+        return partitions
 
     def _unread(self, chunk: Chunk) -> Chunk:
         """The chunk from the next offset on: after a pause or a reconnect a record could be handed over again."""
@@ -183,6 +186,16 @@ class Source:
             return int(self._client.get_watermark_offsets(self._topics[index], cached=True)[1])
         except KafkaException:
             return 0
+
+    def storno_end(self) -> int:
+        """The offset behind the last storno that there is now."""
+        return watermarks(self._kafka, self._storno_topic, (0,))[0][1]
+
+    def describe_topics(self, timeout_s: float) -> tuple[TopicInfo | None, TopicInfo | None]:
+        """The parts and the storno topic as they are now, None when gone; `BrokerError` when no broker answers."""
+        names = (self._topics[0].topic, self._storno_topic)
+        found = describe_topics(self._kafka, names, timeout_s)
+        return found.get(names[0]), found.get(names[1])
 
     def close(self) -> None:
         """Leave the broker."""

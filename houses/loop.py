@@ -1,0 +1,240 @@
+"""One run of the consumer: poll, decode, join, write, checkpoint, again and again, until it is told to stop."""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+
+from houses.checkpoint import CheckpointStore
+from houses.checkpointer import Checkpointer
+from houses.config import Config
+from houses.errors import BrokerError, MessageError
+from houses.files import FileOps
+from houses.join import House
+from houses.message import STORNO, Reject, decode_parts, decode_storno, utc_now
+from houses.metrics import Reporter
+from houses.recovery import Recovered, check_topics
+from houses.source import Chunk, Source
+
+_COMMIT_DELAY_S = 1.0
+_EVICT_EVERY_S = 1.0
+_BALANCE_EVERY_S = 0.1
+_BROKER_TIMEOUT_S = 2.0
+_DOUBT_TIMEOUT_S = 1.0
+_DOUBT_EVERY_S = 2.0
+
+Say = Callable[[str], None]
+
+
+class ConsumerLoop:
+    """One run of the consumer, from a recovered state to its stop."""
+
+    def __init__(
+        self,
+        config: Config,
+        ops: FileOps,
+        store: CheckpointStore,
+        recovered: Recovered,
+        source: Source,
+        reporter: Reporter,
+        should_stop: Callable[[], bool],
+        say: Say,
+    ) -> None:
+        """Nothing is read or written yet."""
+        now_s = time.monotonic()
+        self._limits = config.consumer
+        self._recovered = recovered
+        self._journal = recovered.journal
+        self._table = recovered.table
+        self._checkpointer = Checkpointer(config, ops, store, recovered, now_s)
+        self._source = source
+        self._reporter = reporter
+        self._should_stop = should_stop
+        self._say = say
+        self._replaying = True
+        self._crowded = False
+        self._unhandled = False
+        self._checkpoint_error = ""
+        self._waiting_since_s: float | None = None
+        self._due_s = dict.fromkeys(("metrics", "evict", "balance", "doubt"), now_s) | {
+            "checkpoint": now_s + (self._limits.offset_save_interval_sec or float("inf"))
+        }
+
+    def run(self, until: list[int] | None) -> Counter[str]:
+        """Read until told to stop, or until the four positions of `until` are reached; returns the outcomes by kind."""
+        try:
+            self._begin()
+            while not self._should_stop() and not (until and self._reached(until)):
+                self._step()
+            self._commit()
+            if not self._unhandled:
+                self._checkpoint()
+            self._reporter.metrics.state = "stopped"
+            return self._reporter.counts
+        finally:
+            self._fill_metrics()
+            self._journal.close()
+
+    def _begin(self) -> None:
+        """First checkpoint before the first line; then all stornos before the first part."""
+        recovered = self._recovered
+        self._journal.append_rejects(recovered.gaps)
+        self._reporter.counts["gap"] += len(recovered.gaps)
+        self._journal.commit()
+        self._source.next[:] = [*recovered.low, recovered.storno_next]
+        self._checkpoint()
+        self._reporter.metrics.state = "recovering"
+        self._source.assign_storno(recovered.storno_next)
+        end = self._source.storno_end()
+        while not self._should_stop() and self._source.next[STORNO] < end:
+            self._step()
+        self._source.assign_parts(recovered.low)
+        self._reporter.metrics.state = "running"
+
+    def _reached(self, until: list[int]) -> bool:
+        return all(position >= end for position, end in zip(self._source.next, until, strict=True))
+
+    def _step(self) -> None:
+        starts = self._source.next[:STORNO]
+        chunks = self._source.poll(self._limits.max_batch, self._limits.poll_timeout_ms / 1000)
+        now_s = time.monotonic()
+        if chunks:
+            if not self._identity_known():
+                self._unhandled = True  # told to stop meanwhile: these records are read again by the next run
+                return
+            self._checkpointer.marks.note(now_s, starts, self._journal.lengths)
+            for chunk in chunks:
+                self._handle(chunk, now_s)
+            self._replaying = self._replaying and not self._replay_passed()
+        self._commit_when_due(now_s)
+        self._periodic(now_s)
+
+    def _handle(self, chunk: Chunk, now_s: float) -> None:
+        if chunk.partition == STORNO:
+            self._handle_stornos(chunk)
+            return
+        batch = decode_parts(*chunk)
+        if self._replaying:
+            batch = self._recovered.done.without_done(batch)
+        houses, rejects = self._table.add(batch, now_s)
+        self._write_houses(houses)
+        self._write_rejects(batch.rejects + rejects)
+
+    def _replay_passed(self) -> bool:
+        until = self._recovered.replay_until
+        return all(position >= end for position, end in zip(self._source.next, until, strict=False))
+
+    def _write_houses(self, houses: list[House]) -> None:
+        if houses:
+            cancelled = self._journal.append_houses(houses, self._table.stornos, utc_now())
+            self._reporter.written(houses, cancelled)
+            self._log(len(houses))
+
+    def _log(self, new: int) -> None:
+        every = self._limits.log_every
+        cancelled = self._reporter.counts["cancelled"]
+        total = self._reporter.counts["houses"] + cancelled
+        if every and total // every > (total - new) // every:
+            pending, lag = len(self._table.pending_ids()), self._source.lag()
+            self._say(f"{total} houses, {cancelled} of them cancelled; {pending} pending, {lag} messages to read")
+
+    def _write_rejects(self, rejects: list[Reject]) -> None:
+        self._journal.append_rejects(rejects)
+        self._reporter.counts.update(reject.reason for reject in rejects)
+
+    def _handle_stornos(self, chunk: Chunk) -> None:
+        for offset, value in zip(chunk.offsets, chunk.values, strict=True):
+            try:
+                storno = decode_storno(value)
+            except MessageError as error:
+                reject = Reject(STORNO, offset, "malformed", str(error), value or b"")
+                if not self._recovered.done.is_done(STORNO, offset, None, reject.raw):
+                    self._write_rejects([reject])
+                continue
+            self._reporter.counts["stornos"] += 1
+            if self._table.cancel(storno, offset):
+                self._journal.append_late(storno.id, self._table.stornos)
+                self._reporter.counts["late"] += 1
+
+    def _commit_when_due(self, now_s: float) -> None:
+        houses, storno, rejects = self._journal.waiting
+        if not houses + storno + rejects:
+            return
+        if self._waiting_since_s is None:
+            self._waiting_since_s = now_s
+        enough = houses >= self._limits.flush_every or storno >= self._limits.storno_flush_every
+        if enough or now_s - self._waiting_since_s >= _COMMIT_DELAY_S:
+            self._commit()
+
+    def _commit(self) -> None:
+        self._journal.commit()
+        self._waiting_since_s = None
+        self._reporter.committed()
+
+    def _periodic(self, now_s: float) -> None:
+        if self._is_due("evict", now_s, _EVICT_EVERY_S):
+            self._write_rejects(self._table.evict(now_s - self._limits.max_pending_age_sec))
+        if self._is_due("balance", now_s, _BALANCE_EVERY_S):
+            self._balance()
+        if self._is_due("checkpoint", now_s, self._limits.offset_save_interval_sec):
+            self._commit()
+            self._checkpoint()
+        if self._source.identity_in_doubt and self._is_due("doubt", now_s, _DOUBT_EVERY_S):
+            self._ask_identity(_DOUBT_TIMEOUT_S)
+        if self._is_due("metrics", now_s, self._limits.metrics_interval_sec):
+            self._fill_metrics()
+            self._reporter.write()
+
+    def _is_due(self, what: str, now_s: float, interval_s: float) -> bool:
+        if now_s < self._due_s[what]:
+            return False
+        self._due_s[what] = now_s + interval_s
+        return True
+
+    def _balance(self) -> None:
+        """Keep the number of pending ids near its limit, by reading only what can complete them."""
+        limit = self._limits.max_pending_triplets
+        if not self._crowded and self._table.pending_at_most() < limit:
+            return
+        pending = len(self._table.pending_ids())
+        self._crowded = pending >= limit // 2 if self._crowded else pending >= limit
+        self._reporter.metrics.state = "waiting" if self._crowded else "running"
+        self._source.pause(self._table.partitions_to_pause() if self._crowded else set())
+
+    def _check_identity(self, timeout_s: float) -> None:
+        binding = self._recovered.binding
+        check_topics(binding, *self._source.describe_topics(timeout_s))
+        self._source.identity_in_doubt = False
+        self._source.last_error = ""
+
+    def _ask_identity(self, timeout_s: float) -> None:
+        # No broker to ask: the doubt stays.
+        with suppress(BrokerError):
+            self._check_identity(timeout_s)
+
+    def _identity_known(self) -> bool:
+        """After a broker error no record is taken before its topic is known to be the same one; False when told to stop."""
+        while self._source.identity_in_doubt and not self._should_stop():
+            self._ask_identity(_DOUBT_TIMEOUT_S)
+        return not self._source.identity_in_doubt
+
+    def _checkpoint(self) -> None:
+        """Compare the topics, then save; without a broker to ask there is no record, and the last one stays good."""
+        try:
+            self._check_identity(_BROKER_TIMEOUT_S)
+            self._checkpointer.save(self._source.next[:STORNO], self._source.next[STORNO])
+            self._checkpoint_error = ""
+        except BrokerError as error:
+            self._checkpoint_error = f"no checkpoint taken, the last one stays good: {error}"
+            self._say(self._checkpoint_error)
+
+    def _fill_metrics(self) -> None:
+        metrics, positions = self._reporter.metrics, self._source.next[:STORNO]
+        pending = self._table.pending_ids()
+        metrics.position, metrics.storno_position = positions, self._source.next[STORNO]
+        metrics.low_watermark = list(self._checkpointer.low_watermarks(positions))
+        metrics.lag = self._source.lag()
+        metrics.pending, metrics.pending_id_sum = len(pending), sum(pending)
+        metrics.oldest_pending_age_s = round(self._checkpointer.oldest_pending_age_s(positions, time.monotonic()), 3)
+        metrics.last_error = self._source.last_error or self._checkpoint_error
+        metrics.checkpoint_generation = self._checkpointer.generation

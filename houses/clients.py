@@ -80,3 +80,17 @@ def result_of(kafka: KafkaConfig, future: "Future[T]", timeout_s: float, ignore:
         raise BrokerError(f"{kafka.bootstrap_servers} (kafka.bootstrap_servers) refused: {error_text(error)}") from None
     except TimeoutError:
         raise unreachable(kafka, f"nothing within {timeout_s:.0f} s") from None
+
+
+def check_topic(client: Producer, kafka: KafkaConfig, topic: str, causes: list[KafkaError], timeout_s: float) -> None:
+    """Return when a broker has described the topic to this client; `BrokerError` when none answers or it is absent.
+
+    `causes` is what the client's error_cb collected: list_topics itself only says "transport failure".
+    """
+    try:
+        error = client.list_topics(topic, timeout=timeout_s).topics[topic].error
+    except KafkaException as exception:
+        client.poll(0)
+        raise unreachable(kafka, causes[0].str() if causes else error_text(exception)) from None
+    if error is not None:
+        raise BrokerError(f"topic {topic}: {error.str()}; houses produce makes it, or correct its name in config.yaml")

@@ -1,0 +1,147 @@
+"""The stream of one part: what is due goes out, numbered, paced, and with the faults that are on."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+
+from houses.faults import KINDS, FaultInjector, FaultLog
+from houses.ids import IdAllocator
+from houses.message import Part, encode_parts, utc_now
+from houses.pacing import Schedule
+from houses.sender import Sender
+from houses.settings import PartFaults
+
+BATCH = 2_000
+"""Messages handed over at a time at most: the interpreter is held for 2 ms, not longer."""
+NO_FAULTS = PartFaults()
+
+
+@dataclass(frozen=True, slots=True)
+class PartCounts:
+    """One part at a moment."""
+
+    sent: int
+    """Messages handed to Kafka: duplicates and malformed ones too, dropped ones not."""
+    next_id: int
+    dropped: int
+    malformed: int
+    duplicated: int
+    rate_hz: float
+    """As set."""
+    measured_hz: float
+    """Messages per second over about the last second."""
+
+
+class Meter:
+    """The rate of a growing count over about the last second."""
+
+    def __init__(self) -> None:
+        """Measures from now on."""
+        self._samples = deque([(time.monotonic(), 0)], maxlen=11)
+
+    def note(self, now_s: float, count: int) -> None:
+        """Call often; takes ten samples a second."""
+        if now_s - self._samples[-1][0] >= 0.1:
+            self._samples.append((now_s, count))
+
+    def rate_hz(self, count: int) -> float:
+        """Growth per second up to now, also while nobody notes anything."""
+        then_s, then = self._samples[0]
+        return (count - then) / max(1e-3, time.monotonic() - then_s)
+
+
+class PartStream:
+    """One part's messages. A thread calls `tick`; everything else may be called from others."""
+
+    def __init__(self, part: Part, sender: Sender, ids: IdAllocator, log: FaultLog, seed: int) -> None:
+        """Begins at the allocator's first id; sends nothing before `begin`."""
+        self.part = part
+        self.faults = NO_FAULTS
+        self.next_id = ids.first
+        """The id of the next message; all from the allocator's first id up to it have been begun."""
+        self.sent = 0
+        """Messages handed to Kafka, whatever a fault made of them."""
+        self._sender, self._ids, self._log = sender, ids, log
+        self._seed = seed
+        self._injector = FaultInjector(part, seed, log)
+        self._workers = Random(f"{seed}/{part.name}/workers")
+        self._schedule = Schedule(0.0, 0.0)
+        self._paced = 0
+        self._lock = threading.Lock()
+        self._meter = Meter()
+
+    def counts(self) -> PartCounts:
+        """What this part has done so far."""
+        faults = self._injector.counts
+        return PartCounts(
+            sent=self.sent,
+            next_id=self.next_id,
+            dropped=faults["drop"],
+            malformed=faults["malformed"],
+            duplicated=faults["duplicate"],
+            rate_hz=self._schedule.rate_hz,
+            measured_hz=self._meter.rate_hz(self.sent),
+        )
+
+    def begin(self, now_s: float, rate_hz: float, faults: PartFaults) -> None:
+        """Start the schedule; the log gets the settings that the run begins with."""
+        self._schedule = Schedule(now_s, rate_hz)
+        self._record("start", {"seed": self._seed, "rate_hz": rate_hz})
+        self.set_faults(faults)
+
+    def set_rate(self, now_s: float, rate_hz: float) -> None:
+        """Another rate from `now_s` (monotonic clock) on; a delayed stream meets it that much later."""
+        if rate_hz != self._schedule.rate_hz:
+            self._schedule.set_rate(now_s, rate_hz)
+            self._record("rate", {"rate_hz": rate_hz})
+
+    def set_faults(self, faults: PartFaults) -> None:
+        """Other faults from the next batch on."""
+        before, self.faults = self.faults, faults
+        if faults.delay_ms != before.delay_ms:
+            self._record("delay", {"delay_ms": faults.delay_ms})
+        shares = {kind: getattr(faults, kind) for kind in KINDS}
+        if shares != {kind: getattr(before, kind) for kind in KINDS}:
+            self._record("shares", shares)
+
+    def _record(self, change: str, members: dict[str, float]) -> None:
+        self._log.add(self.part, utc_now(), [(self.next_id, change, members)])
+
+    def tick(self, stopping: Callable[[], bool]) -> None:
+        """Send everything that is due by now, batch by batch."""
+        now_s = time.monotonic()
+        while not stopping() and self._send_due(now_s):
+            pass
+        self._meter.note(now_s, self.sent)
+
+    def _send_due(self, now_s: float) -> bool:
+        with self._lock:
+            due = self._schedule.due(now_s - self.faults.delay_ms / 1000) - self._paced
+            if due <= 0:
+                return False
+            count = min(due, BATCH)
+            self._paced += count
+            return self._send(count, self.faults)
+
+    def approach(self, house_id: int) -> bool:
+        """Send one batch on towards `house_id`, unpaced and fault-free; False when it is reached or Kafka given up."""
+        with self._lock:
+            count = min(BATCH, house_id + 1 - self.next_id)
+            return count > 0 and self._send(count, NO_FAULTS)
+
+    def _send(self, count: int, faults: PartFaults) -> bool:
+        ids = range(self.next_id, self.next_id + count)
+        self._ids.reserve_through(ids[-1])
+        self.next_id += count
+        ts = utc_now()
+        values = encode_parts(self.part, ids, ts, self._workers.choices(self.part.workers, k=count))
+        sent_ids: Sequence[int] = ids
+        if faults.drop or faults.malformed or faults.duplicate:
+            sent_ids, values = self._injector.apply(faults, ids, values, ts)
+        messages = [{"key": str(i), "value": value} for i, value in zip(sent_ids, values, strict=True)]
+        left = self._sender.send(self.part.partition, messages)
+        self.sent += len(messages) - left
+        return left == 0

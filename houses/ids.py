@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Iterable
 from pathlib import Path
+from random import Random
 
 from houses.broker import Record
 from houses.errors import FolderError
@@ -14,6 +15,15 @@ BLOCK_IDS = 10_000
 """Ids reserved at a time: one fsync per block, and at most this many ids left unused by a crash."""
 TAIL_RECORDS = 1_000
 """Records per partition that are searched for the highest id in use."""
+
+RECENT_IDS = 100
+"""How many of the newest ids count as recent."""
+
+
+def pick_recent(random: Random, first: int, highest: int) -> int | None:
+    """A random one of the newest ids up to `highest` and not below `first`; None when there is none."""
+    lowest = max(first, highest + 1 - RECENT_IDS)
+    return random.randint(lowest, highest) if lowest <= highest else None
 
 
 def highest_id(records: Iterable[Record]) -> int:

@@ -12,18 +12,15 @@ from types import TracebackType
 from houses.broker import last_records
 from houses.clients import Say, be_silent
 from houses.config import Config
-from houses.errors import ConfigError, FolderError, HousesError
+from houses.errors import FolderError, HousesError
 from houses.faults import FAULTS_NAME, FaultLog
 from houses.files import FolderLock
-from houses.ids import TAIL_RECORDS, IdAllocator, highest_id
+from houses.ids import TAIL_RECORDS, IdAllocator, highest_id, pick_recent
 from houses.message import PART_BY_NAME, PARTS
 from houses.pacing import TICK_S, check_rate
 from houses.sender import Sender
 from houses.settings import PartFaults
-from houses.stream import PartCounts, PartStream
-
-RECENT_IDS = 100
-"""How many of the newest ids count as recent."""
+from houses.stream import PartCounts, PartStream, part_named
 
 
 class Producers:
@@ -218,14 +215,10 @@ class Producers:
 
     def recent_id(self) -> int | None:
         """A random one of the newest ids of this run, None before the first."""
-        highest = self.highest_id
-        lowest = max(self.first_id, highest + 1 - RECENT_IDS)
-        return self._random.randint(lowest, highest) if highest >= lowest else None
+        return pick_recent(self._random, self.first_id, self.highest_id)
 
 
 def _names(part_name: str | None) -> Iterable[str]:
     if part_name is None:
         return PART_BY_NAME
-    if part_name not in PART_BY_NAME:
-        raise ConfigError(f"part {part_name!r}: must be one of {', '.join(PART_BY_NAME)}")
-    return (part_name,)
+    return (part_named(part_name).name,)

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 
+from houses.errors import ConfigError
 from houses.faults import KINDS, FaultInjector, FaultLog
 from houses.ids import IdAllocator
-from houses.message import Part, encode_parts, utc_now
+from houses.message import PART_BY_NAME, Part, encode_parts, utc_now
 from houses.pacing import Schedule
 from houses.sender import Sender
 from houses.settings import PartFaults
@@ -17,6 +18,13 @@ from houses.settings import PartFaults
 BATCH = 2_000
 """Messages handed over at a time at most: the interpreter is held for 2 ms, not longer."""
 NO_FAULTS = PartFaults()
+
+
+def part_named(name: str) -> Part:
+    """The part of that name; `ConfigError` lists the names when there is none."""
+    if name not in PART_BY_NAME:
+        raise ConfigError(f"part {name!r}: must be one of {', '.join(PART_BY_NAME)}")
+    return PART_BY_NAME[name]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,139 @@
+"""Stornos: cancelling a house, or one part of it, once or every so many seconds."""
+
+import threading
+from collections.abc import Callable
+from random import Random
+from typing import NamedTuple
+
+from confluent_kafka import KafkaError, Message, Producer
+
+from houses.broker import last_records
+from houses.clients import Say, be_silent, check_topic, connect
+from houses.config import Config
+from houses.errors import BrokerError
+from houses.ids import RECENT_IDS, highest_id, pick_recent
+from houses.message import PARTS, encode_storno
+from houses.stream import part_named
+
+_LOOP_TIMEOUT_S = 4.0  # a stop waits for the storno that is on its way
+
+
+class StornoSender:
+    """Sends stornos, each confirmed by Kafka before `send` returns; threads may share it.
+
+    Acks are all and idempotence is on whatever the producer section says: a storno is rare and must not be lost.
+    """
+
+    def __init__(self, config: Config, timeout_s: float = 10.0) -> None:
+        """Returns when a broker has described the storno topic.
+
+        Args:
+            config: where Kafka is, and the storno topic.
+            timeout_s: how long Kafka may take to confirm a storno.
+        Raises:
+            BrokerError: no broker answers, or the topic is absent.
+        """
+        self._topic = config.consumer.storno_topic
+        errors: list[KafkaError] = []
+        settings = {"enable.idempotence": True, "linger.ms": 0, "message.timeout.ms": round(timeout_s * 1000)}
+        self._client = connect(Producer, config.kafka, settings | {"error_cb": errors.append})
+        check_topic(self._client, config.kafka, self._topic, errors, timeout_s)
+
+    def send(self, house_id: int, part_name: str | None = None) -> int:
+        """Cancel a house, or only its part of that name; returns the storno's offset in the storno topic.
+
+        Raises:
+            MessageError: the id does not fit a message. ConfigError: there is no such part.
+            BrokerError: Kafka did not confirm it in time; it may have arrived all the same.
+        """
+        value = encode_storno(house_id, None if part_name is None else part_named(part_name))
+        reports: list[tuple[KafkaError | None, Message]] = []
+        self._client.produce(self._topic, value, partition=0, on_delivery=lambda *report: reports.append(report))
+        while not reports:  # message.timeout.ms ends it
+            self._client.poll(0.05)
+        error, message = reports[0]
+        if error is not None:
+            raise BrokerError(f"storno of house {house_id}: not confirmed by Kafka ({error.str()}); send it again")
+        return int(message.offset() or 0)
+
+
+def send_storno(config: Config, house_id: int, part_name: str | None = None) -> int:
+    """One storno by a sender of its own; see `StornoSender.send`."""
+    return StornoSender(config).send(house_id, part_name)
+
+
+class SentStorno(NamedTuple):
+    """A storno that the loop has sent."""
+
+    house_id: int
+    part_name: str | None
+    """None: the whole house."""
+    offset: int
+
+
+class StornoLoop:
+    """A thread that cancels a random recent house every so many seconds: half of the times fully, else one part.
+
+    An error does not end it, the next storno is tried all the same; `stop` raises the first one.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        recent_id: Callable[[], int | None] | None = None,
+        interval_s: float | None = None,
+        say: Say = be_silent,
+    ) -> None:
+        """Nothing happens before `start`.
+
+        Args:
+            config: broker, topics, seed (producer.seed) and interval (producer.storno_interval_sec).
+            recent_id: gives an id, or None for "not now"; by default one of the newest in the parts topic.
+            interval_s: instead of the configured interval; the attribute may be changed at any time.
+            say: told of each storno and each error.
+        """
+        self.interval_s = config.producer.storno_interval_sec if interval_s is None else interval_s
+        self.sent: list[SentStorno] = []
+        """What was sent, oldest first."""
+        self.error: Exception | None = None
+        """The first error; `stop` raises it."""
+        self._config, self._say = config, say
+        self._random = Random() if config.producer.seed is None else Random(f"{config.producer.seed}/storno")
+        self._recent_id = recent_id or self._recent_in_topic
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="storno-loop", daemon=True)
+
+    def start(self) -> "StornoLoop":
+        """Connect and begin; the first storno comes after one interval. Raises BrokerError as `StornoSender` does."""
+        self._sender = StornoSender(self._config, _LOOP_TIMEOUT_S)
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        """End the thread, within 5 seconds, and raise the first error since the start."""
+        self._stopping.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+        if self.error:
+            raise self.error
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self.interval_s):
+            try:
+                self._send_one()
+            except Exception as error:  # raised again by stop(), in the thread that can show it
+                self.error = self.error or error
+                self._say(str(error))
+
+    def _send_one(self) -> None:
+        house_id = self._recent_id()
+        if house_id is None:
+            return
+        part_name = self._random.choice(PARTS).name if self._random.random() < 0.5 else None
+        sent = SentStorno(house_id, part_name, self._sender.send(house_id, part_name))
+        self.sent.append(sent)
+        self._say(f"storno of house {house_id}{f', {part_name} only' if part_name else ''} at offset {sent.offset}")
+
+    def _recent_in_topic(self) -> int | None:
+        records = last_records(self._config.kafka, self._config.kafka.topic, RECENT_IDS, _LOOP_TIMEOUT_S)
+        return pick_recent(self._random, 0, highest_id(records))

@@ -54,7 +54,9 @@ def load_binding(ops: FileOps, path: Path) -> Binding | None:
         record = json.loads(data)
         return Binding(str(uuid.UUID(record["folder"])), TopicInfo(**record["parts"]), TopicInfo(**record["storno"]))
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise FolderError(f"{path}: damaged ({data[:60]!r}): restore it, or start anew with: houses reset --archive") from None
+        raise FolderError(
+            f"{path}: damaged ({data[:60]!r}): restore it, or start anew with: houses reset --archive"
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,8 @@ class Checkpoint:
             return cls._from_json(record)
         except (ValueError, KeyError, TypeError, AttributeError):
             raise PositionError(
-                f"{source}: not a checkpoint ({data[:60]!r}): go on from the files themselves with: houses consume --rescan"
+                f"{source}: not a checkpoint ({data[:60]!r}): go on from the files themselves with: "
+                "houses consume --rescan"
             ) from None
 
     @classmethod
@@ -206,9 +209,14 @@ class KafkaStore:
 
     def _commit(self, offsets: tuple[int, ...], metadata: bytes) -> None:
         if len(metadata) > _METADATA_CAP_BYTES:
-            raise PositionError(f"{self.name}: a record of {len(metadata)} bytes does not fit the {_METADATA_CAP_BYTES} of a commit")
+            raise PositionError(
+                f"{self.name}: a record of {len(metadata)} bytes does not fit the {_METADATA_CAP_BYTES} of a commit"
+            )
         parts, storno = self._topics
-        positions = [TopicPartition(parts, p, offset, metadata.decode() if p == 0 else "") for p, offset in enumerate(offsets[:-1])]
+        positions = [
+            TopicPartition(parts, p, offset, metadata.decode() if p == 0 else "")
+            for p, offset in enumerate(offsets[:-1])
+        ]
         positions.append(TopicPartition(storno, 0, offsets[-1]))
         try:
             results = self._client.commit(offsets=positions, asynchronous=False)

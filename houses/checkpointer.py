@@ -1,4 +1,4 @@
-"""Takes checkpoints of a running consumer: which bytes and offsets a restart has to read again, and in which order it is saved."""
+"""Takes checkpoints of a running consumer: what a restart has to read again, saved in the right order."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ class TailMarks:
             self._marks.append(Mark(now_s, tuple(starts), lengths))
 
     def _is_new(self, offsets: Sequence[int]) -> bool:
-        # What is read again has its lines before this moment: the recovered tail stays the one to use until it is passed.
+        # What is read again has its lines before this moment: the recovered tail stays in use until it is passed.
         return all(offset >= end for offset, end in zip(offsets, self._replay_until, strict=True))
 
     def oldest_needed(self, low: Sequence[int]) -> Mark:
@@ -51,7 +51,10 @@ class TailMarks:
         return self._marks[0]
 
     def tail(self, low: Sequence[int], next_offsets: Sequence[int], lengths: tuple[int, ...]) -> tuple[int, ...]:
-        """Byte per file from which lines may hold offsets at or above the low watermarks; `lengths` when nothing is pending."""
+        """Byte per file from which lines may hold offsets at or above the low watermarks.
+
+        `lengths` when nothing is pending.
+        """
         nothing_pending = tuple(low) == tuple(next_offsets)
         return lengths if nothing_pending and self._is_new(next_offsets) else self.oldest_needed(low).lengths
 
@@ -59,7 +62,9 @@ class TailMarks:
 class Checkpointer:
     """Saves checkpoint after checkpoint of one consumer."""
 
-    def __init__(self, config: Config, ops: FileOps, store: CheckpointStore, recovered: Recovered, now_s: float) -> None:
+    def __init__(
+        self, config: Config, ops: FileOps, store: CheckpointStore, recovered: Recovered, now_s: float
+    ) -> None:
         """Go on from the generation that recovery found."""
         self._config = config
         self._ops = ops

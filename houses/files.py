@@ -1,6 +1,7 @@
 """The file system as the lab uses it: positioned writes, real syncs, atomic replacement, one owner per folder.
 
-Everything that must survive a crash goes through `FileOps`, so that a simulated disk or a crashing one can stand in for it.
+Everything that must survive a crash goes through `FileOps`, so that a simulated disk or a crashing one can stand in
+for it.
 """
 
 import json
@@ -24,7 +25,8 @@ class FileOps:
 
     def open(self, path: Path, *, create: bool = True) -> int:
         """Descriptor of a file for reading and writing; `FileNotFoundError` when absent and not to be created."""
-        # Never O_APPEND: with it Linux pwrite() ignores the position, <https://man7.org/linux/man-pages/man2/pwrite.2.html>.
+        # Never O_APPEND: with it Linux pwrite() ignores the position.
+        # <https://man7.org/linux/man-pages/man2/pwrite.2.html>
         flags = os.O_RDWR | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
         return os.open(path, flags | (os.O_CREAT if create else 0), 0o644)
 
@@ -91,7 +93,10 @@ REAL = FileOps()
 
 
 def replace_file(ops: FileOps, path: Path, data: bytes) -> None:
-    """Make `path` hold exactly `data`, durably: after a crash at any moment it holds either the old or the new bytes."""
+    """Make `path` hold exactly `data`, durably.
+
+    After a crash at any moment it holds either the old or the new bytes.
+    """
     stage_file(ops, path, data)
     ops.sync_dir(path.parent)
 
@@ -122,7 +127,10 @@ def read_file(ops: FileOps, path: Path) -> bytes | None:
 
 
 class FolderLock:
-    """One owner of a role ("consumer", "producer") per folder, across processes; released by the system when it dies."""
+    """One owner of a role ("consumer", "producer") per folder, across processes.
+
+    Released by the system when it dies.
+    """
 
     def __init__(self, folder: Path, role: str) -> None:
         """Nothing is taken before the `with` statement."""

@@ -1,4 +1,7 @@
-"""The join: parts of houses meet by id, stornos are remembered. Pure: no clock, no files, no Kafka; batches in, batches out."""
+"""The join: parts of houses meet by id, and stornos are remembered.
+
+Pure: no clock, no files, no Kafka; batches in, batches out.
+"""
 
 from collections import deque
 from collections.abc import Iterable, KeysView
@@ -36,7 +39,10 @@ class StornoRegister:
 
 
 class ClosedIds:
-    """Ids that have had their line: written houses (in either file) and evicted ones. No part of them is taken again."""
+    """Ids that have had their line.
+
+    Written houses (in either file) and evicted ones. No part of them is taken again.
+    """
 
     def __init__(self) -> None:
         """Empty."""
@@ -143,7 +149,9 @@ class JoinTable:
             else:
                 new[house_id] = entry
                 continue
-            rejects.append(Reject(batch.partition, entry[0], reason, detail, entry_bytes(batch.partition, house_id, entry)))
+            rejects.append(
+                Reject(batch.partition, entry[0], reason, detail, entry_bytes(batch.partition, house_id, entry))
+            )
         return new, rejects
 
     def cancel(self, storno: Storno, offset: int) -> bool:
@@ -151,7 +159,7 @@ class JoinTable:
         return self.stornos.merge(storno, offset) and storno.id in self.closed.written
 
     def evict(self, then_s: float) -> list[Reject]:
-        """Give up the pending ids that were overdue at `then_s` already (monotonic seconds, never before an earlier call's).
+        """Give up the pending ids that were overdue at `then_s` (monotonic seconds, never before an earlier call's).
 
         An id is overdue when the partition of every part that it lacks has delivered a higher id.
         """
@@ -189,8 +197,9 @@ class JoinTable:
     def partitions_to_pause(self) -> set[int]:
         """Partitions to stop reading when too much is pending.
 
-        Only the partition that is furthest behind can complete what the others have brought. When less than half of the
-        pending ids wait for it, the rest are ids whose missing part was passed over: all stop until eviction has made room.
+        Only the partition that is furthest behind can complete what the others have brought. When less than half of
+        the pending ids wait for it, the rest are ids whose missing part was passed over: all stop until eviction has
+        made room.
         """
         behind = min(frontier.highest for frontier in self._frontiers)
         pending = self.pending_ids()

@@ -1,6 +1,7 @@
 """The three append-only JSONL files.
 
-Nothing visible is ever taken back: files only grow, at known positions, and each commit is durable before the next begins.
+Nothing visible is ever taken back: files only grow, at known positions, and each commit is durable before the next
+begins.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -67,7 +68,10 @@ class JsonlFile:
             ) from error
 
     def rewrite_from(self, position: int) -> None:
-        """Write the bytes from `position` on again in place and sync them: an unclean stop may have left them in memory only."""
+        """Write the bytes from `position` on again in place and sync them.
+
+        An unclean stop may have left them in memory only.
+        """
         if position < self.length_bytes:
             data = self._ops.read(self._fd, position, self.length_bytes - position)
             self._guarded("written", lambda: self._ops.write_at(self._fd, position, data))
@@ -140,8 +144,8 @@ class Journal:
     def commit(self) -> None:
         """Make all queued lines durable.
 
-        1. houses: write, sync. 2. storno: write, sync. 3. rejects: write, sync. One after the other: a storno line may only
-        be on the disk when the houses line that it speaks of is.
+        1. houses: write, sync. 2. storno: write, sync. 3. rejects: write, sync. One after the other: a storno line may
+        only be on the disk when the houses line that it speaks of is.
         """
         for file in self.files:
             file.commit()

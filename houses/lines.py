@@ -27,9 +27,10 @@ def house_line(house: House, completed_at: str) -> str:
 
 def storno_line(house: House, mask: int, storno_offset: int | None, completed_at: str) -> str:
     """The line of a cancelled house in storno_houses.jsonl: its parts but the excluded ones of a partial storno."""
+    entries = house[1:]
     shown = [part for part in PARTS if is_full(mask) or not mask & part.mask]
-    parts = ",".join(_part_member(part.number, house[part.number]) for part in shown)
-    offsets = ",".join(f'"{part.number}":{house[part.number][0]}' for part in PARTS)
+    parts = ",".join(_part_member(part.number, entries[part.partition]) for part in shown)
+    offsets = ",".join(f'"{part.number}":{entries[part.partition][0]}' for part in PARTS)
     return (
         f'{{"id":{house[0]},"house":{{{parts}}},"completed_at":"{completed_at}"'
         f'{_storno_members(mask, storno_offset)},"offsets":{{{offsets}}}}}\n'
@@ -128,7 +129,11 @@ def parse_reject_line(line: bytes, topics: tuple[str, str]) -> Reject:
         if record["topic"] not in topics or type(record["offset"]) is not int or partition not in (0, 1, 2, STORNO):
             raise ValueError(record["topic"])
         return Reject(
-            partition, record["offset"], record["reason"], record["detail"], base64.b64decode(record["raw"], validate=True)
+            partition,
+            record["offset"],
+            record["reason"],
+            record["detail"],
+            base64.b64decode(record["raw"], validate=True),
         )
     except (ValueError, KeyError, TypeError):
         raise MessageError(f"not a reject line of {topics[0]} or {topics[1]}: {line[:80]!r}") from None

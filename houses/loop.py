@@ -213,7 +213,10 @@ class ConsumerLoop:
             self._check_identity(timeout_s)
 
     def _identity_known(self) -> bool:
-        """After a broker error no record is taken before its topic is known to be the same one; False when told to stop."""
+        """After a broker error no record is taken before its topic is known to be the same one.
+
+        False when told to stop.
+        """
         while self._source.identity_in_doubt and not self._should_stop():
             self._ask_identity(_DOUBT_TIMEOUT_S)
         return not self._source.identity_in_doubt

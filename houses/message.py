@@ -65,9 +65,11 @@ class Storno(NamedTuple):
 
 
 PartEntry = tuple[int, str, bytes | None]
-"""What is kept of a part until its house is written; a plain tuple, as there are many. Its offset; the members `ts`, `name`
-and `task` of its JSON object without the outermost quotes; the message as it came, or None when the id and these members
-give it back exactly (`entry_bytes`)."""
+"""What is kept of a part until its house is written; a plain tuple, as there are many.
+
+Its offset; the members `ts`, `name` and `task` of its JSON object without the outermost quotes; the message as it came, or
+None when the id and these members give it back exactly (`entry_bytes`).
+"""
 
 
 class Reject(NamedTuple):
@@ -115,7 +117,9 @@ def _check_text(text: str) -> None:
         raise MessageError(f"{text!r}: a name, task or time may hold neither | nor control characters; remove them")
 
 
-_PART = re.compile(r"(?:partition|part)_([123])\|id:([0-9]{1,18})\|ts:([^|]+)\|name:([^|]*)\|task:([^|]*)(?:\|.*)?", re.DOTALL)
+_PART = re.compile(
+    r"(?:partition|part)_([123])\|id:([0-9]{1,18})\|ts:([^|]+)\|name:([^|]*)\|task:([^|]*)(?:\|.*)?", re.DOTALL
+)
 _HEAD = re.compile(rb"(?:partition|part)_[123]\|id:([0-9]{1,18})\|")
 
 
@@ -232,7 +236,10 @@ def _canonical_ids(prefix: bytes, heads: Sequence[bytes]) -> list[int] | None:
 
 
 def _canonical_fragments(tails: Sequence[bytes]) -> list[str] | None:
-    """Fragments of `TS|name:NAME|task:TASK`: the field names become marks, and nothing but the marks may be left then."""
+    """Fragments of `TS|name:NAME|task:TASK`.
+
+    The field names become marks, and nothing but the marks may be left then.
+    """
     text = b"\n".join(tails)
     if _NAME_MARK in text or _TASK_MARK in text:
         return None

@@ -66,7 +66,10 @@ class Metrics:
     pending_id_sum: int = 0
     oldest_pending_age_s: float = 0.0
     durable_latency_ms: dict[str, int] = field(default_factory=dict)
-    """Last part sent -> its house synced; upper bucket bound in ms -> houses, since this process began, a sample of up to 199 a partition's batch."""
+    """From the last part sent to its house synced: upper bucket bound in ms -> houses, since this process began.
+
+    A sample: at most 199 houses of each partition's batch.
+    """
     last_error: str = ""
     checkpoint_generation: int = 0
 

@@ -1,4 +1,7 @@
-"""From files and checkpoint back to a running state, after any kind of stop. No Kafka in here: the facts come as a `BrokerView`."""
+"""From files and checkpoint back to a running state, after any kind of stop.
+
+No Kafka in here: the facts come as a `BrokerView`.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -51,11 +54,18 @@ class Recovered:
 
 
 def recover(
-    config: Config, ops: FileOps, store: CheckpointStore, broker: BrokerView, *, accept_gap: bool, say: Callable[[str], None]
+    config: Config,
+    ops: FileOps,
+    store: CheckpointStore,
+    broker: BrokerView,
+    *,
+    accept_gap: bool,
+    say: Callable[[str], None],
 ) -> Recovered:
     """Bring the output folder into a state that reading can go on from.
 
-    1. Binding: the folder belongs to these topics. 2. Checkpoint: it belongs to this folder; no file is shorter than it says.
+    1. Binding: the folder belongs to these topics.
+    2. Checkpoint: it belongs to this folder; no file is shorter than it says.
     3. Closed ids and stornos: from their side files, else from the whole files and the storno topic from 0.
     4. Lines from the tail on: what they hold is done; a torn line behind the synced length is cut off, a bad one before
     refused. 5. Bytes behind the synced length are written again and synced. 6. Positions: the topics still hold them.
@@ -102,7 +112,8 @@ def check_topics(binding: Binding, parts: TopicInfo | None, storno: TopicInfo | 
         else:
             what = f"has {found.partitions} partitions, had {bound.partitions}"
         raise PositionError(
-            f"topic {bound.name} {what}: the files of this folder belong to the earlier one; start anew with: houses reset --archive"
+            f"topic {bound.name} {what}: the files of this folder belong to the earlier one; start "
+            "anew with: houses reset --archive"
         )
 
 
@@ -115,7 +126,9 @@ def _check_owner(checkpoint: Checkpoint | None, binding: Binding, store: Checkpo
             "choose another consumer.group_id, or start from the files with: houses consume --rescan"
         )
     if checkpoint.topic_ids != (binding.parts.id, binding.storno.id):
-        raise PositionError(f"{store.name}: was saved for other topics; start from the files with: houses consume --rescan")
+        raise PositionError(
+            f"{store.name}: was saved for other topics; start from the files with: houses consume --rescan"
+        )
 
 
 def _check_lengths(checkpoint: Checkpoint | None, journal: Journal) -> None:
@@ -160,8 +173,13 @@ def _read_tail(state: Recovered, checkpoint: Checkpoint | None, broker: BrokerVi
                     raise MessageError("unterminated")
                 note(state, line)
             except MessageError as error:
-                _check_cut(state, file, position, line, checkpoint.synced[index] if checkpoint else None, broker, str(error))
-                say(f"{file.path}: cut off at byte {position}, behind the last whole line; what followed is in {file.path.name}.cut")
+                _check_cut(
+                    state, file, position, line, checkpoint.synced[index] if checkpoint else None, broker, str(error)
+                )
+                say(
+                    f"{file.path}: cut off at byte {position}, behind the last whole line; what "
+                    f"followed is in {file.path.name}.cut"
+                )
                 file.cut(position)
                 break
 
@@ -171,13 +189,16 @@ def _check_cut(
 ) -> None:
     if (synced is None and line.endswith(b"\n")) or (synced is not None and position < synced):
         raise FolderError(
-            f"{file.path}: damaged at byte {position} ({line[:60]!r}: {why}): restore it, or start anew with: houses reset --archive"
+            f"{file.path}: damaged at byte {position} ({line[:60]!r}: {why}): restore it, or start "
+            "anew with: houses reset --archive"
         )
     for partition, (low, (first, _)) in enumerate(zip(state.low, broker.watermarks[:STORNO], strict=True)):
         if first > low:
             raise PositionError(
-                f"{file.path}: torn at byte {position}, and partition {partition} no longer holds offsets {low} to {first - 1}, "
-                "from which its lines could be written again: restore the topic, or start anew with: houses reset --archive"
+                f"{file.path}: torn at byte {position}, and partition {partition} no longer holds "
+                f"offsets {low} to {first - 1}, "
+                "from which its lines could be written again: restore the topic, or start anew "
+                "with: houses reset --archive"
             )
 
 

@@ -6,7 +6,10 @@ from houses.message import STORNO, PartBatch, entry_bytes
 
 
 class DoneOffsets:
-    """Offsets that already have a line. A record read again is skipped only when it is the one that the line speaks of."""
+    """Offsets that already have a line.
+
+    A record read again is skipped only when it is the one that the line speaks of.
+    """
 
     def __init__(self) -> None:
         """Nothing done."""

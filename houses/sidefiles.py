@@ -56,7 +56,10 @@ def load_stornos(config: Config, ops: FileOps, stornos: StornoRegister, generati
 
 
 def encode_stornos(stornos: StornoRegister, generation: int) -> bytes:
-    """storno_ids.json: the cancelled ids, as the older program wrote them, with the generation and the storno offsets."""
+    """storno_ids.json.
+
+    The cancelled ids, as the older program wrote them, with the generation and the storno offsets.
+    """
     full = sorted(i for i, mask in stornos.masks.items() if is_full(mask))
     partial = {str(i): excluded_parts(mask) for i, mask in sorted(stornos.masks.items()) if not is_full(mask)}
     record = {"full": full, "partial": partial, "generation": generation, "offsets": stornos.offsets}
@@ -67,7 +70,10 @@ _HASH_BYTES = hashlib.sha256().digest_size
 
 
 def encode_ids(closed: ClosedIds, generation: int, lengths: tuple[int, ...]) -> bytes:
-    """The cache of closed ids: a sha256 over all that follows, a JSON header that names the file lengths it covers, two bitmaps."""
+    """The cache of closed ids.
+
+    A sha256 over all that follows, a JSON header that names the file lengths it covers, two bitmaps.
+    """
     for bitmap in (closed.written, closed.evicted):
         bitmap.run_optimize()
     written, evicted = closed.written.serialize(), closed.evicted.serialize()

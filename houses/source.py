@@ -43,7 +43,8 @@ def consumer_settings(config: Config) -> dict[str, Any]:
         "enable.auto.offset.store": False,
         # A position outside the log is an error for the user to decide about, never a silent jump.
         "auto.offset.reset": "error",
-        "enable.partition.eof": True,  # the end is known also behind records that no consumer sees (transaction markers)
+        # The end is known also behind records that no consumer sees (transaction markers).
+        "enable.partition.eof": True,
         "fetch.min.bytes": consumer.fetch_min_bytes,
         "fetch.wait.max.ms": 5,  # the longest that fetch_min_bytes may hold a record back
         # Small pieces of each partition in turn: with the default of 1 MB the partitions are drained so unevenly that
@@ -111,7 +112,8 @@ class Source:
 
     def _by_partition(self, batch: list[Message]) -> Iterable[Chunk]:
         """Regroup a batch; librdkafka hands records over in runs of one partition."""
-        offsets, values = list(map(Message.offset, batch)), list(map(Message.value, batch))
+        offsets: list[int] = list(map(Message.offset, batch))  # type: ignore[arg-type]  # None only in errors
+        values = list(map(Message.value, batch))
         chunks = {p: Chunk(p, [], []) for p in (0, 1, 2, STORNO)}
         start = 0
         for index, run in groupby(self._indexes(batch)):
@@ -150,7 +152,8 @@ class Source:
         elif error.code() in _OUTSIDE_LOG:
             where = f"{message.topic()} partition {message.partition()}"
             raise PositionError(
-                f"{where}: position {self.next[index]} is outside the log ({error.str()}): start the consumer again to see "
+                f"{where}: position {self.next[index]} is outside the log ({error.str()}): start "
+                "the consumer again to see "
                 "which records are lost and the ways to go on"
             )
         else:
@@ -160,7 +163,9 @@ class Source:
 
     def _note_error(self, error: KafkaError) -> None:
         if error.fatal() or error.code() in _REFUSED:
-            self._failure = BrokerError(f"Kafka refuses the consumer: {error.str()}: check kafka.security and the broker's log")
+            self._failure = BrokerError(
+                f"Kafka refuses the consumer: {error.str()}: check kafka.security and the broker's log"
+            )
             return
         # _ALL_BROKERS_DOWN and _TRANSPORT come by the hundred and pass: shown once, reading goes on by itself.
         if error.name() != self.last_error.partition(":")[0]:
@@ -169,7 +174,10 @@ class Source:
         self.identity_in_doubt = True
 
     def pause(self, partitions: set[int]) -> None:
-        """Read exactly the others. librdkafka throws away what it has fetched of a paused one, so changes should be rare."""
+        """Read exactly the others.
+
+        Librdkafka throws away what it has fetched of a paused one, so changes should be rare.
+        """
         if stop := partitions - self.paused:
             self._client.pause([self._topics[p] for p in sorted(stop)])
         if go := self.paused - partitions:

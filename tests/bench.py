@@ -1,6 +1,7 @@
-"""Measures the pipeline against bare loops of the same client, in one run on one machine: python3 lab.py bench [--json].
+"""Measures the pipeline against bare loops of the same client, in one run on one machine.
 
-Each figure comes from a process of its own; rounds of what is compared alternate, so that a noisy machine hits all alike.
+python3 lab.py bench [--json]. Each figure comes from a process of its own; rounds of what is compared alternate, so that
+a noisy machine hits all alike.
 """
 
 import argparse
@@ -44,7 +45,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     parser.add_argument("--messages", type=int, default=1_500_000, help="messages in the topic (default %(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds of each throughput measurement (default %(default)s)")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="rounds of each throughput measurement (default %(default)s)"
+    )
     parser.add_argument("--only", choices=sorted(_PARTS), action="append", help="only these measurements")
     arguments = parser.parse_args()
     figures: dict[str, Any] = {}
@@ -68,7 +71,13 @@ def _show(name: str, figures: dict[str, Any]) -> None:
 def _text(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {_text(number)}" for key, number in value.items())
-    return f"{value:,.0f}" if isinstance(value, float) and value >= 100 else f"{value:.3g}" if isinstance(value, float) else str(value)
+    return (
+        f"{value:,.0f}"
+        if isinstance(value, float) and value >= 100
+        else f"{value:.3g}"
+        if isinstance(value, float)
+        else str(value)
+    )
 
 
 @contextmanager
@@ -156,7 +165,7 @@ def _consumer_rate_hz(config: Config, houses: int) -> float:
         elapsed = time.perf_counter() - started
         return counts
 
-    ConsumerLoop.run = timed_run  # type: ignore[method-assign]  # so that opening the folder is not measured
+    ConsumerLoop.run = timed_run  # type: ignore[method-assign,assignment]  # so that opening the folder is not measured
     counts = consume(config, lambda: False, _be_silent, until_end=True)
     return 3 * counts["houses"] / elapsed
 
@@ -205,7 +214,9 @@ def _producers_hz(config: Config, houses: int) -> float:
 
 def _pacing_error(config: Config, rate_hz: int, seconds: float) -> dict[str, float]:
     """How far the number of messages sent is from rate x time, for the worst of the three parts."""
-    with Producers(config.with_values({"producer.msgs_per_sec": rate_hz}), config.kafka.topic, config.folder) as producers:
+    with Producers(
+        config.with_values({"producer.msgs_per_sec": rate_hz}), config.kafka.topic, config.folder
+    ) as producers:
         started = time.monotonic()
         time.sleep(seconds)
         producers.set_rate(None, 0)
@@ -228,7 +239,9 @@ def measure_producers(folder: Path, address: str, houses: int, rounds: int) -> d
     for rate_hz in (100, 1000, 5000, 20_000):
         config = _config(folder / f"paced-{rate_hz}", address, f"paced-{rate_hz}")
         ensure_topics(config)
-        figures[f"producers: error over 10 s at 3 x {rate_hz} msg/s, messages"] = _in_child(_pacing_error, config, rate_hz, 10.0)
+        figures[f"producers: error over 10 s at 3 x {rate_hz} msg/s, messages"] = _in_child(
+            _pacing_error, config, rate_hz, 10.0
+        )
     return figures
 
 
@@ -248,7 +261,9 @@ def _consumer_process(config: Config) -> Iterator[psutil.Popen]:
             process.wait(10)
 
 
-def _await_metrics(config: Config, condition: Callable[[dict[str, Any]], bool], timeout_s: float = 120.0) -> dict[str, Any]:
+def _await_metrics(
+    config: Config, condition: Callable[[dict[str, Any]], bool], timeout_s: float = 120.0
+) -> dict[str, Any]:
     deadline = time.monotonic() + timeout_s
     while not ((last := last_metrics(config.metrics_path)) and condition(last)):
         if time.monotonic() > deadline:

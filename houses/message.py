@@ -159,7 +159,7 @@ def decode_storno(value: bytes | None) -> Storno:
     if _BARE_ID.fullmatch(value):
         return Storno(int(value), FULL)
     try:
-        message = json.loads(value.decode("utf-8"), object_pairs_hook=_no_duplicates)
+        message = json.loads(value.decode("utf-8"), object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
     except MessageError:
         raise
     except (ValueError, RecursionError):
@@ -176,6 +176,10 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(members) != len(pairs):
         raise MessageError("a JSON key stands twice")
     return members
+
+
+def _no_constant(name: str) -> None:
+    raise MessageError(f"{name} is no JSON")
 
 
 def _strict_int(message: dict[str, Any], key: str, low: int, high: int) -> int:
@@ -200,7 +204,7 @@ def decode_parts(partition: int, offsets: Sequence[int], values: Sequence[bytes 
     Messages as we send them take a path over the whole batch at once; one that differs sends the batch through
     `decode_part`, message by message, with the same result.
     """
-    canonical = _decode_canonical(partition, values)
+    canonical = _decode_canonical(partition, values) if values else None
     if canonical is None:
         return _decode_each(partition, offsets, values)
     ids, fragments = canonical
@@ -228,7 +232,10 @@ def _decode_canonical(partition: int, values: Sequence[bytes | None]) -> tuple[l
 
 
 def _canonical_ids(prefix: bytes, heads: Sequence[bytes]) -> list[int] | None:
-    digits = (b"\n" + b"\n".join(heads)).replace(prefix, b"\n").split(b"\n")[1:]
+    text = b"\n" + b"\n".join(heads)
+    if text.count(prefix) != len(heads):  # bare digits without it are no message
+        return None
+    digits = text.replace(prefix, b"\n").split(b"\n")[1:]
     if len(digits) != len(heads) or not b"".join(digits).isdigit() or max(map(len, digits)) > MAX_ID_DIGITS:
         return None
     # An empty id, and one that begins with 0, are for the slow path.

@@ -196,9 +196,11 @@ def test_two_processes_starting_at_once_share_one_kafka(lab: Lab) -> None:
 def test_two_folders_starting_at_once_at_one_address_share_the_first_kafka(fresh: Lab, tmp_path: Path) -> None:
     """The one that comes second finds its port taken by a Kafka, and uses that."""
     folders = [fresh.folder, tmp_path / "second"]
-    with ThreadPoolExecutor(2) as pool:
-        results = list(pool.map(lambda folder: start(folder, fresh.address, fresh.repository), folders))
-    stop(folders[1])
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            results = list(pool.map(lambda folder: start(folder, fresh.address, fresh.repository), folders))
+    finally:
+        stop(folders[1])
     assert sorted(result.running for result in results) == [False, True]
     assert len({result.cluster_id for result in results}) == 1
 

@@ -102,10 +102,9 @@ def _cache_lock(cache: Path) -> Iterator[None]:
 
 def _fetch(jars: Sequence[Jar], cache: Path, repository: str, say: Callable[[str], None]) -> None:
     total_mb = sum(jar.size_bytes for jar in jars) / _MEGABYTE
-    say(
-        f"Kafka {KAFKA_VERSION}: fetching {_count(jars)} ({total_mb:.0f} MB) from {_name(repository)}, once for all projects"
-    )
-    progress = _Progress()
+    count = "1 jar" if len(jars) == 1 else f"{len(jars)} jars"
+    say(f"Kafka {KAFKA_VERSION}: fetching {count} ({total_mb:.0f} MB) from {_name(repository)}, once for all projects")
+    progress, said = _Progress(), ""
     with ThreadPoolExecutor(_THREADS) as pool:
         todo = {pool.submit(_fetch_one, jar, cache, repository, progress) for jar in jars}
         try:
@@ -113,7 +112,8 @@ def _fetch(jars: Sequence[Jar], cache: Path, repository: str, say: Callable[[str
                 done, todo = wait(todo, _SAY_EVERY_S, FIRST_EXCEPTION)
                 for future in done:
                     future.result()
-                say(f"Kafka {KAFKA_VERSION}: {progress.fetched_bytes / _MEGABYTE:.0f} of {total_mb:.0f} MB")
+                if (news := f"Kafka {KAFKA_VERSION}: {progress.fetched_mb:.0f} of {total_mb:.0f} MB") != said:
+                    say(said := news)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -122,12 +122,17 @@ class _Progress:
     """Counts the bytes that all threads have fetched; called the way jgo asks for."""
 
     def __init__(self) -> None:
-        self.fetched_bytes = 0
+        self._fetched_bytes = 0
         self._lock = threading.Lock()
+
+    @property
+    def fetched_mb(self) -> float:
+        """Megabytes so far."""
+        return self._fetched_bytes / _MEGABYTE
 
     def _add(self, length_bytes: int) -> None:
         with self._lock:
-            self.fetched_bytes += length_bytes
+            self._fetched_bytes += length_bytes
 
     @contextmanager
     def __call__(self, _name: str, _size_bytes: int) -> Iterator[Callable[[int], None]]:
@@ -175,7 +180,3 @@ def _unreachable(name: str, repository: str, error: Exception) -> str:
 
 def _name(repository: str) -> str:
     return repository or "Maven Central"
-
-
-def _count(jars: Sequence[Jar]) -> str:
-    return "1 jar" if len(jars) == 1 else f"{len(jars)} jars"

@@ -87,8 +87,9 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 def forget(folder: Path) -> None:
-    """Remove the record of a process that has ended."""
+    """Remove the record of a process that has ended, and take leave of it where it was a child of this one."""
     _pid_path(folder).unlink(missing_ok=True)
+    _children[:] = [child for child in _children if child.poll() is None]
 
 
 @contextmanager

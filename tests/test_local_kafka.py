@@ -15,7 +15,7 @@ from typing import TypeVar
 import psutil
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # re-exported without an __all__
 
 from houses import kafka_process, local_kafka
 from houses.errors import BrokerError

@@ -90,10 +90,11 @@ class Frontier:
         if house_id <= self.highest:
             return
         self.highest = house_id
-        # Steps closer than a tenth of a second share the later time: eviction may come that much late, never early.
-        if self._steps and now_s - self._steps[-1][0] < _STEP_S:
-            now_s = self._steps.pop()[0] + _STEP_S
-        self._steps.append((now_s, house_id))
+        # What comes within a tenth of a second shares the end of it: eviction may come that much late, never early.
+        if not self._steps or now_s > self._steps[-1][0]:
+            self._steps.append((now_s + _STEP_S, house_id))
+        else:
+            self._steps[-1] = (self._steps[-1][0], house_id)
 
     def highest_at(self, then_s: float) -> int:
         """The highest id that had been delivered by `then_s`; calls must not go back in time."""

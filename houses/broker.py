@@ -19,7 +19,6 @@ from houses.message import PARTS
 from houses.settings import KafkaConfig
 
 __all__ = [
-    "Record",
     "client_config",
     "cluster_id",
     "connect",
@@ -28,12 +27,9 @@ __all__ = [
     "ensure_broker",
     "ensure_topics",
     "ensure_topics_named",
-    "last_records",
     "watermarks",
 ]
 
-Record = tuple[bytes | None, bytes | None]
-"""Key and value of a message."""
 _PROBE_TIMEOUT_S = 2.0
 _ABSENT = (KafkaError.UNKNOWN_TOPIC_OR_PART,)
 _EXISTS = (KafkaError.TOPIC_ALREADY_EXISTS,)
@@ -183,7 +179,7 @@ def delete_topics(kafka: KafkaConfig, topics: Iterable[TopicInfo], timeout_s: fl
     return doomed
 
 
-# --- positions and records ---
+# --- positions ---
 
 
 def watermarks(
@@ -220,34 +216,3 @@ def _watermarks_of(
         if error.args[0].code() in _NO_LEADER:
             return None
         raise unreachable(kafka, error_text(error)) from None
-
-
-def last_records(kafka: KafkaConfig, topic: str, count: int, timeout_s: float = 10.0) -> list[Record]:
-    """The last `count` records of each partition, mixed; none when the topic does not exist."""
-    infos = describe_topics(kafka, [topic], timeout_s)
-    marks = watermarks(kafka, topic, range(infos[topic].partitions), timeout_s) if topic in infos else {}
-    starts = {partition: max(low, high - count) for partition, (low, high) in marks.items() if high > low}
-    extra = {"group.id": "houses-unused", "enable.auto.commit": False, "enable.partition.eof": True}
-    consumer = connect(Consumer, kafka, extra | {"auto.offset.reset": "earliest"})
-    try:
-        consumer.assign([TopicPartition(topic, partition, start) for partition, start in starts.items()])
-        return _read_to_ends(kafka, consumer, set(starts), timeout_s)
-    finally:
-        consumer.close()
-
-
-def _read_to_ends(kafka: KafkaConfig, consumer: Consumer, unread: set[int], timeout_s: float) -> list[Record]:
-    records: list[Record] = []
-    deadline = time.monotonic() + timeout_s
-    while unread:
-        for message in consumer.consume(1000, 0.1):
-            error = message.error()
-            if error is None:
-                records.append((message.key(), message.value()))
-            elif error.code() == KafkaError._PARTITION_EOF:
-                unread.discard(message.partition())
-            elif not error.retriable():
-                raise BrokerError(f"reading {message.topic()}: {error.str()}; start again when the broker is well")
-        if time.monotonic() > deadline:
-            raise unreachable(kafka, f"its last records could not be read within {timeout_s:.0f} s")
-    return records

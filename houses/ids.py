@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from random import Random
 
-from houses.broker import Record
 from houses.errors import FolderError
 from houses.files import REAL, FileOps, read_file, replace_file
 from houses.message import MAX_ID, MAX_ID_DIGITS, peek_id
+from houses.tail import Record
 
 BLOCK_IDS = 10_000
 """Ids reserved at a time: one fsync per block, and at most this many ids left unused by a crash."""
@@ -33,8 +33,7 @@ def highest_id(records: Iterable[Record]) -> int:
 
 
 def _record_id(record: Record) -> int | None:
-    key, value = record
-    found = peek_id(value or b"")
+    found, key = peek_id(record.value or b""), record.key
     # A malformed message keeps its key, and its id counts as used.
     return int(key) if found is None and key and key.isdigit() and len(key) <= MAX_ID_DIGITS else found
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from random import Random
 from types import TracebackType
 
-from houses.broker import last_records
 from houses.clients import Say, be_silent
 from houses.config import Config
 from houses.errors import FolderError, HousesError
@@ -21,6 +20,7 @@ from houses.pacing import TICK_S, check_rate
 from houses.sender import Sender
 from houses.settings import PartFaults
 from houses.stream import PartCounts, PartStream, part_named
+from houses.tail import last_records
 
 
 class Producers:

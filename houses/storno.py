@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 from confluent_kafka import KafkaError, Message, Producer
 
-from houses.broker import last_records
 from houses.clients import Say, be_silent, check_topic, connect
 from houses.config import Config
 from houses.errors import BrokerError
 from houses.ids import RECENT_IDS, highest_id, pick_recent
 from houses.message import PARTS, encode_storno
 from houses.stream import part_named
+from houses.tail import last_records
 
 _LOOP_TIMEOUT_S = 4.0  # a stop waits for the storno that is on its way
 

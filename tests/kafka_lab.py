@@ -1,0 +1,67 @@
+"""A configuration and topics of a test's own on the real Kafka, and what has been written to them."""
+
+import json
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from houses import config
+from houses.broker import ensure_topics_named
+from houses.config import Config
+from houses.errors import MessageError
+from houses.message import PARTS, PartMessage, decode_part
+from houses.tail import last_records
+
+Values = dict[str, Any]
+
+
+def make_config(folder: Path, kafka: str, values: Values | None = None) -> Config:
+    """A project in `folder` with topics of its own (not made yet), output in `folder`/output."""
+    path, suffix = folder / "config.yaml", uuid.uuid4().hex[:8]
+    path.write_text("kafka: {}\n", encoding="ascii")
+    names = {"kafka.topic": f"parts-{suffix}", "consumer.storno_topic": f"storno-{suffix}"}
+    made = config.load(path, {}).with_values({"kafka.bootstrap_servers": kafka} | names | (values or {}))
+    made.folder.mkdir(parents=True, exist_ok=True)
+    return made
+
+
+def make_lab(folder: Path, kafka: str, values: Values | None = None) -> Config:
+    """As `make_config`, with both topics made."""
+    made = make_config(folder, kafka, values)
+    ensure_topics_named(made.kafka, {made.kafka.topic: len(PARTS), made.consumer.storno_topic: 1})
+    return made
+
+
+def read_parts(made: Config) -> dict[str, list[PartMessage | None]]:
+    """All messages of the parts topic in order, by part (that is: by partition); None for a malformed one."""
+    found: dict[str, list[PartMessage | None]] = {part.name: [] for part in PARTS}
+    for record in last_records(made.kafka, made.kafka.topic, 1_000_000):
+        found[PARTS[record.partition].name].append(_decode(record.value))
+    return found
+
+
+def ids_of(messages: list[PartMessage | None]) -> list[int]:
+    """The ids of those that are well-formed."""
+    return [message.id for message in messages if message]
+
+
+def _decode(value: bytes | None) -> PartMessage | None:
+    try:
+        return decode_part(value)
+    except MessageError:
+        return None
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """The lines of a JSONL file."""
+    return [json.loads(line) for line in path.read_text(encoding="ascii").splitlines()]
+
+
+def wait_until(done: Callable[[], bool], what: str, timeout_s: float = 20.0) -> None:
+    """Return when `done()`; fails with `what` when it never comes."""
+    deadline = time.monotonic() + timeout_s
+    while not done():
+        assert time.monotonic() < deadline, f"never happened: {what}"
+        time.sleep(0.01)

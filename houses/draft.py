@@ -81,7 +81,7 @@ class Draft:
         except UnicodeDecodeError:
             raise ConfigError(f"{label}: is not UTF-8 text; save it as UTF-8") from None
         except OSError as error:
-            raise ConfigError(f"{label}: {path}: {error.strerror}; name another file with --config") from None
+            raise ConfigError(f"{path}: {error.strerror}; name another file with --config") from None
         draft = cls(label, {})
         draft._parse(text)
         for key in filter(is_secret, KNOWN_KEYS):

@@ -7,7 +7,9 @@ import yaml
 
 from houses.kafka_jars import KAFKA_VERSION
 
-_COMPOSE: dict[str, Any] = yaml.safe_load((Path(__file__).parents[1] / "docker-compose.yml").read_text(encoding="utf-8"))
+_COMPOSE: dict[str, Any] = yaml.safe_load(
+    (Path(__file__).parents[1] / "docker-compose.yml").read_text(encoding="utf-8")
+)
 _KAFKA: dict[str, Any] = _COMPOSE["services"]["kafka"]
 
 

@@ -86,14 +86,20 @@ def test_a_kafka_is_known_by_its_answer_and_its_cluster_id(kafka: str) -> None:
 
 @pytest.mark.parametrize(
     ("address", "expected"),
-    [("127.0.0.1:9092", ("127.0.0.1", 9092)), ("[::1]:80", ("::1", 80)), (" kafka.school:65535 ", ("kafka.school", 65535))],
+    [
+        ("127.0.0.1:9092", ("127.0.0.1", 9092)),
+        ("[::1]:80", ("::1", 80)),
+        (" kafka.school:65535 ", ("kafka.school", 65535)),
+    ],
 )
 def test_an_address_is_split_into_host_and_port(address: str, expected: tuple[str, int]) -> None:
     """Host names, IPv4 and bracketed IPv6."""
     assert parse_address(address) == expected
 
 
-@pytest.mark.parametrize("address", ["", "9092", ":9092", "host:", "host:0", "host:65536", "host:x", "host:٣", "a:1,b:2"])
+@pytest.mark.parametrize(
+    "address", ["", "9092", ":9092", "host:", "host:0", "host:65536", "host:x", "host:٣", "a:1,b:2"]
+)
 def test_a_bad_address_is_quoted(address: str) -> None:
     """The error names the key and shows what was given."""
     with pytest.raises(BrokerError, match="kafka.bootstrap_servers = ") as caught:
@@ -104,7 +110,9 @@ def test_a_bad_address_is_quoted(address: str) -> None:
 def test_loopback_is_this_machine_alone() -> None:
     """localhost, 127/8 and ::1; not the wildcard address, not a name that happens to start alike."""
     assert all(is_loopback(host) for host in ("localhost", "LOCALHOST", "127.0.0.1", "127.9.9.9", "::1"))
-    assert not any(is_loopback(host) for host in ("0.0.0.0", "10.0.0.1", "localhost.evil.example", "127.0.0.1.nip.io", ""))
+    assert not any(
+        is_loopback(host) for host in ("0.0.0.0", "10.0.0.1", "localhost.evil.example", "127.0.0.1.nip.io", "")
+    )
 
 
 def test_a_free_port_can_be_bound_and_lies_below_the_outgoing_ones() -> None:

@@ -1,6 +1,6 @@
 """The command line `houses`: its verbs, and what errors and Ctrl-C turn into. The verbs themselves are in cli_*.py.
 
-Each module is imported when its verb is called, so that `houses --help` and `houses consume` start fast.
+Each of these modules is imported when a verb of it is called, so that `houses --help` and `houses consume` start fast.
 """
 
 import os
@@ -12,20 +12,34 @@ from typing import Any, NamedTuple
 import click
 
 from houses.errors import HousesError
+from houses.terminal import complain
 
 EXIT_ERROR = 1
 EXIT_INTERRUPTED = 130
 
 
 class Verb(NamedTuple):
-    """Where a verb is, and what it does in a few words."""
+    """The module that holds a verb, and what it does in a few words."""
 
     module: str
     help: str
 
 
 VERBS = {
+    "demo": Verb("cli_run", "Everything once, with a crash in the middle and a proof at the end."),
+    "kafka": Verb("cli_run", "Start, stop or look at the local Kafka."),
+    "produce": Verb("cli_send", "Send the parts of houses."),
     "consume": Verb("cli_run", "Join parts to houses until stopped."),
+    "storno": Verb("cli_send", "Cancel a house, or one part of it."),
+    "storno-loop": Verb("cli_send", "Cancel a random recent house every so many seconds."),
+    "status": Verb("cli_look", "Say how things stand, in plain words."),
+    "show": Verb("cli_look", "Show houses as a table, the pending ones, or one house's story."),
+    "peek": Verb("cli_look", "Print raw messages of a topic."),
+    "stop": Verb("cli_admin", "Stop this project's producers and consumers."),
+    "reset": Verb("cli_admin", "Start anew: topics, output files, checkpoint."),
+    "verify": Verb("cli_look", "Prove that every message has exactly one outcome."),
+    "compact": Verb("cli_look", "Write houses_live.jsonl, without the cancelled houses."),
+    "hello": Verb("cli_admin", "First steps: send and hear a few hellos."),
 }
 
 
@@ -49,20 +63,23 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, verb.help) for name, verb in VERBS.items()])
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option(
     "--config",
     "path",
+    metavar="PATH",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="The config.yaml to use, for example of an experiment (output/runs/NAME/config.yaml).  [default: the project's]",
+    help="The config.yaml to use, such as that of an experiment, output/runs/NAME/config.yaml.  [default: the project's]",
 )
 @click.pass_context
 def cli(ctx: click.Context, path: Path | None) -> None:
     """Houses from three parts: a Kafka stream-join lab.
 
     \b
-    Example: houses demo
-             houses consume --help
+    Examples:
+      houses demo
+      houses consume --help
+      houses --config output/runs/first/config.yaml status
     """
     ctx.obj = path
 
@@ -82,16 +99,17 @@ def main(arguments: list[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    except BrokenPipeError:  # houses show | head
+    except BrokenPipeError:  # houses show | head; nothing may be flushed into the pipe at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_ERROR
     except (HousesError, OSError) as error:
-        click.echo(f"Error: {error}", err=True)
+        complain(f"Error: {error}")
         return EXIT_ERROR
 
 
 def _aborted(error: click.exceptions.Abort) -> int:
-    if isinstance(error.__cause__, KeyboardInterrupt):
+    """Ctrl-C, or a question that nobody could answer."""
+    if isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
         return EXIT_INTERRUPTED
-    click.echo("Error: no answer: nothing was changed; --yes answers the question", err=True)
+    complain("Error: nobody answers the question, nothing was changed; --yes is the answer of a script")
     return EXIT_ERROR

@@ -1,8 +1,82 @@
-"""Verbs that run something: the consumer."""
+"""Verbs that run the pipeline: the demo, the local Kafka, the consumer."""
+
+from typing import Any
 
 import click
 
 from houses.terminal import configured, say
+
+
+@click.command()
+@click.pass_context
+def demo(ctx: click.Context) -> Any:
+    """Send, join, cancel, crash, recover and prove it: the whole lab in about a minute.
+
+    \b
+    Example:
+      houses demo
+    """
+    from houses.demo import demo as run
+
+    return run(configured(ctx), say)
+
+
+@click.group()
+def kafka() -> None:
+    """Start, stop or look at the local Kafka.
+
+    \b
+    Example:
+      houses kafka start
+    """
+
+
+@kafka.command("start")
+@click.pass_context
+def kafka_start(ctx: click.Context) -> None:
+    """Start Kafka at kafka.bootstrap_servers, unless one answers there; it stays up until `houses kafka stop`.
+
+    \b
+    Example:
+      houses kafka start
+    """
+    from houses.broker import cluster_id, ensure_broker
+
+    config = configured(ctx)
+    ensure_broker(config, say)
+    say(f"Kafka answers at {config.kafka.bootstrap_servers}, cluster {cluster_id(config.kafka)}")
+
+
+@kafka.command("stop")
+@click.pass_context
+def kafka_stop(ctx: click.Context) -> None:
+    """Stop the local Kafka; its topics stay on the disk. A Kafka of somebody else is left alone.
+
+    \b
+    Example:
+      houses kafka stop
+    """
+    from houses import local_kafka
+
+    config = configured(ctx)
+    ran = local_kafka.status(config.data_dir).running
+    local_kafka.stop(config.data_dir, say)
+    say("Kafka has stopped" if ran else f"Nothing to stop: no Kafka of {config.data_dir} runs")
+
+
+@kafka.command("status")
+@click.pass_context
+def kafka_status(ctx: click.Context) -> None:
+    """Say whether Kafka answers, and whether it is the local one.
+
+    \b
+    Example:
+      houses kafka status
+    """
+    from houses.status import kafka_lines
+
+    for line in kafka_lines(configured(ctx)):
+        say(line)
 
 
 @click.command()
@@ -12,19 +86,15 @@ from houses.terminal import configured, say
 @click.option("--stop-with-stdin", is_flag=True, help="Stop when stdin or the parent process ends (for programs).")
 @click.pass_context
 def consume(ctx: click.Context, accept_gap: bool, rescan: bool, until_end: bool, stop_with_stdin: bool) -> int:
-    """Join parts to houses until stopped by Ctrl-C or `houses stop`.
+    """Join parts to houses until Ctrl-C or `houses stop`; the next start goes on where this one ends.
 
     \b
-    Example: houses consume
-             houses consume --until-end
+    Examples:
+      houses consume
+      houses consume --until-end
     """
     from houses.process import run_consumer
 
     return run_consumer(
-        configured(ctx),
-        say,
-        accept_gap=accept_gap,
-        rescan=rescan,
-        until_end=until_end,
-        stop_with_stdin=stop_with_stdin,
+        configured(ctx), say, accept_gap=accept_gap, rescan=rescan, until_end=until_end, stop_with_stdin=stop_with_stdin
     )

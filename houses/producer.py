@@ -29,7 +29,9 @@ class Producers:
     `with Producers(...)` starts them and stops them completely; after an exception in the body they stop as they are.
     """
 
-    def __init__(self, config: Config, topic: str, folder: Path, say: Say = be_silent) -> None:
+    def __init__(
+        self, config: Config, topic: str, folder: Path, say: Say = be_silent, *, count: int | None = None
+    ) -> None:
         """Nothing happens before `start`.
 
         Args:
@@ -37,7 +39,9 @@ class Producers:
             topic: the parts topic; must exist.
             folder: holds producer_base_id.json, faults.jsonl and the lock of the only producer.
             say: told of what the user should know; called from any thread.
+            count: so many ids are sent, then the parts fall silent; None: as many as the rates bring.
         """
+        self._count = count
         self._config, self._topic, self._folder, self._say = config, topic, folder, say
         seed = config.producer.seed
         self.seed = secrets.randbits(32) if seed is None else seed
@@ -79,9 +83,10 @@ class Producers:
 
     def _start_threads(self, sender: Sender, ids: IdAllocator, log: FaultLog) -> None:
         now_s = time.monotonic()
+        end_id = None if self._count is None else ids.first + self._count
         for part in PARTS:
             stream = PartStream(part, sender, ids, log, self.seed)
-            stream.begin(now_s, self._rates[part.name], self._faults[part.name])
+            stream.begin(now_s, self._rates[part.name], self._faults[part.name], end_id)
             self._streams[part.name] = stream
             self._threads.append(
                 threading.Thread(target=self._run, args=(stream, sender, log), name=part.name, daemon=True)
@@ -202,6 +207,12 @@ class Producers:
     def failed(self) -> int:
         """Messages that Kafka did not take."""
         return self._sender.failed if self._sender else 0
+
+    @property
+    def done(self) -> bool:
+        """Whether each part has sent the `count` of ids that was asked for."""
+        end_id = None if self._count is None else self.first_id + self._count
+        return end_id is not None and all(stream.next_id >= end_id for stream in self._streams.values())
 
     @property
     def first_id(self) -> int:

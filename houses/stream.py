@@ -78,6 +78,7 @@ class PartStream:
         self._workers = Random(f"{seed}/{part.name}/workers")
         self._schedule = Schedule(0.0, 0.0)
         self._paced = 0
+        self._end_id: int | None = None
         self._lock = threading.Lock()
         self._meter = Meter()
 
@@ -94,8 +95,9 @@ class PartStream:
             measured_hz=self._meter.rate_hz(self.sent),
         )
 
-    def begin(self, now_s: float, rate_hz: float, faults: PartFaults) -> None:
-        """Start the schedule; the log gets the settings that the run begins with."""
+    def begin(self, now_s: float, rate_hz: float, faults: PartFaults, end_id: int | None = None) -> None:
+        """Start the schedule, which sends no id from `end_id` on; the log gets the settings that the run begins with."""
+        self._end_id = end_id
         self._schedule = Schedule(now_s, rate_hz)
         self._record("start", {"seed": self._seed, "rate_hz": rate_hz})
         self.set_faults(faults)
@@ -128,6 +130,8 @@ class PartStream:
     def _send_due(self, now_s: float) -> bool:
         with self._lock:
             due = self._schedule.due(now_s - self.faults.delay_ms / 1000) - self._paced
+            if self._end_id is not None:
+                due = min(due, self._end_id - self.next_id)
             if due <= 0:
                 return False
             count = min(due, BATCH)

@@ -1,19 +1,42 @@
-"""What the verbs of the command line share: the configuration, and lines for people."""
+"""What the verbs of the command line share: the configuration, and lines, tables and progress for people.
 
-from contextlib import suppress
+A terminal gets colours and bars from rich; a pipe or a file gets plain lines, without any control sequence.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
     from houses.config import Config
 
+_PLAIN_EVERY_S = 5.0
+
+Show = Callable[[float, str], None]
+"""Told how much is done, in the unit of the total, and what to say about it."""
+
 
 def say(line: str) -> None:
     """Print a line at once. A reader that has gone away (a closed pipe) is no reason to stop working."""
     with suppress(BrokenPipeError):
         click.echo(line)
+
+
+def complain(line: str) -> None:
+    """Print a line on stderr, as `say` does on stdout."""
+    with suppress(BrokenPipeError):
+        click.echo(line, err=True)
+
+
+def print_json(record: Mapping[str, Any]) -> None:
+    """Print a record as one line of ASCII JSON."""
+    click.echo(json.dumps(record, separators=(",", ":")))
 
 
 def configured(ctx: click.Context) -> "Config":
@@ -23,5 +46,64 @@ def configured(ctx: click.Context) -> "Config":
     path: Path | None = ctx.find_root().obj
     config = load(path)
     for note in config.notes:
-        click.echo(f"Note: {note}", err=True)
+        complain(f"Note: {note}")
     return config
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table; the cells are text as they are, never markup."""
+    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    if sys.stdout.isatty():
+        _rich_table(headers, cells)
+        return
+    widths = [max(map(len, column)) for column in zip(headers, *cells, strict=True)]
+    for row in (headers, *cells):
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _rich_table(headers: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(*headers, box=box.SIMPLE_HEAD)
+    for row in cells:
+        shown.add_row(*map(Text, row))
+    Console().print(shown)
+
+
+@contextmanager
+def progress(title: str, total: float | None) -> Iterator[Show]:
+    """Shows how far long work has come: a bar on a terminal, a line every five seconds elsewhere.
+
+    Args:
+        total: what `done` comes to at the end; None when that is not known.
+    """
+    if sys.stdout.isatty():
+        yield from _bar(title, total)
+        return
+    said_s = time.monotonic()
+
+    def show(done: float, text: str) -> None:
+        nonlocal said_s
+        if time.monotonic() - said_s >= _PLAIN_EVERY_S:
+            said_s = time.monotonic()
+            say(f"{title}: {text}" if total is None else f"{title}: {100 * done / total:.0f} %, {text}")
+
+    yield show
+
+
+def _bar(title: str, total: float | None) -> Iterator[Show]:
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[text]}"),
+    )
+    with Progress(*columns, transient=True) as bar:
+        task = bar.add_task(title, total=total, text="")
+        yield lambda done, text: bar.update(task, completed=done, text=text)

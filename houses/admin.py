@@ -1,0 +1,79 @@
+"""Ending this project's processes: found by their locks, asked, waited for, never killed."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+from houses.config import Config
+from houses.errors import HousesError
+from houses.files import lock_owner
+from houses.kafka_process import is_alive
+from houses.stopping import ask_to_stop
+
+ROLES = {"producer": "produce", "storno-loop": "storno-loop", "consumer": "consume"}
+"""Locks of a folder, in the order in which their holders are stopped: role -> verb of the command line that takes it."""
+_STOP_TIMEOUT_S = 15.0
+
+Say = Callable[[str], None]
+
+
+def stop(config: Config, say: Say, *, everywhere: bool = False, timeout_s: float = _STOP_TIMEOUT_S) -> None:
+    """Ask the producers and the consumer of the folder to stop, and return when they have ended.
+
+    Args:
+        everywhere: also those of the experiments below the project's output folder.
+        timeout_s: how long each may take.
+    Raises:
+        HousesError: one did not end, or is not to be stopped from here; the others are stopped all the same.
+    """
+    folders = dict.fromkeys([config.folder, *(_experiments_in_use(config.root) if everywhere else ())])
+    found = [(folder, role, owner) for role in ROLES for folder in folders if (owner := lock_owner(folder, role))]
+    if not found:
+        say("Nothing to stop: no producer and no consumer runs here")
+    problems = [problem for folder, role, owner in found if (problem := _end(folder, role, owner, timeout_s, say))]
+    if problems:
+        raise HousesError("\n".join(problems))
+
+
+def _experiments_in_use(root: Path) -> list[Path]:
+    return sorted(path.parent for role in ROLES for path in (root / "output").glob(f"runs/**/.{role}.pid"))
+
+
+def _end(folder: Path, role: str, process: psutil.Process, timeout_s: float, say: Say) -> str:
+    """Stop the holder of a role; returns what went wrong, in words."""
+    who = f"the {role} of {folder} (process {process.pid})"
+    try:
+        if not _runs_verb(process, ROLES[role]):
+            return f"{who} runs inside {_program(process)}: stop it there"
+        ask_to_stop(process, folder, role)
+        if not _has_ended(process, timeout_s):
+            return (
+                f"{who} was asked to stop and still runs after {timeout_s:.0f} s: see what it says, or end it yourself"
+            )
+    except psutil.NoSuchProcess:
+        pass  # it has ended meanwhile
+    except psutil.AccessDenied:
+        return f"{who} belongs to {process.username()}: stop it as that user"
+    say(f"Stopped {who}")
+    return ""
+
+
+def _runs_verb(process: psutil.Process, verb: str) -> bool:
+    """Whether a process is `houses VERB`, and not a notebook's kernel that does the same work in a thread."""
+    words = process.cmdline()[1:]
+    return verb in words and any("houses" in Path(word).name for word in words)
+
+
+def _program(process: psutil.Process) -> str:
+    return " ".join(Path(word).name for word in process.cmdline()[:3])
+
+
+def _has_ended(process: psutil.Process, timeout_s: float) -> bool:
+    deadline_s = time.monotonic() + timeout_s
+    while is_alive(process):  # no wait(): a child whose parent does not look at it stays a zombie, and has ended
+        if time.monotonic() > deadline_s:
+            return False
+        time.sleep(0.05)
+    return True

@@ -1,0 +1,154 @@
+"""Verbs that look: status, houses, one house's story, raw messages, the proof; and compact."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from houses.terminal import complain, configured, print_json, say, table
+
+if TYPE_CHECKING:
+    from houses.config import Config
+
+
+@click.command()
+@click.pass_context
+def status(ctx: click.Context) -> None:
+    """Say how things stand: Kafka, topics, processes, and what the consumer measured last. Starts nothing.
+
+    \b
+    Example:
+      houses status
+    """
+    from houses.status import status_lines
+
+    for line in status_lines(configured(ctx)):
+        say(line)
+
+
+@click.command()
+@click.option("--last", type=click.IntRange(min=1), default=10, show_default=True, metavar="K", help="How many houses.")
+@click.option("--pending", is_flag=True, help="The houses that wait for parts instead.")
+@click.option("--id", "house_id", type=click.IntRange(min=0), metavar="N", help="The story of one house instead.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for programs.")
+@click.pass_context
+def show(ctx: click.Context, last: int, pending: bool, house_id: int | None, as_json: bool) -> None:
+    """Show the newest houses, those that wait for parts, or all that is known of one.
+
+    \b
+    Examples:
+      houses show --last 20
+      houses show --pending
+      houses show --id 7
+      houses show --json
+    """
+    if pending and house_id is not None:
+        raise click.UsageError("--pending and --id exclude each other")
+    config = configured(ctx)
+    if house_id is not None:
+        _show_story(config, house_id, as_json)
+    elif pending:
+        _show_pending(config, as_json)
+    else:
+        _show_recent(config, last, as_json)
+
+
+def _show_recent(config: "Config", count: int, as_json: bool) -> None:
+    from houses.message import PARTS
+    from houses.recent import recent_houses
+    from houses.topics import printable
+
+    houses = recent_houses(config.houses_path, config.storno_houses_path, count)
+    if as_json:
+        for house in houses:
+            print_json(house.to_json())
+        return
+    rows = []
+    for house in houses:
+        parts = [house.line.parts.get(f"partition_{part.number}", {}) for part in PARTS]
+        workers = [printable(str(part.get("name", "")).encode()) for part in parts]
+        latency = "" if house.latency_ms is None else f"{house.latency_ms:.1f}"
+        rows.append((house.line.id, *workers, house.line.completed_at, latency, house.state))
+    table(("id", *(part.name for part in PARTS), "completed at (UTC)", "ms", "state"), rows)
+    if not rows:
+        say("No house is finished yet: houses produce, and houses consume")
+
+
+def _show_pending(config: "Config", as_json: bool) -> None:
+    from houses.lineage import pending_at
+
+    raise NotImplementedError(pending_at)
+
+
+def _show_story(config: "Config", house_id: int, as_json: bool) -> None:
+    from houses.lineage import story
+
+    raise NotImplementedError(story)
+
+
+@click.command()
+@click.option("--topic", metavar="NAME", help="Which topic.  [default: the parts topic]")
+@click.option("--partition", type=click.IntRange(min=0), metavar="P", help="Only this partition.  [default: all]")
+@click.option(
+    "--from", "start", type=click.IntRange(min=0), metavar="OFFSET", help="The first offset.  [default: the last ones]"
+)
+@click.option("--count", type=click.IntRange(min=1), default=10, show_default=True, help="How many of each partition.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for programs.")
+@click.pass_context
+def peek(
+    ctx: click.Context, topic: str | None, partition: int | None, start: int | None, count: int, as_json: bool
+) -> None:
+    """Print raw messages as they stand in Kafka, control characters escaped.
+
+    \b
+    Examples:
+      houses peek --count 3
+      houses peek --partition 1 --from 100
+      houses peek --topic house-storno
+    """
+    from houses.topics import peek as read
+
+    records = read(configured(ctx), topic, partition, start, count)
+    for record in records:
+        if as_json:
+            print_json(record.to_json())
+        else:
+            say(str(record))
+    if not records and not as_json:
+        say("No messages there")
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="The certificate as one JSON object, for programs.")
+@click.pass_context
+def verify(ctx: click.Context, as_json: bool) -> int:
+    """Hold the output files against the topics: prints a certificate, and exits with 1 when anything is wrong.
+
+    \b
+    Example:
+      houses verify
+    """
+    from houses.broker import ensure_broker
+    from houses.verify import verify as prove
+
+    config = configured(ctx)
+    ensure_broker(config, complain)
+    certificate = prove(config, complain)
+    if as_json:
+        print_json(certificate.to_json())
+    else:
+        say(str(certificate))
+    return 0 if certificate.ok else 1
+
+
+@click.command()
+@click.pass_context
+def compact(ctx: click.Context) -> None:
+    """Write houses_live.jsonl beside houses.jsonl: the same without the cancelled houses. Nothing else is changed.
+
+    \b
+    Example:
+      houses compact
+    """
+    from houses.lineage import compact as write_live
+
+    raise NotImplementedError(write_live)

@@ -1,0 +1,208 @@
+"""Verbs that send: producers, stornos."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from houses.terminal import configured, progress, say
+
+if TYPE_CHECKING:
+    from houses.config import Config
+    from houses.producer import Producers
+    from houses.stopping import StopRequest
+
+_POLL_S = 0.1
+
+
+class PartName(click.ParamType[str]):
+    """A part of a house, by name; what names there are is looked up when it is used."""
+
+    name = "part"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The name, when there is such a part."""
+        from houses.message import PART_BY_NAME
+
+        if value not in PART_BY_NAME:
+            self.fail(f"{value!r} is not one of {', '.join(PART_BY_NAME)}", param, ctx)
+        return str(value)
+
+
+class PartRate(click.ParamType[tuple[str, float]]):
+    """`X` or `PART=X`, for example `1000` or `wall=50`."""
+
+    name = "[part=]hz"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, float]:
+        """The name of the part, empty for all, and the number."""
+        part, _, number = str(value).rpartition("=")
+        try:
+            return (PartName().convert(part, param, ctx) if part else ""), float(number)
+        except ValueError:
+            self.fail(f"{value!r} is neither a number nor PART=NUMBER, such as wall=50", param, ctx)
+
+
+class Fault(click.ParamType[tuple[str, float]]):
+    """`PART.FAULT=X`, for example `roof.drop=0.01`."""
+
+    name = "part.fault=x"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, float]:
+        """The configuration key below producer.faults, and the number."""
+        from houses.settings import PartFaults
+
+        key, _, number = str(value).partition("=")
+        part, _, fault = key.partition(".")
+        PartName().convert(part, param, ctx)
+        if fault not in PartFaults.model_fields:
+            self.fail(f"{fault!r} is not one of {', '.join(PartFaults.model_fields)}", param, ctx)
+        try:
+            return key, float(number)
+        except ValueError:
+            self.fail(f"{value!r} gives no number, as roof.drop=0.01 does", param, ctx)
+
+
+@click.command()
+@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="Stop after so many seconds.")
+@click.option("--count", type=click.IntRange(min=1), help="Stop after so many houses.")
+@click.option("--rate", "rates", type=PartRate(), multiple=True, help="Messages per second of each part, or of one.")
+@click.option(
+    "--fault", "faults", type=Fault(), multiple=True, help="drop, duplicate, malformed (share) or delay_ms of a part."
+)
+@click.option(
+    "--incomplete", is_flag=True, help="At the end leave the houses unfinished that a slower part has not reached."
+)
+@click.pass_context
+def produce(
+    ctx: click.Context,
+    seconds: float | None,
+    count: int | None,
+    rates: tuple[tuple[str, float], ...],
+    faults: tuple[tuple[str, float], ...],
+    incomplete: bool,
+) -> int:
+    """Send the three parts of houses until Ctrl-C, `houses stop`, or the end that an option sets.
+
+    \b
+    Examples:
+      houses produce --seconds 10 --rate 1000
+      houses produce --count 500 --rate 200 --rate wall=50
+      houses produce --fault roof.drop=0.01 --fault wall.delay_ms=200
+    """
+    from houses.broker import ensure_broker, ensure_topics
+    from houses.producer import Producers
+    from houses.stopping import StoppedEarly, StopRequest
+
+    config = configured(ctx).with_values(
+        rate_values(rates) | {f"producer.faults.{key}": value for key, value in faults}
+    )
+    config.folder.mkdir(parents=True, exist_ok=True)
+    stop = StopRequest(config.folder, "producer")
+    try:
+        stop.listen()
+        ensure_broker(config, say)
+        ensure_topics(config, say)
+        stop.begin()
+    except StoppedEarly:
+        say("Stopped before anything was sent")
+        return stop.exit_status
+    with Producers(config, config.kafka.topic, config.folder, say, count=count) as producers:
+        _watch(producers, stop, seconds, count)
+        producers.stop(complete=not incomplete)
+    say(f"Sent houses {producers.first_id} to {producers.highest_id}: {_sent(producers)}")
+    return stop.exit_status
+
+
+def rate_values(rates: tuple[tuple[str, float], ...]) -> dict[str, Any]:
+    """Configuration values for the rates of the command line: one for all replaces those of config.yaml, then one by one."""
+    values: dict[str, Any] = {}
+    for part, rate_hz in sorted(rates):
+        values |= (
+            {f"producer.rates.{part}": rate_hz} if part else {"producer.msgs_per_sec": rate_hz, "producer.rates": {}}
+        )
+    return values
+
+
+def _watch(producers: "Producers", stop: "StopRequest", seconds: float | None, count: int | None) -> None:
+    """Return when it is time to stop, showing until then how far it is."""
+    import time
+
+    begun_s = time.monotonic()
+    with progress("Sending", seconds if count is None else count) as show:
+        while not (producers.done or producers.error or stop.wait(_POLL_S)):
+            passed_s = time.monotonic() - begun_s
+            if seconds is not None and passed_s >= seconds:
+                return
+            show(passed_s if count is None else producers.highest_id + 1 - producers.first_id, _sent(producers))
+
+
+def _sent(producers: "Producers") -> str:
+    return ", ".join(f"{number} {name}s" for name, number in producers.sent.items())
+
+
+# --- stornos ---
+
+
+@click.command()
+@click.argument("house_id", metavar="ID", type=int)
+@click.option("--part", type=PartName(), help="Cancel only this part: foundation, wall or roof.")
+@click.pass_context
+def storno(ctx: click.Context, house_id: int, part: str | None) -> None:
+    """Cancel the house with this ID, or one part of it; before, between or after its parts.
+
+    \b
+    Examples:
+      houses storno 7
+      houses storno 9 --part wall
+    """
+    from houses.storno import send_storno
+
+    config = _ready(ctx)
+    offset = send_storno(config, house_id, part)
+    say(
+        f"Storno of house {house_id}{f', {part} only' if part else ''}: offset {offset} of {config.consumer.storno_topic}"
+    )
+
+
+@click.command("storno-loop")
+@click.option(
+    "--interval", type=click.FloatRange(min=0, min_open=True), help="Seconds between two.  [default: config.yaml]"
+)
+@click.pass_context
+def storno_loop(ctx: click.Context, interval: float | None) -> int:
+    """Cancel a random recent house every so many seconds, half of the times only a part of it, until Ctrl-C or `houses stop`.
+
+    \b
+    Example:
+      houses storno-loop --interval 5
+    """
+    from houses.files import FolderLock
+    from houses.stopping import StoppedEarly, StopRequest
+    from houses.storno import StornoLoop
+
+    config = _ready(ctx)
+    config.folder.mkdir(parents=True, exist_ok=True)
+    stop = StopRequest(config.folder, "storno-loop")
+    with FolderLock(config.folder, "storno-loop"):
+        loop = StornoLoop(config, interval_s=interval, say=say)
+        try:
+            stop.listen()
+            loop.start()
+            say(f"A storno every {loop.interval_s:g} s; stop with Ctrl-C or houses stop")
+            while not stop.wait(1.0):
+                pass
+        except StoppedEarly:
+            pass
+        loop.stop()
+    say(f"Sent {len(loop.sent)} stornos")
+    return stop.exit_status
+
+
+def _ready(ctx: click.Context) -> "Config":
+    """The configuration, with a Kafka that answers and holds the topics."""
+    from houses.broker import ensure_broker, ensure_topics
+
+    config = configured(ctx)
+    ensure_broker(config, say)
+    ensure_topics(config, say)
+    return config

@@ -1,0 +1,192 @@
+"""Starting anew: topics by their ids, the output files that the project knows, the checkpoint record in its store."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from houses import kafka_folder, local_kafka
+from houses.admin import ROLES
+from houses.broker import delete_topics, describe_topics, ensure_broker, watermarks
+from houses.checkpoint import Binding, CheckpointStore, FileStore, TopicInfo, load_binding
+from houses.config import Config
+from houses.consumer import checkpoint_store
+from houses.errors import FolderError, PositionError
+from houses.faults import FAULTS_NAME
+from houses.files import REAL, FolderLock
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ResetPlan:
+    """What a reset would do, found out before anything is touched."""
+
+    topics: tuple[TopicInfo, ...]
+    """To be deleted, by id."""
+    messages: int
+    """How many they hold."""
+    record: str
+    """The store whose checkpoint record is to be removed; empty when there is none outside the files."""
+    files: tuple[Path, ...]
+    archive: Path | None
+    """Where the files go; None: they are deleted."""
+    clear_kafka: bool = False
+    """Instead of the topics, all data of the local Kafka go."""
+
+    def lines(self) -> list[str]:
+        """The plan for people, one line a step; empty when there is nothing to do."""
+        lines = []
+        if self.clear_kafka:
+            lines.append("stop the local Kafka and delete all its topics, those of experiments too")
+        if self.topics:
+            lines.append(f"delete topics {', '.join(t.name for t in self.topics)} with {self.messages} messages")
+        if self.record:
+            lines.append(f"delete the checkpoint in {self.record}")
+        if self.files:
+            names = ", ".join(path.name for path in self.files)
+            lines.append(
+                f"move to {self.archive}: {names}" if self.archive else f"delete in {self.files[0].parent}: {names}"
+            )
+        return lines
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Nobody is producer or consumer of the folder in the `with` block; `FolderError` when somebody is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        for role in ROLES:
+            stack.enter_context(FolderLock(folder, role))
+        yield
+
+
+def plan_reset(config: Config, say: Say, *, keep_kafka: bool, archive: bool) -> ResetPlan:
+    """Find out what a reset has to do. To be called, like `reset`, inside `exclusive`.
+
+    Args:
+        keep_kafka: the topics stay, and with them what speaks of their content: used house ids, injected faults.
+        archive: the files are moved to archive/STAMP in their folder instead of deleted.
+    Raises:
+        BrokerError: Kafka is needed and none answers.
+    """
+    binding = _binding(config, say)
+    with closing(checkpoint_store(config)) as store:
+        if not (keep_kafka and isinstance(store, FileStore)):
+            ensure_broker(config, say)
+        clear = not keep_kafka and deleting_stops_kafka(config)
+        topics = () if keep_kafka or clear else _own_topics(config, binding, say)
+        return ResetPlan(
+            topics,
+            sum(_messages(config, topic) for topic in topics),
+            store.name if not clear and _holds_own_record(store, binding, say) else "",
+            tuple(path for path in known_files(config, of_topics=not keep_kafka) if path.exists()),
+            config.folder / "archive" / datetime.now(UTC).strftime("%Y%m%dT%H%M%S_%f") if archive else None,
+            clear,
+        )
+
+
+def _binding(config: Config, say: Say) -> Binding | None:
+    try:
+        return load_binding(REAL, config.binding_path)
+    except FolderError as error:
+        say(f"{error.args[0].partition(':')[0]} is damaged: the topics are taken from config.yaml")
+        return None
+
+
+def _own_topics(config: Config, binding: Binding | None, say: Say) -> tuple[TopicInfo, ...]:
+    """The topics that the folder is bound to, or those that config.yaml names when it never was bound."""
+    if binding is None:
+        return tuple(describe_topics(config.kafka, [config.kafka.topic, config.consumer.storno_topic]).values())
+    bound = (binding.parts, binding.storno)
+    present = describe_topics(config.kafka, [topic.name for topic in bound])
+    for topic in bound:
+        if topic.name in present and present[topic.name].id != topic.id:
+            say(f"topic {topic.name} was made anew by somebody else: it stays")
+    return tuple(topic for topic in bound if topic.name in present and present[topic.name].id == topic.id)
+
+
+def _messages(config: Config, topic: TopicInfo) -> int:
+    return sum(end - first for first, end in watermarks(config.kafka, topic.name, range(topic.partitions)).values())
+
+
+def _holds_own_record(store: CheckpointStore, binding: Binding | None, say: Say) -> bool:
+    if isinstance(store, FileStore):  # it is among the files
+        return False
+    try:
+        checkpoint = store.load()
+    except PositionError:
+        return True  # damaged, or of the older consumer: in the way of a new start
+    if checkpoint and binding and checkpoint.folder != binding.folder:
+        say(f"{store.name} holds the checkpoint of another folder ({checkpoint.folder}): it stays")
+        return False
+    return checkpoint is not None
+
+
+def deleting_stops_kafka(config: Config) -> bool:
+    """Whether Kafka would stop when a topic is deleted: the local one on Windows, which cannot rename open files."""
+    return sys.platform == "win32" and local_kafka.status(config.data_dir).running
+
+
+def known_files(config: Config, *, of_topics: bool = True) -> list[Path]:
+    """Every file that the project writes into the output folder, in the order in which a reset removes them.
+
+    Those that speak of the topics' content (used house ids, injected faults) only with `of_topics`.
+
+    The checkpoint first and the binding last: a reset that was interrupted can be repeated, and a consumer that is started in
+    between finds its position from the files, or refuses them.
+    """
+    journal = [config.houses_path, config.storno_houses_path, config.rejects_path]
+    side = [config.offsets_path, config.storno_ids_path, config.closed_ids_path]
+    others = [config.metrics_path, *(config.folder / name for name in OTHER_FILES)]
+    cut = [path.with_name(path.name + ".cut") for path in journal]
+    producer = [config.base_id_path, config.folder / FAULTS_NAME] if of_topics else []
+    written = [*side, *journal, *others, *cut, *producer, config.binding_path]
+    return [one for path in written for one in (path.with_name(path.name + ".tmp"), path)]
+
+
+OTHER_FILES = ("houses_live.jsonl",)
+"""Files of the output folder beside those that have a name in the configuration."""
+
+
+def reset(config: Config, plan: ResetPlan, say: Say) -> None:
+    """Carry out a plan. 1. The checkpoint record. 2. The topics. 3. The files.
+
+    Interrupted between two steps it can simply be repeated.
+    """
+    # 1.
+    if plan.record:
+        with closing(checkpoint_store(config)) as store:
+            store.forget()
+        say(f"Deleted the checkpoint in {plan.record}")
+    # 2.
+    if plan.clear_kafka:
+        clear_local_kafka(config, say)
+    elif plan.topics:
+        say(f"Deleted topics: {', '.join(delete_topics(config.kafka, plan.topics)) or 'none, they had gone'}")
+    # 3.
+    _put_away(plan, say)
+
+
+def clear_local_kafka(config: Config, say: Say) -> None:
+    """Stop the local Kafka and remove its data; it starts with none."""
+    local_kafka.stop(config.data_dir, say)
+    kafka_folder.clear_data(config.data_dir)
+    say("Deleted all topics of the local Kafka; it starts again when it is needed")
+
+
+def _put_away(plan: ResetPlan, say: Say) -> None:
+    if not plan.files:
+        return
+    if plan.archive:
+        plan.archive.mkdir(parents=True)
+    for path in plan.files:
+        if plan.archive:
+            REAL.rename(path, plan.archive / path.name)
+        else:
+            REAL.unlink(path)
+    for folder in filter(None, (plan.archive, plan.files[0].parent)):
+        REAL.sync_dir(folder)
+    say(f"Moved {len(plan.files)} files to {plan.archive}" if plan.archive else f"Deleted {len(plan.files)} files")

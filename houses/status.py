@@ -1,0 +1,133 @@
+"""How things stand, in plain words: Kafka, topics, processes, and what the consumer said last."""
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from houses import local_kafka
+from houses.admin import ROLES
+from houses.broker import cluster_id, describe_topics, watermarks
+from houses.checkpoint import Binding, load_binding
+from houses.config import Config
+from houses.errors import BrokerError, FolderError
+from houses.files import REAL, lock_owner
+from houses.message import PARTS
+from houses.metrics import last_metrics, percentile_ms
+
+_TIMEOUT_S = 3.0
+Ends = list[tuple[int, int]]
+"""First offset and end of the three partitions and of the storno topic."""
+
+
+def status_lines(config: Config) -> Iterator[str]:
+    """Lines for people, one after the other; nothing is started or changed."""
+    yield f"Folder:      {config.folder}"
+    ends: Ends | None = None
+    try:
+        yield _answering(config)
+        topics, ends = _topics(config)
+        yield from topics
+    except BrokerError as error:
+        yield f"Kafka:       {error}"
+    for role, verb in ROLES.items():
+        owner = lock_owner(config.folder, role)
+        state = (
+            f"process {owner.pid}, up {_duration(time.time() - owner.create_time())}"
+            if owner
+            else f"none (houses {verb})"
+        )
+        yield f"{role.capitalize() + ':':<13}{state}"
+    yield from _consumer_lines(config, ends)
+
+
+def kafka_lines(config: Config) -> Iterator[str]:
+    """The same about Kafka alone: who answers, and the local one's process, data and log."""
+    try:
+        yield _answering(config)
+    except BrokerError as error:
+        yield f"Kafka:       {error}"
+    kafka = local_kafka.status(config.data_dir)
+    yield f"Local one:   {f'process {kafka.pid} at {kafka.address}' if kafka.running else 'does not run'}, data in {kafka.data_dir}"
+    if kafka.log_path.exists():
+        yield f"Its log:     {kafka.log_path}"
+
+
+def _answering(config: Config) -> str:
+    servers = config.kafka.bootstrap_servers
+    cluster = cluster_id(config.kafka, _TIMEOUT_S)
+    ours = local_kafka.status(config.data_dir).cluster_id == cluster
+    return f"Kafka:       answers at {servers}, cluster {cluster}{' (the local one)' if ours else ''}"
+
+
+def _topics(config: Config) -> tuple[list[str], Ends | None]:
+    names = (config.kafka.topic, config.consumer.storno_topic)
+    found = describe_topics(config.kafka, names, _TIMEOUT_S)
+    lines, ends = [], []
+    for name in names:
+        if name not in found:
+            lines.append(f"Topic:       {name}: none yet")
+            continue
+        marks = watermarks(config.kafka, name, range(found[name].partitions), _TIMEOUT_S)
+        ends += [marks[p] for p in sorted(marks)]
+        each = " + ".join(str(end - first) for first, end in marks.values())
+        lines.append(f"Topic:       {name}: {each} messages{_not_ours(_bound_id(config, name), found[name].id)}")
+    return lines, ends if len(ends) == len(PARTS) + 1 else None
+
+
+def _bound_id(config: Config, name: str) -> str | None:
+    try:
+        binding: Binding | None = load_binding(REAL, config.binding_path)
+    except FolderError:
+        return None
+    bound = (binding.parts, binding.storno) if binding else ()
+    return next((topic.id for topic in bound if topic.name == name), None)
+
+
+def _not_ours(bound: str | None, found: str) -> str:
+    return (
+        ""
+        if bound in (None, found)
+        else ", but NOT the topic that this folder was filled from (houses reset --archive)"
+    )
+
+
+def _consumer_lines(config: Config, ends: Ends | None) -> Iterator[str]:
+    metrics = last_metrics(config.metrics_path)
+    if metrics is None:
+        yield "Measured:    nothing yet"
+        return
+    runs = lock_owner(config.folder, "consumer") is not None
+    age = _duration(_age_s(metrics["time"]))
+    yield f"Measured:    {age} ago, by process {metrics['pid']}, state {metrics['state']}{_died(metrics, runs)}"
+    counts = metrics["counts"]
+    kinds = ", ".join(f"{number} {kind}" for kind, number in counts.items() if number)
+    yield f"Outcomes:    {kinds or 'none'} (since that process began)"
+    yield f"Pending:     {metrics['pending']} houses, the oldest part for {metrics['oldest_pending_age_s']:.0f} s"
+    yield f"Lag:         {_lag(metrics, ends)}"
+    p50, p99 = (percentile_ms(metrics["durable_latency_ms"], share) for share in (0.5, 0.99))
+    if p50 is not None:
+        yield f"Latency:     last part sent -> on the disk: median {p50:.1f} ms, p99 {p99:.1f} ms"
+    yield f"Error:       {metrics['last_error'] or 'none'}"
+
+
+def _died(metrics: dict[str, Any], runs: bool) -> str:
+    return "" if runs or metrics["state"] in ("stopped", "failed") else " (it was killed; the next start recovers)"
+
+
+def _lag(metrics: dict[str, Any], ends: Ends | None) -> str:
+    if ends is None:
+        return f"{metrics['lag']} messages at that time"
+    positions = [*metrics["position"], metrics["storno_position"]]
+    return f"{sum(max(0, end - position) for position, (_, end) in zip(positions, ends, strict=True))} messages to read"
+
+
+def _age_s(iso: str) -> float:
+    return (datetime.now(UTC) - datetime.fromisoformat(iso)).total_seconds()
+
+
+def _duration(seconds: float) -> str:
+    for unit, length_s in (("days", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length_s:
+            return f"{seconds / length_s:.0f} {unit}"
+    return f"{seconds:.0f} s"

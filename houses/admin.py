@@ -13,7 +13,7 @@ from houses.kafka_process import is_alive
 from houses.stopping import ask_to_stop
 
 ROLES = {"producer": "produce", "storno-loop": "storno-loop", "consumer": "consume"}
-"""Locks of a folder, in the order in which their holders are stopped: role -> verb of the command line that takes it."""
+"""Locks of a folder, in the order in which their holders are stopped: role -> verb that takes it."""
 _STOP_TIMEOUT_S = 15.0
 
 Say = Callable[[str], None]

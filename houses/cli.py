@@ -69,7 +69,7 @@ class LazyGroup(click.Group):
     "path",
     metavar="PATH",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="The config.yaml to use, such as that of an experiment, output/runs/NAME/config.yaml.  [default: the project's]",
+    help="Another config.yaml, such as an experiment's, output/runs/NAME/config.yaml.",
 )
 @click.pass_context
 def cli(ctx: click.Context, path: Path | None) -> None:

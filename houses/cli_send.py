@@ -114,7 +114,7 @@ def produce(
 
 
 def rate_values(rates: tuple[tuple[str, float], ...]) -> dict[str, Any]:
-    """Configuration values for the rates of the command line: one for all replaces those of config.yaml, then one by one."""
+    """Configuration values for rates given as options: one for all replaces those of config.yaml, then one by one."""
     values: dict[str, Any] = {}
     for part, rate_hz in sorted(rates):
         values |= (
@@ -159,9 +159,8 @@ def storno(ctx: click.Context, house_id: int, part: str | None) -> None:
 
     config = _ready(ctx)
     offset = send_storno(config, house_id, part)
-    say(
-        f"Storno of house {house_id}{f', {part} only' if part else ''}: offset {offset} of {config.consumer.storno_topic}"
-    )
+    what = f"house {house_id}{f', {part} only' if part else ''}"
+    say(f"Storno of {what}: offset {offset} of {config.consumer.storno_topic}")
 
 
 @click.command("storno-loop")
@@ -170,7 +169,7 @@ def storno(ctx: click.Context, house_id: int, part: str | None) -> None:
 )
 @click.pass_context
 def storno_loop(ctx: click.Context, interval: float | None) -> int:
-    """Cancel a random recent house every so many seconds, half of the times only a part of it, until Ctrl-C or `houses stop`.
+    """Cancel a random recent house every so many seconds, or only a part of it, until Ctrl-C or `houses stop`.
 
     \b
     Example:

@@ -34,7 +34,7 @@ def run_consumer(
     """
     stop = StopRequest(config.folder, "consumer")
     try:
-        # What is durable needs no farewell: leaving at the limit is the same as a crash, and costs a longer restart only.
+        # What is durable needs no farewell: leaving at the limit is like a crash, and costs a longer restart only.
         stop.listen(stdin=stop_with_stdin, limit_s=_STOP_LIMIT_S, give_up=lambda: say(_GIVEN_UP))
         ensure_broker(config, say)
         say(f"Reading {config.kafka.topic} and {config.consumer.storno_topic} into {config.folder}")
@@ -54,8 +54,8 @@ _GIVEN_UP = f"Not finished {_STOP_LIMIT_S} s after the stop request: leaving wit
 class CalmCollector:
     """Asks the loop's question, and keeps Python's garbage collector away from it.
 
-    The loop makes no cycles, and a collection in its middle walks all pending parts. Errors do leave a few behind: so there is
-    a collection a minute, between two batches, over what has come since the last one only, the rest being frozen.
+    The loop makes no cycles, and a collection in its middle walks all pending parts. Errors do leave a few behind: so
+    there is a collection a minute, between two batches, over what has come since the last one, the rest being frozen.
     """
 
     def __init__(self, question: Callable[[], bool]) -> None:

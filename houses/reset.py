@@ -135,8 +135,8 @@ def known_files(config: Config, *, of_topics: bool = True) -> list[Path]:
 
     Those that speak of the topics' content (used house ids, injected faults) only with `of_topics`.
 
-    The checkpoint first and the binding last: a reset that was interrupted can be repeated, and a consumer that is started in
-    between finds its position from the files, or refuses them.
+    The checkpoint first and the binding last: a reset that was interrupted can be repeated, and a consumer that is
+    started in between finds its position from the files, or refuses them.
     """
     journal = [config.houses_path, config.storno_houses_path, config.rejects_path]
     side = [config.offsets_path, config.storno_ids_path, config.closed_ids_path]
@@ -147,7 +147,7 @@ def known_files(config: Config, *, of_topics: bool = True) -> list[Path]:
     return [one for path in written for one in (path.with_name(path.name + ".tmp"), path)]
 
 
-OTHER_FILES = ("houses_live.jsonl",)
+OTHER_FILES = ("houses_live.jsonl", "consumer.log", "summary.json")
 """Files of the output folder beside those that have a name in the configuration."""
 
 

@@ -48,7 +48,8 @@ def kafka_lines(config: Config) -> Iterator[str]:
     except BrokerError as error:
         yield f"Kafka:       {error}"
     kafka = local_kafka.status(config.data_dir)
-    yield f"Local one:   {f'process {kafka.pid} at {kafka.address}' if kafka.running else 'does not run'}, data in {kafka.data_dir}"
+    state = f"process {kafka.pid} at {kafka.address}" if kafka.running else "does not run"
+    yield f"Local one:   {state}, data in {kafka.data_dir}"
     if kafka.log_path.exists():
         yield f"Its log:     {kafka.log_path}"
 
@@ -104,7 +105,7 @@ def _consumer_lines(config: Config, ends: Ends | None) -> Iterator[str]:
     kinds = ", ".join(f"{number} {kind}" for kind, number in counts.items() if number)
     yield f"Outcomes:    {kinds or 'none'} (since that process began)"
     yield f"Pending:     {metrics['pending']} houses, the oldest part for {metrics['oldest_pending_age_s']:.0f} s"
-    yield f"Lag:         {_lag(metrics, ends)}"
+    yield f"Lag:         {_lag(metrics, None if runs else ends)} messages to read"
     p50, p99 = (percentile_ms(metrics["durable_latency_ms"], share) for share in (0.5, 0.99))
     if p50 is not None:
         yield f"Latency:     last part sent -> on the disk: median {p50:.1f} ms, p99 {p99:.1f} ms"
@@ -115,11 +116,12 @@ def _died(metrics: dict[str, Any], runs: bool) -> str:
     return "" if runs or metrics["state"] in ("stopped", "failed") else " (it was killed; the next start recovers)"
 
 
-def _lag(metrics: dict[str, Any], ends: Ends | None) -> str:
+def _lag(metrics: dict[str, Any], ends: Ends | None) -> int:
+    """What a consumer that runs has measured; for one that does not, what has come since counts too."""
     if ends is None:
-        return f"{metrics['lag']} messages at that time"
+        return int(metrics["lag"])
     positions = [*metrics["position"], metrics["storno_position"]]
-    return f"{sum(max(0, end - position) for position, (_, end) in zip(positions, ends, strict=True))} messages to read"
+    return sum(max(0, end - position) for position, (_, end) in zip(positions, ends, strict=True))
 
 
 def _age_s(iso: str) -> float:

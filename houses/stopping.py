@@ -1,7 +1,7 @@
 """How the lab's processes are asked to stop, and how they hear it: signals, the end of stdin, a file on Windows.
 
-While a loop runs, a request only sets a flag: an exception inside Kafka's `consume()` would lose the batch that it has just
-fetched. Before that nothing has been fetched, and a request ends the process at once.
+While a loop runs, a request only sets a flag: an exception inside Kafka's `consume()` would lose the batch that it has
+just fetched. Before that nothing has been fetched, and a request ends the process at once.
 """
 
 import os
@@ -119,7 +119,7 @@ def ask_to_stop(process: psutil.Process, folder: Path, role: str) -> None:
 
 
 def _stdin_ended(timeout_s: float) -> bool:
-    """Whether stdin has come to its end; what it holds is thrown away. Waits up to `timeout_s` (on Windows: for input).
+    """Whether stdin has come to its end, within `timeout_s` (on Windows: when input comes); what it holds is thrown away.
 
     By descriptor: a thread that waits in `sys.stdin` holds its lock, and the interpreter aborts when it then shuts down.
     """

@@ -18,7 +18,7 @@ Say = Callable[[str], None]
 
 
 def hello_topic(config: Config, say: Say) -> tuple[str, int]:
-    """Name and number of partitions of the hello topic, which is made with one partition when absent; starts Kafka if need be."""
+    """Name and number of partitions of the hello topic, made with one when absent; Kafka is started if need be."""
     ensure_broker(config, say)
     name = config.kafka.hello_topic
     topics = describe_topics(config.kafka, [name]) or ensure_topics_named(config.kafka, {name: 1}, say)

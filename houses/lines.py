@@ -95,7 +95,8 @@ def parse_house_line(line: bytes) -> HouseLine:
             _mask(record),
             record.get("storno_offset"),
             record.get("late", False),
-            {name: _without_prefixes(part) for name, part in house.items()},
+            # Only the older program wrote prefixes, and no completed_at: a worker may really be called "name:bob" today.
+            house if "completed_at" in record else {name: _without_prefixes(part) for name, part in house.items()},
             record.get("completed_at"),
         )
     except (ValueError, KeyError, TypeError, AttributeError, IndexError):

@@ -1,0 +1,145 @@
+"""What `verify` says: figures, what is wrong with the first culprits, and what could not be checked."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from itertools import chain, zip_longest
+from typing import Any, Literal
+
+Kind = Literal["missing", "double", "wrong", "foreign", "storno", "checkpoint"]
+
+MEANING: dict[Kind, str] = {
+    "missing": "records below the consumer's position without an outcome",
+    "double": "offsets or ids with more than one outcome",
+    "wrong": "lines that say something else than Kafka does",
+    "foreign": "lines that belong to no record of these topics",
+    "storno": "storno states that differ between topic, register and lines",
+    "checkpoint": "positions that a restart would lose or repeat records from",
+}
+_SHOWN = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Culprit:
+    """One thing that is wrong."""
+
+    kind: Kind
+    where: str
+    """File and byte, or topic, partition and offset."""
+    what: str
+
+    def __str__(self) -> str:
+        """In one line."""
+        return f"{self.kind}: {self.where}: {self.what}"
+
+
+class Findings:
+    """Collects what is wrong: all of it counted, the first ten of each kind kept."""
+
+    def __init__(self) -> None:
+        """Nothing found."""
+        self.counts: Counter[Kind] = Counter()
+        self._kept: dict[Kind, list[Culprit]] = {}
+
+    def add(self, kind: Kind, where: str, what: str) -> None:
+        """Note one thing."""
+        self.counts[kind] += 1
+        kept = self._kept.setdefault(kind, [])
+        if len(kept) < _SHOWN:
+            kept.append(Culprit(kind, where, what))
+
+    def first(self) -> tuple[Culprit, ...]:
+        """Ten culprits, the kinds in turn, so that many of one kind do not hide another."""
+        turns = chain.from_iterable(zip_longest(*(self._kept[kind] for kind in MEANING if kind in self._kept)))
+        return tuple(culprit for culprit in turns if culprit)[:_SHOWN]
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """The result of `verify.verify`. Offsets are those of the parts topic, all three partitions together."""
+
+    topics: tuple[str, str]
+    position: tuple[int, ...]
+    """Next offset per partition according to the checkpoint: below it every record must have its outcome."""
+    end: tuple[int, ...]
+    """Offset behind the last record, per partition, when the check began."""
+    offsets: int
+    """Records read from Kafka."""
+    houses: int
+    """Lines of houses.jsonl."""
+    cancelled: int
+    """Lines of storno_houses.jsonl that hold a house."""
+    late: int
+    """Lines of storno_houses.jsonl about a house written before."""
+    rejects: Mapping[str, int]
+    """Lines of rejects.jsonl by reason; those of the storno topic as `malformed storno`."""
+    pending_ids: int
+    pending_parts: int
+    """Records below the position that wait for the rest of their house."""
+    unread: int
+    """Records at or above the position that have no outcome yet."""
+    expired: int
+    """Offsets that Kafka no longer has: what the files say of them cannot be checked."""
+    expired_with_line: int
+    lost: int
+    """Offsets that gap lines declare lost."""
+    stornos: int
+    """Valid storno messages read."""
+    register: int
+    """Houses in the storno register."""
+    problems: Mapping[str, int]
+    """How many of each kind (see MEANING); empty when all is well."""
+    culprits: tuple[Culprit, ...]
+    notes: tuple[str, ...] = field(default=())
+    """What limits the check, such as a consumer that runs."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+    def lines(self) -> list[str]:
+        """The certificate, line by line."""
+        return [*self._figures(), *(f"note         {note}" for note in self.notes), *self._verdict()]
+
+    def _figures(self) -> list[str]:
+        rejects = ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.rejects.items())) or "none"
+        lines = [
+            f"topics       {self.topics[0]}, {self.topics[1]}",
+            f"offsets      {self.offsets:,} read; position {_dashed(self.position)} of {_dashed(self.end)}",
+            f"houses       {self.houses:,} written, {self.cancelled:,} cancelled, {self.late:,} cancelled after they were written",
+            f"rejects      {rejects}",
+            f"pending      {self.pending_ids:,} ids with {self.pending_parts:,} parts",
+            f"unread       {self.unread:,} (lag behind the checkpoint)",
+            f"stornos      {self.stornos:,} read, {self.register:,} houses in the register",
+            f"double       {self.problems.get('double', 0):,}",
+            f"missing      {self.problems.get('missing', 0):,}",
+        ]
+        if self.expired:
+            lines.append(
+                f"expired      {self.expired:,} offsets are gone from Kafka and not checkable; "
+                f"{self.expired_with_line:,} have their line, {self.lost:,} are declared lost"
+            )
+        return lines
+
+    def _verdict(self) -> list[str]:
+        if self.ok:
+            return ["verified     every record below the position has exactly one outcome"]
+        counts = [
+            f"NOT VERIFIED {count:,} {kind}: {MEANING[kind]}"
+            for kind in MEANING
+            if (count := self.problems.get(kind, 0))
+        ]
+        return [*counts, *(f"  {culprit}" for culprit in self.culprits)]
+
+    def __str__(self) -> str:
+        """The certificate as text."""
+        return "\n".join(self.lines())
+
+    def to_json(self) -> dict[str, Any]:
+        """The certificate as plain values."""
+        return {"ok": self.ok} | asdict(self)
+
+
+def _dashed(positions: tuple[int, ...]) -> str:
+    return " / ".join(f"{position:,}" for position in positions)

@@ -1,0 +1,159 @@
+"""What `verify` and `lineage` start from: positions, lengths and ends that fit together, also beside a running consumer."""
+
+import json
+import time
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from houses.broker import describe_topics, watermarks
+from houses.checkpoint import Checkpoint, TopicInfo, load_binding
+from houses.config import Config
+from houses.consumer import checkpoint_store
+from houses.errors import BrokerError, PositionError
+from houses.files import REAL, lock_owner
+from houses.linescan import file_length
+from houses.message import FULL, PARTS
+
+_TRIES = 10
+_RETRY_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """The content of storno_ids.json."""
+
+    masks: Mapping[int, int] = field(default_factory=dict)
+    """House id -> mask of the excluded parts."""
+    offsets: Mapping[int, int] = field(default_factory=dict)
+    """House id -> offset of the storno that last changed its state, where known."""
+    generation: int | None = None
+    """Of the checkpoint that it belongs to; None in the older program's file, or without a file."""
+    damage: str = ""
+    """What is wrong with the file, or nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A folder and its topics at one moment. Partitions 0 to 2, then the storno topic; files in the order of journal.FILES."""
+
+    topics: tuple[str, str]
+    files: tuple[Path, Path, Path]
+    is_running: bool
+    """Whether a consumer holds the folder."""
+    checkpoint: Checkpoint | None
+    problem: str
+    """Why the checkpoint that is there cannot be used, or nothing."""
+    register: Register
+    register_path: Path
+    lengths: tuple[int, ...]
+    marks: tuple[tuple[int, int], ...]
+    """First offset that Kafka still has, and the end."""
+
+    @property
+    def position(self) -> tuple[int, int, int]:
+        """Next offset per partition of the parts topic; 0 without a checkpoint."""
+        first, second, third = self.checkpoint.next if self.checkpoint else (0, 0, 0)
+        return first, second, third
+
+    @property
+    def storno_position(self) -> int:
+        """Next offset of the storno topic; 0 without a checkpoint."""
+        return self.checkpoint.storno_next if self.checkpoint else 0
+
+
+def take_snapshot(config: Config) -> Snapshot:
+    """Look at a folder and its topics.
+
+    1. Checkpoint and register: all that they speak of is in the files by now. 2. Lengths of the files, the last written
+    first: what a line refers to is in the others by now. 3. Ends of the topics: all that the lines refer to is below them.
+
+    Raises:
+        PositionError: the topics are not those that the folder was filled from.
+        BrokerError: there are no such topics, or no broker.
+    """
+    # Asked first: a consumer that stops meanwhile only makes the check more lenient than it need be.
+    is_running = lock_owner(config.folder, "consumer") is not None
+    # 1. checkpoint, register
+    _check_binding(config)
+    checkpoint, register, problem = _positions(config)
+    # 2. lengths
+    files = (config.houses_path, config.storno_houses_path, config.rejects_path)
+    lengths = tuple(file_length(path) for path in reversed(files))[::-1]
+    # 3. ends
+    topics = (config.kafka.topic, config.consumer.storno_topic)
+    marks = watermarks(config.kafka, topics[0], [part.partition for part in PARTS])
+    storno_marks = watermarks(config.kafka, topics[1], [0])
+    return Snapshot(
+        topics,
+        files,
+        is_running,
+        None if problem else checkpoint,
+        problem,
+        register,
+        config.storno_ids_path,
+        lengths,
+        (*(marks[part.partition] for part in PARTS), storno_marks[0]),
+    )
+
+
+def _check_binding(config: Config) -> None:
+    binding = load_binding(REAL, config.binding_path) if config.binding_path.exists() else None
+    found = describe_topics(config.kafka, [config.kafka.topic, config.consumer.storno_topic])
+    for name, bound in (
+        (config.kafka.topic, binding and binding.parts),
+        (config.consumer.storno_topic, binding and binding.storno),
+    ):
+        if bound and found.get(name) != bound:
+            raise PositionError(
+                f"{config.folder} was filled from {_described(bound)}, and {_what_is_there(found.get(name), name)}"
+            )
+        if name not in found:
+            raise BrokerError(
+                f"topic {name} does not exist at {config.kafka.bootstrap_servers}: start a producer or consumer first"
+            )
+
+
+def _described(topic: TopicInfo) -> str:
+    return f"topic {topic.name} (id {topic.id}, {topic.partitions} partitions)"
+
+
+def _what_is_there(topic: TopicInfo | None, name: str) -> str:
+    there = f"topic {name} does not exist" if topic is None else f"{_described(topic)} is another one"
+    return f"{there}: nothing can be checked; start anew with: houses reset --archive"
+
+
+def _positions(config: Config) -> tuple[Checkpoint | None, Register, str]:
+    """Checkpoint and register of one generation, when there are such; a running consumer writes the register first."""
+    with closing(checkpoint_store(config)) as store:
+        for _ in range(_TRIES):
+            try:
+                checkpoint = store.load()
+            except PositionError as error:
+                return None, read_register(config.storno_ids_path), str(error)
+            register = read_register(config.storno_ids_path)
+            if checkpoint is None or register.generation == checkpoint.generation:
+                break
+            time.sleep(_RETRY_S)
+    return checkpoint, register, _foreign_record(config, checkpoint, store.name)
+
+
+def _foreign_record(config: Config, checkpoint: Checkpoint | None, source: str) -> str:
+    binding = load_binding(REAL, config.binding_path)
+    if checkpoint is None or (binding and checkpoint.folder == binding.folder):
+        return ""
+    return f"{source}: belongs to another folder ({checkpoint.folder})"
+
+
+def read_register(path: Path) -> Register:
+    """storno_ids.json, of this program or the older one; empty when absent."""
+    try:
+        record = json.loads(path.read_bytes())
+        partial = {int(i): sum(PARTS[n - 1].mask for n in set(numbers)) for i, numbers in record["partial"].items()}
+        offsets = {int(i): int(offset) for i, offset in record.get("offsets", {}).items()}
+        return Register(dict.fromkeys(map(int, record["full"]), FULL) | partial, offsets, record.get("generation"))
+    except FileNotFoundError:
+        return Register()
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        return Register(damage=f"cannot be read ({type(error).__name__}: {error})")

@@ -1,0 +1,243 @@
+"""Reading stretches of a topic from outside the consumer: whole ranges in batches, and a few raw records to look at."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+
+from houses.broker import describe_topics, watermarks
+from houses.clients import connect
+from houses.config import Config
+from houses.errors import BrokerError, PositionError
+from houses.settings import KafkaConfig
+
+_BATCH = 10_000
+_STALL_S = 15.0
+_OPEN_TRANSACTION_S = 3.0
+_SHOWN_CHARACTERS = 300
+_READER = {
+    "group.id": "houses-unused",  # librdkafka wants one; nothing is committed to it
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "auto.offset.reset": "error",
+    # The end is known also behind records that no consumer sees (transaction markers).
+    "enable.partition.eof": True,
+    # With the default of 1000 the fetcher sleeps a second whenever its queue is full.
+    "fetch.queue.backoff.ms": 10,
+}
+
+
+class Run(NamedTuple):
+    """Some records of one partition, in offset order."""
+
+    partition: int
+    offsets: list[int]
+    messages: list[Message]
+
+    def values(self) -> list[bytes | None]:
+        """What the records hold; None for a tombstone."""
+        return list(map(Message.value, self.messages))
+
+
+def read_ranges(
+    kafka: KafkaConfig, topic: str, ranges: Mapping[int, tuple[int, int]], stall_s: float = _STALL_S
+) -> Iterator[Run]:
+    """The records of some partitions, each from its first offset to its end (exclusive), in batches as they come.
+
+    Offsets that hold no record for consumers (transaction markers, aborted transactions) are left out.
+
+    Args:
+        ranges: partition -> first offset and end, as `broker.watermarks` gives them.
+        stall_s: how long nothing may come before the broker counts as gone, in seconds.
+    Raises:
+        PositionError: records were deleted while they were read. BrokerError: refused, or nothing comes.
+    """
+    reading = _Reading(topic, ranges)
+    if not reading.open:
+        return
+    client = connect(Consumer, kafka, _READER)
+    try:
+        client.assign([TopicPartition(topic, p, ranges[p][0]) for p in sorted(reading.open)])
+        while reading.open:
+            yield from reading.take(client.consume(_BATCH, 0.1))
+            if at_end := reading.finished():
+                client.incremental_unassign([TopicPartition(topic, p) for p in sorted(at_end)])
+            reading.check_stall(stall_s)
+    finally:
+        client.close()
+
+
+class _Reading:
+    """How far each partition of a reading has come."""
+
+    def __init__(self, topic: str, ranges: Mapping[int, tuple[int, int]]) -> None:
+        self._topic = topic
+        self._next = {p: start for p, (start, _) in ranges.items()}
+        self._ends = {p: end for p, (_, end) in ranges.items()}
+        self.open = {p for p, (start, end) in ranges.items() if start < end}
+        self._at_eof: set[int] = set()
+        self._progress_s = time.monotonic()
+        self._last_error = ""
+
+    def take(self, batch: list[Message]) -> Iterator[Run]:
+        """The wanted records of a batch, run by run."""
+        failed = [message for message in batch if message.error()] if any(map(Message.error, batch)) else []
+        if failed:
+            batch = [message for message in batch if not message.error()]
+        for partition, messages in groupby(batch, Message.partition):
+            run = self._wanted(partition or 0, list(messages))
+            if run.offsets:
+                self._advance(run.partition, run.offsets[-1] + 1)
+                yield run
+        for message in failed:  # after the records: an end of partition comes behind those before it
+            self._note_error(message)
+
+    def _wanted(self, partition: int, messages: list[Message]) -> Run:
+        offsets: list[int] = list(map(Message.offset, messages))  # type: ignore[arg-type]  # None only in errors
+        if partition not in self.open:
+            return Run(partition, [], [])
+        if offsets[0] < self._next[partition] or offsets[-1] >= self._ends[partition]:
+            inside = range(self._next[partition], self._ends[partition])
+            messages = [message for message, offset in zip(messages, offsets, strict=True) if offset in inside]
+            self._advance(partition, min(offsets[-1] + 1, self._ends[partition]))
+            offsets = [offset for offset in offsets if offset in inside]
+        return Run(partition, offsets, messages)
+
+    def _advance(self, partition: int, position: int) -> None:
+        if position > self._next[partition]:
+            self._next[partition] = position
+            self._at_eof.discard(partition)
+            self._progress_s = time.monotonic()
+
+    def _note_error(self, message: Message) -> None:
+        error, partition = message.error(), message.partition() or 0
+        assert error is not None  # the caller's choice of messages
+        if error.code() == KafkaError._PARTITION_EOF:
+            self._advance(partition, message.offset() or 0)
+            self._at_eof.add(partition)
+        elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError._LOG_TRUNCATION):
+            raise PositionError(
+                f"{self._topic} partition {partition}: records were deleted while they were read; start again"
+            )
+        elif error.fatal() or not error.retriable():
+            raise BrokerError(f"reading {self._topic}: {error.str()}; start again when the broker is well")
+        else:
+            self._last_error = error.str()
+
+    def finished(self) -> set[int]:
+        """Partitions that have just come to their end; they are not open any more."""
+        done = {p for p in self.open if self._next[p] >= self._ends[p]}
+        self.open -= done
+        return done
+
+    def check_stall(self, stall_s: float) -> None:
+        """Give up when nothing comes; an open transaction at the end of a partition hides what follows it, which is no error."""
+        silent_s = time.monotonic() - self._progress_s
+        if silent_s > _OPEN_TRANSACTION_S and self.open <= self._at_eof:
+            self.open.clear()
+        elif silent_s > stall_s:
+            why = f" ({self._last_error})" if self._last_error else ""
+            raise BrokerError(
+                f"reading {self._topic}: nothing came for {stall_s:.0f} s{why}; start again when the broker is well"
+            )
+
+
+def first_and_end(kafka: KafkaConfig, topic: str) -> dict[int, tuple[int, int]]:
+    """Per partition the first offset that Kafka still has and the end; `BrokerError` when there is no such topic."""
+    infos = describe_topics(kafka, [topic])
+    if topic not in infos:
+        raise BrokerError(
+            f"topic {topic} does not exist at {kafka.bootstrap_servers}: start a producer or consumer first"
+        )
+    return watermarks(kafka, topic, range(infos[topic].partitions))
+
+
+@dataclass(frozen=True, slots=True)
+class RawRecord:
+    """A record as Kafka holds it."""
+
+    partition: int
+    offset: int
+    timestamp_ms: int | None
+    """Unix time in milliseconds; None when the record has none."""
+    key: bytes | None
+    value: bytes | None
+
+    def __str__(self) -> str:
+        """One line that is safe to print on a terminal."""
+        when = "-" if self.timestamp_ms is None else _iso(self.timestamp_ms)
+        return f"{self.partition}  {self.offset:>8}  {when}  {printable(self.key)}  {printable(self.value)}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as plain values; what is not UTF-8 is escaped."""
+        texts = {
+            name: None if data is None else data.decode("utf-8", "backslashreplace")
+            for name, data in self._bytes().items()
+        }
+        return {"partition": self.partition, "offset": self.offset, "timestamp_ms": self.timestamp_ms} | texts
+
+    def _bytes(self) -> dict[str, bytes | None]:
+        return {"key": self.key, "value": self.value}
+
+
+def _iso(timestamp_ms: int) -> str:
+    try:
+        return (
+            datetime.fromtimestamp(timestamp_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        )
+    except (ValueError, OverflowError, OSError):  # any producer may send any number
+        return f"{timestamp_ms} ms"
+
+
+def printable(data: bytes | None, limit: int = _SHOWN_CHARACTERS) -> str:
+    """Bytes of anybody as text that cannot move a terminal's cursor, colour it, or turn the writing direction."""
+    if data is None:
+        return "null"
+    text = data[: 4 * limit].decode("utf-8", "backslashreplace")
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text[:limit])
+    return shown if len(text) <= limit and len(data) <= 4 * limit else f"{shown}... ({len(data)} bytes)"
+
+
+def peek(
+    config: Config, topic: str | None = None, partition: int | None = None, start: int | None = None, count: int = 10
+) -> list[RawRecord]:
+    """Some raw records of a topic (the parts topic when None), by partition and offset.
+
+    Args:
+        partition: only this one; None for all.
+        start: the first offset wanted; None for the last `count` of each partition.
+        count: at most so many records of each partition.
+    Raises:
+        BrokerError: no such topic or partition.
+    """
+    topic = topic or config.kafka.topic
+    marks = first_and_end(config.kafka, topic)
+    if partition is not None and partition not in marks:
+        raise BrokerError(f"topic {topic} has no partition {partition}: choose 0 to {len(marks) - 1}")
+    wanted = marks if partition is None else {partition: marks[partition]}
+    ranges = {p: _stretch(first, end, start, count) for p, (first, end) in wanted.items()}
+    runs = list(read_ranges(config.kafka, topic, ranges))
+    return sorted(
+        map(_raw, (message for run in runs for message in run.messages)), key=lambda raw: (raw.partition, raw.offset)
+    )
+
+
+def _stretch(first: int, end: int, start: int | None, count: int) -> tuple[int, int]:
+    begin = max(first, end - count if start is None else start)
+    return begin, min(end, begin + count)
+
+
+def _raw(message: Message) -> RawRecord:
+    kind, milliseconds = message.timestamp()
+    value: Callable[[], Any] = message.value
+    return RawRecord(
+        message.partition() or 0, message.offset() or 0, milliseconds if kind else None, _bytes(message.key()), value()
+    )
+
+
+def _bytes(data: Any) -> bytes | None:
+    return data.encode() if isinstance(data, str) else data

@@ -1,6 +1,7 @@
 """The way to Kafka: clients, a broker that answers, topics and their ids, positions."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
@@ -12,7 +13,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
 
 from houses import local_kafka
 from houses.checkpoint import TopicInfo
-from houses.clients import Say, be_silent, client_config, connect, error_text, result_of, unreachable
+from houses.clients import Say, be_silent, client_config, connect, error_text, metadata_of, result_of, unreachable
 from houses.config import Config
 from houses.errors import BrokerError
 from houses.message import PARTS
@@ -62,13 +63,9 @@ def ensure_broker(config: Config, say: Say = be_silent) -> None:
 
 def cluster_id(kafka: KafkaConfig, timeout_s: float = 10.0) -> str:
     """The id of the cluster that answers; `BrokerError` when none does in time."""
-    causes: list[KafkaError] = []
+    causes = deque[KafkaError](maxlen=20)
     admin = connect(AdminClient, kafka, {"error_cb": causes.append})
-    try:
-        return str(admin.list_topics(timeout=timeout_s).cluster_id)
-    except KafkaException as error:
-        admin.poll(0)  # list_topics itself only says "transport failure"; a wrong password comes through error_cb
-        raise unreachable(kafka, causes[0].str() if causes else error_text(error)) from None
+    return str(metadata_of(admin, kafka, causes, timeout_s=timeout_s).cluster_id)
 
 
 # --- topics ---

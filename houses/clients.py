@@ -1,12 +1,13 @@
 """Clients of Kafka: their shared settings, and their errors in words that say what to do."""
 
 import logging
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, ClusterMetadata  # type: ignore[attr-defined]  # no __all__ there
 from pydantic import SecretStr
 
 from houses.errors import BrokerError
@@ -19,6 +20,7 @@ LOG.addHandler(logging.NullHandler())
 Say = Callable[[str], None]
 T = TypeVar("T")
 Client = TypeVar("Client", AdminClient, Consumer, Producer)
+_REFUSALS = (KafkaError._AUTHENTICATION, KafkaError._SSL)
 _NO_ANSWER = (KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN)
 
 
@@ -82,15 +84,42 @@ def result_of(kafka: KafkaConfig, future: "Future[T]", timeout_s: float, ignore:
         raise unreachable(kafka, f"nothing within {timeout_s:.0f} s") from None
 
 
-def check_topic(client: Producer, kafka: KafkaConfig, topic: str, causes: list[KafkaError], timeout_s: float) -> None:
-    """Return when a broker has described the topic to this client; `BrokerError` when none answers or it is absent.
+def metadata_of(
+    client: AdminClient | Producer,
+    kafka: KafkaConfig,
+    causes: Collection[KafkaError],
+    topic: str | None = None,
+    timeout_s: float = 10.0,
+) -> ClusterMetadata:
+    """What a broker tells a new client about the cluster, and about one topic.
 
-    `causes` is what the client's error_cb collected: list_topics itself only says "transport failure".
+    Args:
+        causes: filled by the client's error_cb; list_topics itself only says "transport failure".
+    Raises:
+        BrokerError: nobody answers in time, the login or TLS failed (at once), or the topic is absent.
     """
-    try:
-        error = client.list_topics(topic, timeout=timeout_s).topics[topic].error
-    except KafkaException as exception:
-        client.poll(0)
-        raise unreachable(kafka, causes[0].str() if causes else error_text(exception)) from None
-    if error is not None:
+    metadata = _first_metadata(client, kafka, causes, topic, time.monotonic() + timeout_s)
+    if topic is not None and (error := metadata.topics[topic].error) is not None:
         raise BrokerError(f"topic {topic}: {error.str()}; houses produce makes it, or correct its name in config.yaml")
+    return metadata
+
+
+def _first_metadata(
+    client: AdminClient | Producer,
+    kafka: KafkaConfig,
+    causes: Collection[KafkaError],
+    topic: str | None,
+    deadline_s: float,
+) -> ClusterMetadata:
+    arguments = {} if topic is None else {"topic": topic}
+    while True:
+        try:
+            return client.list_topics(timeout=max(0.1, min(1.0, deadline_s - time.monotonic())), **arguments)
+        except KafkaException as error:
+            client.poll(0)
+            for cause in causes:
+                if cause.code() in _REFUSALS:
+                    raise BrokerError(f"{cause.str()}; correct kafka.security in config.yaml, or the address") from None
+            if time.monotonic() >= deadline_s:
+                details = [cause.str() for cause in causes] or [error_text(error)]
+                raise unreachable(kafka, max(details, key=len)) from None  # the longest says most

@@ -6,7 +6,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, Message, Producer
 
-from houses.clients import Say, be_silent, check_topic, connect
+from houses.clients import Say, be_silent, connect, metadata_of
 from houses.config import Config
 from houses.errors import BrokerError
 from houses.settings import ProducerConfig
@@ -62,7 +62,7 @@ class Sender:
         settings = producer_settings(config.producer, say)
         settings |= {"delivery.report.only.error": True, "error_cb": self._note_error}
         self._client = connect(Producer, config.kafka, settings)
-        check_topic(self._client, config.kafka, topic, self._errors, timeout_s=10.0)
+        metadata_of(self._client, config.kafka, self._errors, topic)
 
     @property
     def queued(self) -> int:

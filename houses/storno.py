@@ -1,13 +1,14 @@
 """Stornos: cancelling a house, or one part of it, once or every so many seconds."""
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from random import Random
 from typing import NamedTuple
 
 from confluent_kafka import KafkaError, Message, Producer
 
-from houses.clients import Say, be_silent, check_topic, connect
+from houses.clients import Say, be_silent, connect, metadata_of
 from houses.config import Config
 from houses.errors import BrokerError
 from houses.ids import RECENT_IDS, highest_id, pick_recent
@@ -34,10 +35,10 @@ class StornoSender:
             BrokerError: no broker answers, or the topic is absent.
         """
         self._topic = config.consumer.storno_topic
-        errors: list[KafkaError] = []
+        errors = deque[KafkaError](maxlen=20)
         settings = {"enable.idempotence": True, "linger.ms": 0, "message.timeout.ms": round(timeout_s * 1000)}
         self._client = connect(Producer, config.kafka, settings | {"error_cb": errors.append})
-        check_topic(self._client, config.kafka, self._topic, errors, timeout_s)
+        metadata_of(self._client, config.kafka, errors, self._topic, timeout_s)
 
     def send(self, house_id: int, part_name: str | None = None) -> int:
         """Cancel a house, or only its part of that name; returns the storno's offset in the storno topic.

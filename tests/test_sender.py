@@ -1,0 +1,190 @@
+"""What becomes of messages that Kafka does not take: full queues, refusals, outages, full disks."""
+
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import psutil
+import pytest
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # no __all__ there
+from kafka_lab import Values, ids_of, make_config, make_lab, read_parts, wait_until
+
+from houses import local_kafka
+from houses import producer as producer_module
+from houses.broker import connect, ensure_topics
+from houses.config import Config
+from houses.errors import BrokerError, FolderError
+from houses.files import FileOps, lock_owner
+from houses.ids import IdAllocator
+from houses.message import PARTS
+from houses.producer import Producers
+from houses.sender import Sender, producer_settings
+from houses.settings import ProducerConfig
+from houses.tail import last_records
+
+
+class FullDisk(FileOps):
+    """Every sync fails."""
+
+    def sync(self, fd: int) -> None:
+        """As when the disk is full."""
+        raise OSError(28, "No space left on device")
+
+
+def test_the_shipped_settings_keep_idempotence_on() -> None:
+    """Acks all, idempotence, buffer_memory as kilobytes, and nothing to warn of."""
+    said: list[str] = []
+    settings = producer_settings(ProducerConfig(buffer_memory=8_388_608, linger_ms=50.0, batch_size=8192), said.append)
+    assert settings["queue.buffering.max.kbytes"] == 8192
+    assert (settings["linger.ms"], settings["batch.size"], settings["compression.type"]) == (50.0, 8192, "snappy")
+    assert (settings["acks"], settings["enable.idempotence"]) == ("all", True)
+    assert said == []
+
+
+@pytest.mark.parametrize(
+    ("values", "quoted"),
+    [({"acks": 1}, "producer.acks = 1"), ({"acks": 0}, "producer.acks = 0"), ({"retries": 0}, "producer.retries = 0")],
+)
+def test_weak_settings_turn_idempotence_off_with_a_warning(
+    tmp_path: Path, kafka: str, values: Values, quoted: str
+) -> None:
+    """librdkafka would refuse the pair; ours is said once, and messages arrive."""
+    config = make_lab(tmp_path, kafka, {f"producer.{key}": value for key, value in values.items()})
+    said: list[str] = []
+    with Producers(config, config.kafka.topic, config.folder, said.append) as running:
+        running.send_through(99)
+    assert [line.split(":")[0] for line in said] == [quoted]
+    assert ids_of(read_parts(config)["roof"])[:100] == list(range(100))
+
+
+def test_a_full_queue_slows_down_and_drops_nothing(tmp_path: Path, kafka: str) -> None:
+    """With room for some 30 messages 3 x 1,000 of them arrive, each once and in order."""
+    config = make_lab(
+        tmp_path, kafka, {"producer.buffer_memory": 2048, "producer.msgs_per_sec": 0, "producer.linger_ms": 0}
+    )
+    with Producers(config, config.kafka.topic, config.folder) as running:
+        running.send_through(999)
+    assert {name: ids_of(found) for name, found in read_parts(config).items()} == {
+        part.name: list(range(1000)) for part in PARTS
+    }
+
+
+def test_a_message_that_is_too_large_is_counted_and_the_rest_arrives(tmp_path: Path, kafka: str) -> None:
+    """The refused one is an error at the end, with the reason; its neighbours are delivered in order."""
+    config = make_lab(tmp_path, kafka)
+    sender = Sender(config, config.kafka.topic)
+    values = [b"first", b"x" * 3_000_000, b"last"]
+    assert sender.send(0, [{"key": b"1", "value": value} for value in values]) == 0
+    with pytest.raises(
+        BrokerError, match=r"1 messages were not delivered .*: partition 0: .*[Mm]essage size too large"
+    ):
+        sender.close()
+    assert [record.value for record in last_records(config.kafka, config.kafka.topic, 10)] == [b"first", b"last"]
+
+
+def test_what_the_broker_refuses_is_latched_and_raised_at_stop(tmp_path: Path, kafka: str) -> None:
+    """A topic that takes only tiny messages: the failures are counted while running, and stop raises the first."""
+    config = make_config(tmp_path, kafka, {"producer.msgs_per_sec": 0, "producer.compression_type": "none"})
+    topic = NewTopic(config.kafka.topic, 3, config={"max.message.bytes": "100"})
+    admin = connect(AdminClient, config.kafka)
+    admin.create_topics([topic])[config.kafka.topic].result(10)
+    running = Producers(config, config.kafka.topic, config.folder).start()
+    running.send_through(9)
+    wait_until(lambda: running.failed == 30, "30 refused messages")
+    with pytest.raises(
+        BrokerError, match=r"30 messages were not delivered .*: partition [012]: Broker: Message size too"
+    ):
+        running.stop()
+    assert lock_owner(config.folder, "producer") is None
+
+
+def test_an_error_in_a_thread_is_kept_and_raised_at_stop(
+    tmp_path: Path, kafka: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When no id can be reserved on disk nothing is sent; the error is visible while running."""
+    monkeypatch.setattr(producer_module, "IdAllocator", partial(IdAllocator, ops=FullDisk()))
+    config = make_lab(tmp_path, kafka)
+    running = Producers(config, config.kafka.topic, config.folder).start()
+    wait_until(lambda: running.error is not None, "an error")
+    with pytest.raises(FolderError, match="No space left on device"):
+        running.stop()
+    assert last_records(config.kafka, config.kafka.topic, 10) == []
+
+
+class Outage:
+    """A Kafka that may go away and come back."""
+
+    def __init__(self, folder: Path) -> None:
+        """Chooses its address."""
+        self.folder = folder / "kafka"
+        self.address = f"127.0.0.1:{local_kafka.free_port()}"
+
+    def come(self) -> None:
+        """It runs again, with the data it had."""
+        local_kafka.start(self.folder, self.address)
+
+    def die(self) -> None:
+        """As by kill -9."""
+        process = psutil.Process(local_kafka.status(self.folder).pid)
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outage]:
+    """A Kafka of this module's own."""
+    outage = Outage(tmp_path_factory.mktemp("mortal"))
+    yield outage
+    local_kafka.stop(outage.folder)
+
+
+@pytest.fixture
+def broker(mortal: Outage) -> Outage:
+    """It runs when the test begins."""
+    mortal.come()
+    return mortal
+
+
+def stuck(running: Producers) -> bool:
+    """Whether no part gets anything into the queue any more."""
+    before = running.sent
+    time.sleep(0.3)
+    return running.queued > 0 and running.sent == before
+
+
+def full_queue(tmp_path: Path, broker: Outage, said: list[str]) -> tuple[Config, Producers]:
+    """Fast producers with a small queue whose broker has just died."""
+    values = {"producer.buffer_memory": 20_480, "producer.msgs_per_sec": 2000.0}
+    config = make_config(tmp_path, broker.address, values)
+    ensure_topics(config)
+    running = Producers(config, config.kafka.topic, config.folder, said.append).start()
+    wait_until(lambda: min(running.sent.values()) > 100, "100 messages of each part")
+    broker.die()
+    wait_until(lambda: stuck(running), "a full queue")
+    return config, running
+
+
+def test_a_stop_without_a_broker_ends_in_five_seconds(tmp_path: Path, broker: Outage) -> None:
+    """It says how many messages were not delivered and why; the outage itself was said once, and the folder is free."""
+    said: list[str] = []
+    config, running = full_queue(tmp_path, broker, said)
+    began_s = time.monotonic()
+    with pytest.raises(BrokerError, match=rf"[1-9]\d+ messages were not delivered to {broker.address}: .*houses kafka"):
+        running.stop()
+    assert time.monotonic() - began_s < 5
+    assert len([line for line in said if "wait until it answers again" in line]) == 1
+    assert lock_owner(config.folder, "producer") is None
+
+
+def test_an_outage_loses_and_repeats_nothing(tmp_path: Path, broker: Outage) -> None:
+    """The broker is killed and comes back: every id arrives once, in order, also those that were due meanwhile."""
+    config, running = full_queue(tmp_path, broker, [])
+    highest = running.highest_id
+    broker.come()
+    wait_until(lambda: running.highest_id > highest + 2000, "the stream to go on")
+    running.set_rate(None, 0)
+    running.stop()
+    assert {name: ids_of(found) for name, found in read_parts(config).items()} == {
+        part.name: list(range(running.highest_id + 1)) for part in PARTS
+    }

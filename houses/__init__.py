@@ -1,0 +1,47 @@
+"""Houses from three parts: a lab for joining Kafka streams.
+
+The public names are loaded when they are first used, so that `import houses` and the consumer stay light.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from houses.analysis import plot_latency, plot_latency_over_time, save_figure, summary
+    from houses.errors import HousesError
+    from houses.experiment import Experiment
+    from houses.frames import load, load_metrics
+
+__version__ = "1.0.0"
+__all__ = [
+    "Experiment",
+    "HousesError",
+    "__version__",
+    "load",
+    "load_metrics",
+    "plot_latency",
+    "plot_latency_over_time",
+    "save_figure",
+    "summary",
+]
+
+_HOME = {
+    "Experiment": "experiment",
+    "HousesError": "errors",
+    "load": "frames",
+    "load_metrics": "frames",
+    "plot_latency": "analysis",
+    "plot_latency_over_time": "analysis",
+    "save_figure": "analysis",
+    "summary": "analysis",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

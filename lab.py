@@ -1,0 +1,132 @@
+"""The lab's one command: sets itself up in .venv on the first run, then does what it is told.
+
+python3 lab.py demo        the whole job once: send, join, cancel, kill, recover, prove
+python3 lab.py test        the tests; --all adds the slow ones and the notebooks, --system those that need root
+python3 lab.py lab         the notebooks in JupyterLab, on this machine only
+python3 lab.py bench       the measurements
+python3 lab.py crashtest   the crash campaign
+python3 lab.py VERB        anything else that `houses` does: python3 lab.py status --help
+"""
+
+# Only what Python 3.6 can read: an older Python gets a sentence, not a SyntaxError.
+import hashlib
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
+PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
+STAMP = VENV / "installed.txt"
+INTERRUPTED = 130
+OLDEST = (3, 11)
+
+
+def main(words: "list[str]") -> int:
+    """Do what the command line says; the exit code is that of the program that does it."""
+    if sys.version_info < OLDEST:
+        sys.exit(
+            f"lab.py: needs Python {OLDEST[0]}.{OLDEST[1]} or newer, this is {sys.version.split()[0]}: install one "
+            "(https://www.python.org/downloads) and run lab.py with it, for example: python3.13 lab.py demo"
+        )
+    if not words or words[0] in ("-h", "--help"):
+        print((__doc__ or "").strip())
+        return 0
+    try:
+        set_up()
+        return run(*command(words[0], words[1:]))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def set_up() -> None:
+    """Make .venv hold what requirements.txt says. The stamp, written last, tells what a complete .venv was made from."""
+    wanted = fingerprint()
+    old = STAMP.read_text(encoding="utf-8").splitlines() if STAMP.exists() else []
+    if old == wanted:
+        return
+    if old[:1] == wanted[:1]:
+        STAMP.unlink()
+    else:  # never completed, moved to another folder, or of a Python that is gone
+        make_venv()
+    install()
+    STAMP.write_text("\n".join(fingerprint()), encoding="utf-8")
+
+
+def fingerprint() -> "list[str]":
+    """Where .venv is and what its Python really is; a hash of what is to be installed."""
+    content = (ROOT / "requirements.txt").read_bytes() + (ROOT / "pyproject.toml").read_bytes()
+    return [f"{VENV} {PYTHON.resolve()}", hashlib.sha256(content).hexdigest()]
+
+
+def make_venv() -> None:
+    """Make .venv anew; where the system's Python cannot, say which package it lacks."""
+    for module in ("venv", "ensurepip"):
+        if find_spec(module) is None:
+            sys.exit(
+                f"lab.py: this Python has no module {module}, so it cannot make .venv. "
+                f"On Debian and Ubuntu: sudo apt install python3.{sys.version_info[1]}-venv"
+            )
+    import venv
+
+    try:
+        venv.create(VENV, clear=True, with_pip=True, symlinks=os.name != "nt")
+    except (OSError, subprocess.CalledProcessError) as error:
+        sys.exit(f"lab.py: cannot make {VENV}: {error}")
+
+
+def install() -> None:
+    """Install requirements.txt, with one line of progress on a terminal; all of pip's lines only when it failed."""
+    print("Installing the packages of requirements.txt into .venv (a minute or two the first time)", flush=True)
+    pip = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check", "-r", "requirements.txt"]
+    lines = []
+    with subprocess.Popen(pip, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        for line in process.stdout or ():
+            lines.append(line.decode("utf-8", "replace"))
+            if sys.stdout.isatty() and line.startswith((b"Collecting ", b"Installing ")):
+                print("\r  " + lines[-1].strip()[:70].ljust(70), end="", flush=True)
+    if process.returncode:
+        print("\n" + "".join(lines[-20:]))
+        sys.exit("lab.py: the installation failed: see above. Is there a network? The same command tries again.")
+    print("\r  done".ljust(73), flush=True)
+
+
+def command(word: str, rest: "list[str]") -> "tuple[list[str], Path]":
+    """What .venv's Python is to run for a word of the command line, and in which folder."""
+    if word == "test":
+        notebooks = ["--nbmake", "tests", "notebooks"] if "--all" in rest else []
+        return ["-m", "pytest", *notebooks, *rest], ROOT
+    if word == "lab":
+        contents = (ROOT / "notebooks" / "00_contents.ipynb").exists()
+        first = "00_contents.ipynb" if contents else "01_first_run.ipynb"
+        options = ["--ServerApp.ip=127.0.0.1", f"--LabApp.default_url=/lab/tree/notebooks/{first}"]
+        return ["-m", "jupyterlab", *options, *rest], ROOT
+    if word in ("bench", "crashtest"):
+        script = ROOT / "tests" / f"{word}.py"
+        if not script.exists():
+            sys.exit(f"lab.py: {word}: there is no {script} in this version; python3 lab.py --help lists what there is")
+        return [str(script), *rest], Path.cwd()
+    return ["-m", "houses", word, *rest], Path.cwd()
+
+
+def run(arguments: "list[str]", folder: Path) -> int:
+    """Hand over to .venv's Python; the programs of .venv are the first that it finds in turn."""
+    path = os.pathsep.join([str(BIN), os.environ.get("PATH", os.defpath)])
+    environment = dict(os.environ, PATH=path, VIRTUAL_ENV=str(VENV))
+    os.chdir(folder)
+    if os.name != "nt":
+        sys.stdout.flush()
+        os.execve(PYTHON, [str(PYTHON), *arguments], environment)
+    process = subprocess.Popen([str(PYTHON), *arguments], env=environment)
+    while True:  # exec on Windows does not wait; Ctrl-C reaches both programs, and the other one decides what it means
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            continue
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

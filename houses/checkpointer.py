@@ -9,7 +9,7 @@ from houses.config import Config
 from houses.files import FileOps
 from houses.join import JoinTable
 from houses.journal import Journal
-from houses.message import PARTS
+from houses.message import PARTS, STORNO
 from houses.recovery import Recovered
 from houses.sidefiles import stage_side_files
 
@@ -22,6 +22,7 @@ class Mark(NamedTuple):
 
     time_s: float
     starts: tuple[int, ...]
+    """Per Kafka partition, 0 to 2."""
     lengths: tuple[int, ...]
 
 
@@ -34,11 +35,11 @@ class TailMarks:
         self._replay_until = recovered.replay_until
 
     def note(self, now_s: float, starts: Sequence[int], lengths: tuple[int, ...]) -> None:
-        """Before a batch is handled: the offsets that it begins with, and the lengths of the files."""
+        """Before a batch is handled: the four offsets that it begins with, and the lengths of the files."""
         last = self._marks[-1]
         grown = sum(lengths) - sum(last.lengths)
         if (now_s - last.time_s >= _MARK_S or grown >= _MARK_BYTES) and self._is_new(starts):
-            self._marks.append(Mark(now_s, tuple(starts), lengths))
+            self._marks.append(Mark(now_s, tuple(starts[:STORNO]), lengths))
 
     def _is_new(self, offsets: Sequence[int]) -> bool:
         # What is read again has its lines before this moment: the recovered tail stays in use until it is passed.
@@ -53,9 +54,9 @@ class TailMarks:
     def tail(self, low: Sequence[int], next_offsets: Sequence[int], lengths: tuple[int, ...]) -> tuple[int, ...]:
         """Byte per file from which lines may hold offsets at or above the low watermarks.
 
-        `lengths` when nothing is pending.
+        `lengths` when nothing is pending and nothing will be read again, of the storno topic (last) neither.
         """
-        nothing_pending = tuple(low) == tuple(next_offsets)
+        nothing_pending = tuple(low) == tuple(next_offsets[:STORNO])
         return lengths if nothing_pending and self._is_new(next_offsets) else self.oldest_needed(low).lengths
 
 
@@ -101,7 +102,8 @@ class Checkpointer:
         generation = self.generation + 1
         lengths = self._journal.lengths
         # 1. side files
-        stage_side_files(self._config, self._ops, self._table.stornos, self._table.closed, generation, lengths)
+        table = self._table
+        stage_side_files(self._config, self._ops, table.stornos, table.closed, generation, storno_next, lengths)
         # 2. folder
         self._ops.sync_dir(self._config.folder)
         # 3. record
@@ -115,7 +117,7 @@ class Checkpointer:
                 tuple(next_offsets),
                 storno_next,
                 lengths,
-                self.marks.tail(low, next_offsets, lengths),
+                self.marks.tail(low, (*next_offsets, storno_next), lengths),
             )
         )
         self.generation = generation

@@ -95,7 +95,7 @@ class ConsumerLoop:
         return all(position >= end for position, end in zip(self._source.next, until, strict=True))
 
     def _step(self) -> None:
-        starts = self._source.next[:STORNO]
+        starts = list(self._source.next)
         chunks = self._source.poll(self._limits.max_batch, self._limits.poll_timeout_ms / 1000)
         now_s = time.monotonic()
         if chunks:
@@ -122,7 +122,7 @@ class ConsumerLoop:
 
     def _replay_passed(self) -> bool:
         until = self._recovered.replay_until
-        return all(position >= end for position, end in zip(self._source.next, until, strict=False))
+        return all(position >= end for position, end in zip(self._source.next, until, strict=True))
 
     def _write_houses(self, houses: list[House]) -> None:
         if houses:

@@ -43,7 +43,7 @@ class Recovered:
     low: list[int]
     """Offset to read from, per partition."""
     replay_until: list[int]
-    """Offsets below may have been consumed before, per partition."""
+    """Offsets below may have been consumed before, per partition and of the storno topic, last."""
     storno_next: int
     tail: tuple[int, ...]
     """Byte per file from which lines may hold offsets at or above `low`."""
@@ -147,10 +147,11 @@ def _load(config: Config, ops: FileOps, checkpoint: Checkpoint | None, binding: 
     closed, stornos = ClosedIds(), StornoRegister()
     if not (checkpoint and load_closed_ids(config, ops, closed, generation, tail, journal.lengths)):
         tail = [0, 0, 0]
-    storno_next = checkpoint.storno_next if checkpoint else 0
-    if not (checkpoint and load_stornos(config, ops, stornos, generation)):
-        # Late lines that are written already must be known, or the storno topic, read from 0, would add them again.
-        storno_next, tail[FILES.index("storno")] = 0, 0
+    storno_next = min(load_stornos(config, ops, stornos), checkpoint.storno_next) if checkpoint else 0
+    if not checkpoint or storno_next < checkpoint.storno_next:
+        # Late lines and rejected stornos that have their line must be known, or the storno topic, read again from there,
+        # would add them again.
+        tail[FILES.index("storno")], tail[FILES.index("rejects")] = 0, 0
     return Recovered(
         binding,
         journal,
@@ -158,7 +159,7 @@ def _load(config: Config, ops: FileOps, checkpoint: Checkpoint | None, binding: 
         DoneOffsets(),
         generation,
         list(checkpoint.low) if checkpoint else [0, 0, 0],
-        list(checkpoint.next) if checkpoint else [0, 0, 0],
+        [*checkpoint.next, storno_next] if checkpoint else [0, 0, 0, 0],
         storno_next,
         tuple(tail),
     )

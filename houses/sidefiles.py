@@ -16,14 +16,21 @@ from houses.message import FULL, PARTS
 
 
 def stage_side_files(
-    config: Config, ops: FileOps, stornos: StornoRegister, closed: ClosedIds, generation: int, lengths: tuple[int, ...]
+    config: Config,
+    ops: FileOps,
+    stornos: StornoRegister,
+    closed: ClosedIds,
+    generation: int,
+    storno_next: int,
+    lengths: tuple[int, ...],
 ) -> None:
     """Write both files for a new generation; the caller syncs the folder, then saves the record.
 
     Args:
+        storno_next: offset of the storno topic below which `stornos` holds everything.
         lengths: bytes of the journal's files that the closed ids cover.
     """
-    stage_file(ops, config.storno_ids_path, encode_stornos(stornos, generation))
+    stage_file(ops, config.storno_ids_path, encode_stornos(stornos, generation, storno_next))
     stage_file(ops, config.closed_ids_path, encode_ids(closed, generation, lengths))
 
 
@@ -40,30 +47,36 @@ def load_closed_ids(
     return True
 
 
-def load_stornos(config: Config, ops: FileOps, stornos: StornoRegister, generation: int) -> bool:
-    """Fill `stornos` from storno_ids.json; False when it is missing, damaged or older than the checkpoint."""
+def load_stornos(config: Config, ops: FileOps, stornos: StornoRegister) -> int:
+    """Fill `stornos` from storno_ids.json.
+
+    Returns:
+        The offset of the storno topic from which stornos are not in it; 0 when the file is missing or damaged.
+        That may be below the checkpoint's, whose generation the file may even be ahead of: a consumer that died while
+        it was reading the storno topic anew.
+    """
     try:
         record = json.loads(read_file(ops, config.storno_ids_path) or b"")
-        if record["generation"] < generation:
-            return False
-        stornos.masks = dict.fromkeys(record["full"], FULL) | {
+        masks = dict.fromkeys(record["full"], FULL) | {
             int(i): sum(PARTS[number - 1].mask for number in numbers) for i, numbers in record["partial"].items()
         }
-        stornos.offsets = {int(i): offset for i, offset in record["offsets"].items()}
-        return True
+        offsets = {int(i): offset for i, offset in record["offsets"].items()}
+        storno_next = int(record["storno_next"])
     except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-        return False
+        return 0
+    stornos.masks, stornos.offsets = masks, offsets
+    return storno_next
 
 
-def encode_stornos(stornos: StornoRegister, generation: int) -> bytes:
+def encode_stornos(stornos: StornoRegister, generation: int, storno_next: int) -> bytes:
     """storno_ids.json.
 
-    The cancelled ids, as the older program wrote them, with the generation and the storno offsets.
+    The cancelled ids, as the older program wrote them, with the generation, the storno offsets and how far it goes.
     """
     full = sorted(i for i, mask in stornos.masks.items() if is_full(mask))
     partial = {str(i): excluded_parts(mask) for i, mask in sorted(stornos.masks.items()) if not is_full(mask)}
-    record = {"full": full, "partial": partial, "generation": generation, "offsets": stornos.offsets}
-    return json.dumps(record, separators=(",", ":")).encode() + b"\n"
+    record = {"full": full, "partial": partial, "generation": generation, "storno_next": storno_next}
+    return json.dumps(record | {"offsets": stornos.offsets}, separators=(",", ":")).encode() + b"\n"
 
 
 _HASH_BYTES = hashlib.sha256().digest_size

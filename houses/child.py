@@ -1,0 +1,164 @@
+"""The consumer as a child process: started, watched, drained, stopped, killed. It lives no longer than its parent."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import IO, Any
+
+from houses.config import PROJECT_ROOT, Config, child_environment
+from houses.errors import HousesError
+from houses.message import STORNO
+from houses.metrics import last_metrics
+
+LOG_NAME = "consumer.log"
+_START_TIMEOUT_S = 60.0
+_DRAIN_TIMEOUT_S = 30.0
+_STOP_TIMEOUT_S = 10.0
+_POLL_S = 0.02
+_READING = ("running", "waiting")
+_TAIL_BYTES = 8192
+
+
+class ConsumerChild:
+    """`houses consume` for one folder, in a process group of its own, so that Ctrl-C in the parent does not reach it.
+
+    It holds the read end of a pipe as stdin, whose end makes it stop. The system closes the pipe when the parent dies,
+    however that happens, so no consumer is left behind.
+    """
+
+    def __init__(self, config: Config) -> None:
+        """Nothing is started yet; `config.path` must hold the configuration when `start` is called."""
+        self._config = config
+        self._log_path = config.folder / LOG_NAME
+        self._log_start = 0
+        self._process: subprocess.Popen[bytes] | None = None
+        self.killed = False
+        """Whether `kill` ended it: then its death is no error."""
+
+    @property
+    def pid(self) -> int | None:
+        """Process id, None before the start."""
+        return self._process.pid if self._process else None
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self, timeout_s: float = _START_TIMEOUT_S) -> None:
+        """Return when it reads the parts; `HousesError` with its last line when it ends instead."""
+        command = [sys.executable, "-m", "houses", "--config", str(self._config.path), "consume", "--stop-with-stdin"]
+        with self._log_path.open("ab") as log:
+            self._log_start = log.tell()
+            self._process = _spawn(command, log)
+        try:
+            if not self._await(lambda: self.metrics().get("state") in _READING, timeout_s):
+                raise HousesError(f"the consumer does not read after {timeout_s:.0f} s: see {self._log_path}")
+        except BaseException:
+            self.kill()
+            raise
+
+    def metrics(self) -> Mapping[str, Any]:
+        """The last line of measurements that this process wrote; empty before its first."""
+        line = last_metrics(self._config.metrics_path)
+        return line if line and line["pid"] == self.pid else {}
+
+    def check(self) -> None:
+        """Raise `HousesError` with the last line of the process when it has ended by itself."""
+        if not self.alive and not self.killed:
+            raise HousesError(f"the consumer ended by itself: {self._last_line()}; all it said: {self._log_path}")
+
+    def drain(self, ends: Mapping[int, int], timeout_s: float = _DRAIN_TIMEOUT_S) -> None:
+        """Return when it has read up to some offsets: partition (STORNO: the storno topic) -> the offset behind the last record.
+
+        Raises:
+            HousesError: it ended, or did not come that far in time; names the lag.
+        """
+        if not self._await(lambda: self._lag(ends) == 0, timeout_s):
+            raise HousesError(
+                f"after {timeout_s:.0f} s the consumer has still {self._lag(ends)} messages to read: "
+                "set a lower rate, or take up the rest with fresh=False"
+            )
+
+    def _lag(self, ends: Mapping[int, int]) -> int:
+        line = self.metrics()
+        position = [*line.get("position", (0, 0, 0)), line.get("storno_position", 0)]
+        return sum(max(0, end - position[partition]) for partition, end in ends.items())
+
+    def _await(self, done: Callable[[], bool], timeout_s: float) -> bool:
+        """Whether `done()` came true in time; `HousesError` when the process has ended before."""
+        deadline_s = time.monotonic() + timeout_s
+        while not done():
+            self.check()
+            if not self.alive:
+                raise HousesError("the consumer was killed: start it again (restart_consumer)")
+            if time.monotonic() > deadline_s:
+                return False
+            time.sleep(_POLL_S)
+        return True
+
+    def ask_to_stop(self) -> None:
+        """Close its stdin, which makes it commit, save its position and end; returns at once."""
+        if self._process and self._process.stdin:
+            with suppress(BrokenPipeError):
+                self._process.stdin.close()
+
+    def stop(self, timeout_s: float = _STOP_TIMEOUT_S) -> None:
+        """Ask it to stop and return when it has ended.
+
+        Raises:
+            HousesError: it had to be killed, or ended with an error.
+        """
+        if self._process is None or self.killed:
+            return
+        self.ask_to_stop()
+        try:
+            status = self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise HousesError(
+                f"the consumer did not stop within {timeout_s:.0f} s and was killed: see {self._log_path}"
+            ) from None
+        if status:
+            raise HousesError(f"the consumer ended with an error: {self._last_line()}; all it said: {self._log_path}")
+
+    def kill(self) -> None:
+        """End it without any warning (SIGKILL): what a power cut or the kernel's memory killer does."""
+        if self._process is not None:
+            self.killed = True
+            self._process.kill()
+            self._process.wait()
+            self.ask_to_stop()  # closes our end of the pipe
+
+    def _last_line(self) -> str:
+        with self._log_path.open("rb") as log:
+            log.seek(max(self._log_start, log.seek(0, 2) - _TAIL_BYTES))
+            lines = log.read().decode("utf-8", "replace").splitlines()
+        status = self._process.poll() if self._process else None
+        last = next(
+            (line.strip() for line in reversed(lines) if line.strip()), f"it said nothing (exit status {status})"
+        )
+        return last.removeprefix("Error: ")
+
+
+def drain_targets(parts: Mapping[int, tuple[int, int]], storno: Mapping[int, tuple[int, int]]) -> dict[int, int]:
+    """Where `drain` should come to, from the watermarks of both topics."""
+    return {partition: end for partition, (_, end) in parts.items()} | {STORNO: storno[0][1]}
+
+
+def _spawn(command: list[str], log: IO[bytes]) -> "subprocess.Popen[bytes]":
+    """Start in a new session (POSIX) or process group (Windows), with a pipe as stdin that no other child inherits."""
+    own_group: dict[str, Any] = {"start_new_session": True}
+    if sys.platform == "win32":
+        own_group = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+    return subprocess.Popen(
+        command,
+        cwd=PROJECT_ROOT,  # where `-m houses` finds this very package, installed or not
+        env=child_environment(),
+        stdin=subprocess.PIPE,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        **own_group,
+    )

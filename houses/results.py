@@ -1,0 +1,112 @@
+"""What a folder and its topics hold, for notebooks: tables, measurements, raw messages, the certificate."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from houses.certificate import Certificate
+from houses.clients import Say, be_silent
+from houses.config import Config
+from houses.errors import HousesError
+from houses.frames import Loaded, load, load_metrics
+from houses.metrics import last_metrics
+from houses.stream import part_named
+from houses.topics import peek, printable
+from houses.verify import verify
+
+
+class Results:
+    """Read-only view of an output folder whose files have their usual names, while a consumer writes and afterwards."""
+
+    def __init__(self, config: Config) -> None:
+        """Nothing is read yet."""
+        self._config = config
+        self._loaded: tuple[list[int], Loaded] | None = None
+
+    @property
+    def config(self) -> Config:
+        """The configuration in force. Its file stands in `folder`, so every `houses --config` verb works on it."""
+        return self._config
+
+    @property
+    def folder(self) -> Path:
+        """Where all files are."""
+        return self._config.folder
+
+    def data(self) -> Loaded:
+        """All tables as the files are now; see `Loaded` for their columns."""
+        paths = (self._config.storno_houses_path, self._config.houses_path, self._config.rejects_path)
+        sizes = [path.stat().st_size if path.exists() else 0 for path in paths]
+        if self._loaded is None or self._loaded[0] != sizes:
+            self._loaded = (sizes, load(self.folder))
+        return self._loaded[1]
+
+    def houses(self) -> pd.DataFrame:
+        """One row per house of houses.jsonl, latencies in ms; see `Loaded.houses`."""
+        return self.data().houses.copy()
+
+    def stornos(self) -> pd.DataFrame:
+        """One row per cancelled house; see `Loaded.stornos`."""
+        return self.data().stornos.copy()
+
+    def rejects(self) -> pd.DataFrame:
+        """One row per record that became no house; see `Loaded.rejects`."""
+        return self.data().rejects.copy()
+
+    def metrics(self) -> pd.DataFrame:
+        """What the consumer said of itself, ten rows a second in an experiment; see `load_metrics`."""
+        return load_metrics(self._config.metrics_path)
+
+    def latest(self) -> Mapping[str, Any]:
+        """The consumer's last line of measurements; empty before the first."""
+        return last_metrics(self._config.metrics_path) or {}
+
+    def peek(self, what: str | None = None, count: int = 3, start: int | None = None) -> pd.DataFrame:
+        """Raw messages as they lie in Kafka, one row each: partition, offset, time (UTC, as the broker has it), key, value.
+
+        Args:
+            what: foundation, wall or roof: only this part's; "storno": stornos; None: all three parts.
+            count: so many of each partition.
+            start: the first offset wanted; None: the last ones.
+        """
+        topic = self._config.consumer.storno_topic if what == "storno" else self._config.kafka.topic
+        partition = None if what in (None, "storno") else part_named(str(what)).partition
+        found = peek(self._config, topic, partition, start, count)
+        return pd.DataFrame(
+            {
+                "partition": [raw.partition for raw in found],
+                "offset": [raw.offset for raw in found],
+                "time": pd.to_datetime([raw.timestamp_ms for raw in found], unit="ms", utc=True),
+                "key": [printable(raw.key) for raw in found],
+                "value": [printable(raw.value) for raw in found],
+            }
+        )
+
+    def verify(self, say: Say = be_silent) -> Certificate:
+        """Prove from topics and files that every record has exactly one outcome.
+
+        Raises:
+            HousesError: something is missing, double or wrong; with the first ten culprits.
+        """
+        certificate = verify(self._config, say)
+        self._note_certificate(certificate)
+        if not certificate.ok:
+            raise HousesError(f"{self.folder}: not everything has exactly one outcome\n{certificate}")
+        return certificate
+
+    def _note_certificate(self, certificate: Certificate) -> None:
+        """For those who keep it."""
+
+    def counts(self) -> dict[str, Any]:
+        """Houses by file: `houses`, `late` (those of them cancelled after they were written), `cancelled`; and `rejects` by reason."""
+        data = self.data()
+        is_late = data.stornos["id"].isin(data.houses["id"])
+        reasons = data.rejects["reason"].value_counts()
+        return {
+            "houses": len(data.houses),
+            "late": int(is_late.sum()),
+            "cancelled": int((~is_late).sum()),
+            "rejects": {str(reason): int(number) for reason, number in reasons.items() if number},
+        }

@@ -1,0 +1,126 @@
+"""One run of an experiment: producers in this process and a consumer in its own, from their start to their stop."""
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from houses.broker import watermarks
+from houses.child import ConsumerChild, drain_targets
+from houses.clients import Say
+from houses.config import Config
+from houses.errors import HousesError
+from houses.producer import Producers
+
+_TICK_S = 0.05
+
+
+class Run:
+    """Producers and consumer together. Started once and stopped once; both steps may be asked for by any thread."""
+
+    def __init__(self, config: Config, say: Say) -> None:
+        """Nothing is started yet; `config.path` must hold the configuration."""
+        self._config = config
+        self._lock = threading.RLock()  # the handlers of a panel run in a thread of their own
+        self._begun_s = time.monotonic()
+        self.child = ConsumerChild(config)
+        self.producers = Producers(config, config.kafka.topic, config.folder, say)
+        self.seconds = 0.0
+        """How long it ran, known after the stop."""
+        self.ended = False
+        """Whether it was stopped, in whatever way."""
+
+    def start(self) -> None:
+        """The consumer first; as soon as it reads, the producers. When one of them fails, neither is left."""
+        try:
+            self.child.start()
+            self.producers.start()
+            self._begun_s = time.monotonic()
+        except BaseException as error:
+            self.abort(error)
+            raise
+
+    def wait(self, seconds: float) -> None:
+        """Sleep, but raise at once when a producer fails or the consumer ends by itself."""
+        deadline_s = time.monotonic() + seconds
+        while (left_s := deadline_s - time.monotonic()) > 0 and not self.ended:
+            self._check()
+            time.sleep(min(left_s, _TICK_S))
+
+    def _check(self) -> None:
+        if self.producers.error:
+            raise self.producers.error
+        self.child.check()
+
+    def stop(self, complete: bool) -> None:
+        """Stop in good order. Nothing happens when it was stopped before.
+
+        1. Producers: every part sends on to the highest id that any has begun (if `complete`), and all is confirmed.
+        2. The consumer reads to the end of the topics, 30 s at most. 3. It saves its position and ends.
+
+        Raises:
+            HousesError: the first error of any part, or the lag when the consumer did not come to the end.
+        """
+        with self._lock:
+            if self.ended:
+                return
+            try:
+                self.producers.stop(complete=complete)  # 1.
+                self.child.drain(self._targets())  # 2.
+                self.child.stop()  # 3.
+            except BaseException as error:
+                self.abort(error)
+                raise
+            self._note_end()
+
+    def _targets(self) -> dict[int, int]:
+        kafka, storno = self._config.kafka, self._config.consumer.storno_topic
+        return drain_targets(watermarks(kafka, kafka.topic, (0, 1, 2)), watermarks(kafka, storno, (0,)))
+
+    def abort(self, cause: BaseException | None = None) -> None:
+        """Stop both at once; houses stay incomplete and messages unread, but nothing is lost.
+
+        Args:
+            cause: the exception on its way out; what else goes wrong is noted on it instead of raised.
+        """
+        with self._lock:
+            if self.ended:
+                return
+            self.child.ask_to_stop()
+            errors = [error for error in map(_error_of, (self._stop_producers, self.child.stop)) if error]
+            self._note_end()
+            for error in errors:
+                if cause is None:
+                    raise error
+                if str(error) not in str(cause):
+                    cause.add_note(str(error))
+
+    def _stop_producers(self) -> None:
+        self.producers.stop(complete=False)
+
+    def _note_end(self) -> None:
+        self.ended = True
+        self.seconds = time.monotonic() - self._begun_s
+
+    def kill_consumer(self) -> None:
+        """End the consumer without any warning (SIGKILL)."""
+        with self._lock:
+            self.child.kill()
+
+    def restart_consumer(self) -> None:
+        """Start a consumer again, after it was killed or, if it runs, stopped in good order; returns when it reads."""
+        with self._lock:
+            if self.ended:
+                return
+            with suppress(HousesError):  # why the earlier one ended was said by it; the new one is what counts
+                self.child.stop()
+            self.child = ConsumerChild(self._config)
+            self.child.start()
+
+
+def _error_of(step: Callable[[], None]) -> HousesError | None:
+    try:
+        step()
+    except HousesError as error:
+        return error
+    return None

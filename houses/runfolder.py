@@ -1,0 +1,151 @@
+"""The folder of an experiment: its place, its configuration, its own topics, fresh or as they are."""
+
+import os
+import re
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from houses.broker import delete_topics, describe_topics, ensure_broker, ensure_topics
+from houses.checkpoint import Binding, load_binding, save_binding
+from houses.child import LOG_NAME
+from houses.clients import Say
+from houses.config import PROJECT_ROOT, Config, load
+from houses.draft import KNOWN_KEYS
+from houses.errors import ConfigError, FolderError, PositionError
+from houses.files import REAL
+from houses.reset import deleting_stops_kafka, exclusive, known_files
+
+SUMMARY_NAME = "summary.json"
+RUN_DIR_VARIABLE = "HOUSES_RUN_DIR"
+"""Environment variable with the folder for the experiments of one headless run."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
+_LOCK_PATIENCE_S = 10.0
+_METRICS_INTERVAL_S = 0.1
+_OWN_KEYS = (
+    "kafka.topic",
+    "consumer.storno_topic",
+    "consumer.group_id",
+    "consumer.output_file",
+    "consumer.storno_file",
+    "consumer.storno_output_file",
+)
+"""What an experiment sets itself: nothing of it is shared with anybody."""
+
+
+def run_folder(name: str, env: Mapping[str, str] = os.environ) -> Path:
+    """Folder of the experiment of that name: in output/runs of the project, or in HOUSES_RUN_DIR; never the current directory.
+
+    Raises:
+        ConfigError: the name is none for a folder and a topic.
+    """
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"experiment name {name!r}: must be 1 to 60 letters, digits, - or _, and begin with a letter or digit"
+        )
+    return PROJECT_ROOT / (env.get(RUN_DIR_VARIABLE) or Path("output", "runs")) / name
+
+
+def full_keys(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys of config.yaml from short ones: `linger_ms` is `producer.linger_ms`, `rates__wall` is `producer.rates.wall`.
+
+    Raises:
+        ConfigError: a short key fits several, or belongs to the experiment itself.
+    """
+    full = {_full_key(short): value for short, value in values.items()}
+    for key in full.keys() & set(_OWN_KEYS):
+        raise ConfigError(f"{key}: an experiment has its own; leave it out")
+    return full
+
+
+def _full_key(short: str) -> str:
+    path = tuple(re.split(r"__|\.", short))
+    found = [".".join(key) for key in KNOWN_KEYS if key[-len(path) :] == path]
+    if len(found) > 1:
+        raise ConfigError(f"{short}: fits {', '.join(found)}; write one of them, with __ for each dot")
+    return found[0] if found else ".".join(path)
+
+
+def prepare(folder: Path, values: Mapping[str, Any], say: Say, *, fresh: bool) -> tuple[Config, Binding]:
+    """Make the folder and its topics ready; both are bound to each other from then on.
+
+    1. Nobody else works in the folder. 2. A broker answers. 3. Fresh: the topics of its old binding go, by id, then its files.
+    4. The new configuration is written; topics are made and bound, or those of the old binding taken up.
+
+    Args:
+        values: full keys of config.yaml, over those of the project (fresh) or of the folder.
+    Raises:
+        ConfigError, BrokerError, FolderError, PositionError: as the message says.
+    """
+    path = folder / "config.yaml"
+    with _alone_in(folder):  # 1.
+        old = None if fresh else load_binding(REAL, folder / "binding.json")
+        base = load(path) if old and path.exists() else load()
+        folder_uuid = old.folder if old else str(uuid.uuid4())
+        config = base.with_values(_own_values(base, folder, old, folder_uuid) | dict(values), path=path)
+        ensure_broker(config, say)  # 2.
+        if fresh:
+            _clear(config, say)  # 3.
+        config.dump(path)  # 4.
+        return config, _taken_up(config, old) if old else _bind(config, folder_uuid)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Hold the folder; the consumer of a kernel that has just ended needs a few seconds to stop."""
+    deadline_s = time.monotonic() + _LOCK_PATIENCE_S
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(exclusive(folder))
+                break
+            except FolderError:
+                if time.monotonic() > deadline_s:
+                    raise
+                time.sleep(0.1)
+        yield
+
+
+def _own_values(base: Config, folder: Path, old: Binding | None, folder_uuid: str) -> dict[str, Any]:
+    suffix = f"{folder.name}-{folder_uuid[:8]}"
+    names = (
+        [old.parts.name, old.storno.name]
+        if old
+        else [f"{base.kafka.topic}-{suffix}", f"{base.consumer.storno_topic}-{suffix}"]
+    )
+    group = f"{base.consumer.group_id.removesuffix(f'-{suffix}')}-{suffix}"
+    own = dict(zip(_OWN_KEYS, (*names, group, "houses.jsonl", None, None), strict=True))
+    return own | {"consumer.metrics_interval_sec": _METRICS_INTERVAL_S}
+
+
+def _clear(config: Config, say: Say) -> None:
+    try:
+        binding = load_binding(REAL, config.binding_path)
+    except FolderError as error:
+        say(f"{error}; its old topics stay")
+        binding = None
+    if binding and not deleting_stops_kafka(config):
+        delete_topics(config.kafka, (binding.parts, binding.storno))
+    for file in [*known_files(config), *(config.folder / name for name in (LOG_NAME, SUMMARY_NAME))]:
+        REAL.unlink(file)
+    REAL.sync_dir(config.folder)
+
+
+def _bind(config: Config, folder_uuid: str) -> Binding:
+    binding = Binding(folder_uuid, *ensure_topics(config))
+    save_binding(REAL, config.binding_path, binding)
+    return binding
+
+
+def _taken_up(config: Config, binding: Binding) -> Binding:
+    found = describe_topics(config.kafka, [binding.parts.name, binding.storno.name])
+    for topic in (binding.parts, binding.storno):
+        if found.get(topic.name) != topic:
+            raise PositionError(
+                f"{config.folder}: its topic {topic.name} is gone or was made anew: start anew with "
+                f"Experiment({config.folder.name!r}, fresh=True)"
+            )
+    return binding

@@ -1,0 +1,92 @@
+"""`houses` as people run it: processes of their own, their output and how they end."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import kafka_lab
+from kafka_lab import Values, wait_until
+
+from houses.config import PROJECT_ROOT, Config, child_environment
+from houses.metrics import last_metrics
+
+TIMEOUT_S = 60
+
+
+def make_project(folder: Path, kafka: str, values: Values | None = None) -> Config:
+    """A project with topics of its own, whose config.yaml says all of it."""
+    made = kafka_lab.make_config(folder, kafka, values)
+    made.dump(made.path)
+    return made
+
+
+def arguments(made: Config | None, *words: str) -> list[str]:
+    """The command as an argument list."""
+    return [sys.executable, "-m", "houses", *(("--config", str(made.path)) if made else ()), *words]
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """That of a child, which finds the package wherever it runs."""
+    return child_environment() | {"PYTHONPATH": str(PROJECT_ROOT)} | variables
+
+
+def run(made: Config | None, *words: str, stdin: str = "", **variables: str) -> "subprocess.CompletedProcess[str]":
+    """Run a verb to its end, with pipes, in a foreign current directory."""
+    return subprocess.run(
+        arguments(made, *words),
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        cwd=os.path.abspath(os.sep),
+        env=environment(**variables),
+        check=False,
+    )
+
+
+def check(made: Config | None, *words: str) -> str:
+    """Run a verb that must succeed; returns what it said on stdout."""
+    done = run(made, *words)
+    assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+@contextmanager
+def running(made: Config, *words: str, **options: Any) -> Iterator["subprocess.Popen[str]"]:
+    """A verb that runs on in a group of its own; killed at the end of the block if it still lives."""
+    process = subprocess.Popen(
+        arguments(made, *words),
+        text=True,
+        env=environment(),
+        start_new_session=True,
+        **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} | options,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@contextmanager
+def consuming(made: Config, *words: str, **options: Any) -> Iterator["subprocess.Popen[str]"]:
+    """A consumer that has begun to read."""
+    with running(made, "consume", *words, **options) as process:
+        wait_until(lambda: is_reading(made, process.pid), "the consumer reads")
+        yield process
+
+
+def is_reading(made: Config, pid: int) -> bool:
+    """Whether the consumer of that process id is past its recovery."""
+    line = last_metrics(made.metrics_path)
+    return line is not None and line["pid"] == pid and line["state"] == "running"
+
+
+def ends(process: "subprocess.Popen[str]") -> tuple[int, str]:
+    """Exit status of a process that was asked to end, and what it said."""
+    said, _ = process.communicate(timeout=TIMEOUT_S)
+    return process.returncode, said

@@ -98,6 +98,8 @@ def _exact_times(texts: Sequence[bytes]) -> pd.DatetimeIndex:
 def _records(data: bytes) -> list[Record]:
     # A line is JSON without raw line feeds inside, so a whole stretch can be read as one array, the fastest way.
     records: list[Record] = orjson.loads(b"[" + data[:-1].replace(b"\n", b",") + b"]")
+    if len(records) != data.count(b"\n"):
+        raise ValueError("an empty line, or several records in one")
     return records
 
 

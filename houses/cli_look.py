@@ -47,7 +47,7 @@ def show(ctx: click.Context, last: int, pending: bool, house_id: int | None, as_
     if house_id is not None:
         _show_story(config, house_id, as_json)
     elif pending:
-        _show_pending(config, as_json)
+        _show_pending(config, last, as_json)
     else:
         _show_recent(config, last, as_json)
 
@@ -68,21 +68,39 @@ def _show_recent(config: "Config", count: int, as_json: bool) -> None:
         workers = [printable(str(part.get("name", "")).encode()) for part in parts]
         latency = "" if house.latency_ms is None else f"{house.latency_ms:.1f}"
         rows.append((house.line.id, *workers, house.line.completed_at, latency, house.state))
-    table(("id", *(part.name for part in PARTS), "completed at (UTC)", "ms", "state"), rows)
-    if not rows:
+    if rows:
+        table(("id", *(part.name for part in PARTS), "completed at (UTC)", "ms", "state"), rows)
+    else:
         say("No house is finished yet: houses produce, and houses consume")
 
 
-def _show_pending(config: "Config", as_json: bool) -> None:
-    from houses.lineage import pending_at
+def _show_pending(config: "Config", count: int, as_json: bool) -> None:
+    from houses.message import PARTS
+    from houses.waiting import waiting_houses
 
-    raise NotImplementedError(pending_at)
+    houses = waiting_houses(config)
+    if as_json:
+        for house in houses[:count]:
+            print_json(house.to_json())
+        return
+    names = [part.name for part in PARTS]
+    rows = [(house.id, *(house.offsets.get(name, "missing") for name in names)) for house in houses[:count]]
+    say(
+        f"{len(houses)} houses wait for parts"
+        + (f"; the first {len(rows)}, with the offsets of what has come:" if rows else "")
+    )
+    if rows:
+        table(("id", *names), rows)
 
 
 def _show_story(config: "Config", house_id: int, as_json: bool) -> None:
     from houses.lineage import story
 
-    raise NotImplementedError(story)
+    told = story(config, house_id)
+    if as_json:
+        print_json(told.to_json())
+    else:
+        say(str(told))
 
 
 @click.command()
@@ -105,7 +123,7 @@ def peek(
       houses peek --partition 1 --from 100
       houses peek --topic house-storno
     """
-    from houses.topics import peek as read
+    from houses.lineage import peek as read
 
     records = read(configured(ctx), topic, partition, start, count)
     for record in records:
@@ -151,4 +169,4 @@ def compact(ctx: click.Context) -> None:
     """
     from houses.lineage import compact as write_live
 
-    raise NotImplementedError(write_live)
+    say(str(write_live(configured(ctx))))

@@ -11,6 +11,7 @@ from houses import kafka_folder, local_kafka
 from houses.admin import ROLES
 from houses.broker import delete_topics, describe_topics, ensure_broker, watermarks
 from houses.checkpoint import Binding, CheckpointStore, FileStore, TopicInfo, load_binding
+from houses.compact import LIVE_NAME
 from houses.config import Config
 from houses.consumer import checkpoint_store
 from houses.errors import FolderError, PositionError
@@ -141,13 +142,14 @@ def known_files(config: Config, *, of_topics: bool = True) -> list[Path]:
     journal = [config.houses_path, config.storno_houses_path, config.rejects_path]
     side = [config.offsets_path, config.storno_ids_path, config.closed_ids_path]
     others = [config.metrics_path, *(config.folder / name for name in OTHER_FILES)]
+    others += sorted(config.folder.glob(f"{LIVE_NAME}.*.tmp"))  # of a compact that was killed
     cut = [path.with_name(path.name + ".cut") for path in journal]
     producer = [config.base_id_path, config.folder / FAULTS_NAME] if of_topics else []
     written = [*side, *journal, *others, *cut, *producer, config.binding_path]
     return [one for path in written for one in (path.with_name(path.name + ".tmp"), path)]
 
 
-OTHER_FILES = ("houses_live.jsonl", "consumer.log", "summary.json")
+OTHER_FILES = (LIVE_NAME, "consumer.log", "summary.json")
 """Files of the output folder beside those that have a name in the configuration."""
 
 

@@ -3,6 +3,7 @@
 import logging
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -87,6 +88,9 @@ class Source:
         """Read the three partitions too, from their offsets."""
         self.next[:STORNO] = offsets
         self._client.incremental_assign([self._at(p, offset) for p, offset in enumerate(offsets)])
+        # librdkafka finds out where a topic's partitions are within a second (topic_scan_tmr), or when it is asked to.
+        with suppress(KafkaException):  # no broker just now: then within that second, as soon as it is back
+            self._client.list_topics(self._topics[0].topic, timeout=1.0)
         self._assigned = True
 
     def _at(self, index: int, offset: int) -> TopicPartition:

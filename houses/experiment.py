@@ -2,24 +2,21 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import orjson
-
-from houses.analysis import summary
-from houses.certificate import Certificate
 from houses.checkpoint import load_binding
 from houses.clients import Say, be_silent
+from houses.config import Config, load
 from houses.errors import FolderError, HousesError
-from houses.files import REAL, replace_file
+from houses.files import REAL
 from houses.message import PARTS
 from houses.results import Results
 from houses.run import Run
-from houses.runfolder import SUMMARY_NAME, full_keys, prepare, run_folder
+from houses.runfolder import full_keys, prepare, run_folder
 from houses.storno import StornoSender
 from houses.stream import part_named
 
@@ -38,7 +35,14 @@ class Experiment(Results):
     """
 
     def __init__(
-        self, name: str, rate_hz: float | None = None, *, fresh: bool = True, say: Say = be_silent, **values: Any
+        self,
+        name: str,
+        rate_hz: float | None = None,
+        *,
+        fresh: bool = True,
+        say: Say = be_silent,
+        base: Config | None = None,
+        **values: Any,
     ) -> None:
         """Find Kafka or start it, and make topics and folder ready; an earlier experiment on the folder is closed first.
 
@@ -47,30 +51,29 @@ class Experiment(Results):
             rate_hz: houses per second; None: as config.yaml says.
             fresh: start with new topics and an empty folder; False takes up what is there.
             say: told of what takes long, such as the start of Kafka.
+            base: the configuration to start from; None: the project's config.yaml.
             values: other keys of config.yaml, `linger_ms=50` or `rates__wall=5`.
         Raises:
             ConfigError, BrokerError, FolderError, PositionError: as the message says.
         """
-        folder = run_folder(name)
+        base = base or load()
+        folder = run_folder(name, base.root)
         rates = {} if rate_hz is None else {"producer.msgs_per_sec": rate_hz, "producer.rates": {}}
         self._parameters = rates | full_keys(values)
         if earlier := _OPEN.get(folder):
             earlier.close()
-        config, self._binding = prepare(folder, self._parameters, say, fresh=fresh)
+        config, self._binding = prepare(base, folder, self._parameters, say, fresh=fresh)
         super().__init__(config)
         self._say = say
         self._run: Run | None = None
         self._stornos: StornoSender | None = None
         self._sent = Counter({part.name: 0 for part in PARTS})
         self._seconds = 0.0
-        self._certificate: Certificate | None = None
         self._closed = False
         _OPEN[folder] = self
 
     def __repr__(self) -> str:
-        """For the last line of a cell."""
-        state = "running" if self.is_running else "closed" if self._closed else "stopped"
-        return f"Experiment {self.folder.name!r}, {state}, files in {self.folder}"
+        return f"<Experiment {self.folder.name!r}: {'running' if self.is_running else 'not running'}, {self.folder}>"
 
     @property
     def is_running(self) -> bool:
@@ -99,7 +102,8 @@ class Experiment(Results):
             self.start()
             begun_s = time.monotonic()
             yield self
-            self.wait((seconds or 0.0) - (time.monotonic() - begun_s))
+            if seconds and self._run:  # the body may have stopped it
+                self.wait(seconds - (time.monotonic() - begun_s))
             self.stop(complete=complete)
         except BaseException as error:
             self._abort(error)
@@ -141,7 +145,7 @@ class Experiment(Results):
             run.stop(complete)
         finally:
             self._settle(run)
-        self._write_summary()
+        self.write_summary()
 
     def _abort(self, cause: BaseException | None) -> None:
         if run := self._run:
@@ -190,8 +194,10 @@ class Experiment(Results):
 
     def set_rate(self, rate_hz: float, part: str | None = None) -> None:
         """Another rate in messages per second (0: paused) for one part or all, now and for later starts."""
-        key = "producer.msgs_per_sec" if part is None else f"producer.rates.{part_named(part).name}"
-        self._configure({key: rate_hz} if part else {key: rate_hz, "producer.rates": {}})
+        for_all = {"producer.msgs_per_sec": rate_hz, "producer.rates": {}}
+        self._config = self._config.with_values(
+            {f"producer.rates.{part_named(part).name}": rate_hz} if part else for_all
+        )
         if run := self._run:
             run.producers.set_rate(part, rate_hz)
 
@@ -201,36 +207,21 @@ class Experiment(Results):
         Those not named are off.
         """
         names = [part_named(part).name] if part else [part.name for part in PARTS]
-        self._configure({f"producer.faults.{name}": faults for name in names})
+        self._config = self._config.with_values({f"producer.faults.{name}": faults for name in names})
         if run := self._run:
             run.producers.set_faults(part, getattr(self._config.producer.faults, names[0]))
-
-    def _configure(self, values: Mapping[str, Any]) -> None:
-        self._config = self._config.with_values(values)
 
     # --- afterwards ---
 
     def summary(self) -> dict[str, Any]:
         """Parameters, counts, latencies (ms) and, after `verify`, the certificate: what summary.json holds."""
-        latency = summary(self.data().houses)
         return {
             "name": self.folder.name,
             "parameters": self._parameters,
             "rates_hz": {part.name: self._config.producer.rate(part.name) for part in PARTS},
             "seconds": round(self._seconds, 3),
             "sent": self.sent,
-            "counts": self.counts(),
-            "latency": {name: value for name, value in latency.items() if name.endswith("_ms")},
-            "certificate": self._certificate and self._certificate.to_json(),
-        }
-
-    def _write_summary(self) -> None:
-        data = orjson.dumps(self.summary(), option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY, default=str)
-        replace_file(REAL, self.folder / SUMMARY_NAME, data + b"\n")
-
-    def _note_certificate(self, certificate: Certificate) -> None:
-        self._certificate = certificate
-        self._write_summary()
+        } | super().summary()
 
     def close(self) -> None:
         """Stop at once what still runs, and leave the broker; the files stay. May be called again."""
@@ -243,8 +234,6 @@ class Experiment(Results):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
         self._abort(error)
         self.close()

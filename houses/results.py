@@ -4,25 +4,31 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pandas as pd
 
+from houses.analysis import summary
 from houses.certificate import Certificate
 from houses.clients import Say, be_silent
 from houses.config import Config
 from houses.errors import HousesError
+from houses.files import REAL, replace_file
 from houses.frames import Loaded, load, load_metrics
 from houses.metrics import last_metrics
 from houses.stream import part_named
 from houses.topics import peek, printable
 from houses.verify import verify
 
+SUMMARY_NAME = "summary.json"
+
 
 class Results:
-    """Read-only view of an output folder whose files have their usual names, while a consumer writes and afterwards."""
+    """An output folder whose files have their usual names, while a consumer writes and afterwards."""
 
     def __init__(self, config: Config) -> None:
         """Nothing is read yet."""
         self._config = config
+        self._certificate: Certificate | None = None
         self._loaded: tuple[list[int], Loaded] | None = None
 
     @property
@@ -91,13 +97,11 @@ class Results:
             HousesError: something is missing, double or wrong; with the first ten culprits.
         """
         certificate = verify(self._config, say)
-        self._note_certificate(certificate)
+        self._certificate = certificate
+        self.write_summary()
         if not certificate.ok:
             raise HousesError(f"{self.folder}: not everything has exactly one outcome\n{certificate}")
         return certificate
-
-    def _note_certificate(self, certificate: Certificate) -> None:
-        """For those who keep it."""
 
     def counts(self) -> dict[str, Any]:
         """Houses by file: `houses`, `late` (those of them cancelled after they were written), `cancelled`; and `rejects` by reason."""
@@ -110,3 +114,17 @@ class Results:
             "cancelled": int((~is_late).sum()),
             "rejects": {str(reason): int(number) for reason, number in reasons.items() if number},
         }
+
+    def summary(self) -> dict[str, Any]:
+        """Counts, latencies (ms) and, after `verify`, the certificate."""
+        latency = summary(self.data().houses)
+        return {
+            "counts": self.counts(),
+            "latency": {name: value for name, value in latency.items() if name.endswith("_ms")},
+            "certificate": self._certificate and self._certificate.to_json(),
+        }
+
+    def write_summary(self) -> None:
+        """Write summary.json anew."""
+        data = orjson.dumps(self.summary(), option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY, default=str)
+        replace_file(REAL, self.folder / SUMMARY_NAME, data + b"\n")

@@ -18,8 +18,8 @@ from houses.draft import KNOWN_KEYS
 from houses.errors import ConfigError, FolderError, PositionError
 from houses.files import REAL
 from houses.reset import deleting_stops_kafka, exclusive, known_files
+from houses.results import SUMMARY_NAME
 
-SUMMARY_NAME = "summary.json"
 RUN_DIR_VARIABLE = "HOUSES_RUN_DIR"
 """Environment variable with the folder for the experiments of one headless run."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
@@ -36,8 +36,11 @@ _OWN_KEYS = (
 """What an experiment sets itself: nothing of it is shared with anybody."""
 
 
-def run_folder(name: str, env: Mapping[str, str] = os.environ) -> Path:
+def run_folder(name: str, root: Path = PROJECT_ROOT, env: Mapping[str, str] = os.environ) -> Path:
     """Folder of the experiment of that name: in output/runs of the project, or in HOUSES_RUN_DIR; never the current directory.
+
+    Args:
+        root: where relative paths start; the folder of config.yaml.
 
     Raises:
         ConfigError: the name is none for a folder and a topic.
@@ -46,7 +49,7 @@ def run_folder(name: str, env: Mapping[str, str] = os.environ) -> Path:
         raise ConfigError(
             f"experiment name {name!r}: must be 1 to 60 letters, digits, - or _, and begin with a letter or digit"
         )
-    return PROJECT_ROOT / (env.get(RUN_DIR_VARIABLE) or Path("output", "runs")) / name
+    return root / (env.get(RUN_DIR_VARIABLE) or Path("output", "runs")) / name
 
 
 def full_keys(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,21 +72,22 @@ def _full_key(short: str) -> str:
     return found[0] if found else ".".join(path)
 
 
-def prepare(folder: Path, values: Mapping[str, Any], say: Say, *, fresh: bool) -> tuple[Config, Binding]:
+def prepare(base: Config, folder: Path, values: Mapping[str, Any], say: Say, *, fresh: bool) -> tuple[Config, Binding]:
     """Make the folder and its topics ready; both are bound to each other from then on.
 
     1. Nobody else works in the folder. 2. A broker answers. 3. Fresh: the topics of its old binding go, by id, then its files.
     4. The new configuration is written; topics are made and bound, or those of the old binding taken up.
 
     Args:
-        values: full keys of config.yaml, over those of the project (fresh) or of the folder.
+        base: the project's configuration; without `fresh`, that of the folder counts instead.
+        values: full keys of config.yaml that win over it.
     Raises:
         ConfigError, BrokerError, FolderError, PositionError: as the message says.
     """
     path = folder / "config.yaml"
     with _alone_in(folder):  # 1.
         old = None if fresh else load_binding(REAL, folder / "binding.json")
-        base = load(path) if old and path.exists() else load()
+        base = load(path) if old and path.exists() else base
         folder_uuid = old.folder if old else str(uuid.uuid4())
         config = base.with_values(_own_values(base, folder, old, folder_uuid) | dict(values), path=path)
         ensure_broker(config, say)  # 2.

@@ -1,0 +1,145 @@
+"""The main job from end to end: send, join, cancel, crash, recover, and prove that nothing was lost."""
+
+import time
+from dataclasses import dataclass, field
+
+from houses import local_kafka
+from houses.analysis import Picture, plot_latency, plot_latency_over_time, save_figure, summary
+from houses.certificate import Certificate
+from houses.clients import Say
+from houses.config import Config
+from houses.errors import HousesError
+from houses.experiment import Experiment
+from houses.frames import Loaded
+
+_RATE_HZ = 500.0
+_STEP_S = 3.0
+_DOWN_S = 2.0
+_AHEAD = 2_000
+"""Ids that far ahead have not been sent: at 500 a second they come 4 s later."""
+
+Cancelled = dict[int, str]
+"""House id -> the parts that must be cancelled, as `Loaded.stornos` names them."""
+
+
+@dataclass
+class _Story:
+    """What happened, as far as the end needs it."""
+
+    stornos: Cancelled = field(default_factory=dict)
+    begun_s: float = field(default_factory=time.monotonic)
+    down_s: float = 0.0
+
+
+def demo(config: Config, say: Say) -> None:
+    """Run the main job in about half a minute, as the experiment "demo".
+
+    1. Kafka is found or started. 2. Three producers send, a consumer joins. 3. Stornos: before the parts of a house, after it
+    was written, full and partial. 4. The consumer is killed, a storno comes while it is away, and it starts again.
+    5. All is read to the end. 6. Verified, drawn, summed up.
+
+    Raises:
+        HousesError: anything was lost, doubled or not cancelled; or there is no Kafka.
+    """
+    story = _Story()
+    with Experiment("demo", rate_hz=_RATE_HZ, say=say, base=config, faults={}) as exp:  # 1.
+        say(
+            f"Three producers send {_RATE_HZ:.0f} foundations, walls and roofs a second; a consumer joins them to houses"
+        )
+        with exp.running():
+            _go_on(exp, say)  # 2.
+            _cancel(exp, story, say)  # 3.
+            _go_on(exp, say)
+            _crash(exp, story, say)  # 4.
+            _go_on(exp, say)
+            say("Stopping: every part is sent to the end, every message read")
+        certificate = exp.verify()  # 5. and 6.
+        _check(exp, certificate, story.stornos)
+        _report(exp, certificate, story, say)
+
+
+def _go_on(exp: Experiment, say: Say) -> None:
+    exp.wait(_STEP_S)
+    counts = exp.latest()["counts"]
+    sent = sum(exp.sent.values())
+    say(
+        f"  {sent:,} messages sent, {counts.get('houses', 0) + counts.get('cancelled', 0):,} houses joined by this consumer"
+    )
+
+
+def _cancel(exp: Experiment, story: _Story, say: Say) -> None:
+    ahead = max(exp.sent.values()) + _AHEAD
+    written = [int(house_id) for house_id in exp.houses()["id"].head(2)]
+    _send(exp, story, (ahead, None), (ahead + 1, "wall"), (written[0], None), (written[1], "roof"))
+    say(f"Cancelled: house {ahead} and the wall of {ahead + 1}, which are not built yet")
+    say(f"Cancelled: house {written[0]} and the roof of {written[1]}, which are written already (late stornos)")
+
+
+def _crash(exp: Experiment, story: _Story, say: Say) -> None:
+    begun_s = time.monotonic()
+    exp.kill_consumer()
+    say("The consumer is killed in the middle of its work (SIGKILL); the producers go on")
+    _send(exp, story, (max(exp.sent.values()) - 1, None))
+    exp.wait(_DOWN_S)
+    exp.restart_consumer()
+    story.down_s = time.monotonic() - begun_s
+    say(f"A new consumer has recovered and reads, {story.down_s:.1f} s after the kill; one storno came meanwhile")
+
+
+def _send(exp: Experiment, story: _Story, *stornos: tuple[int, str | None]) -> None:
+    for house_id, part in stornos:
+        exp.storno(house_id, part)
+        story.stornos[house_id] = part or "foundation+wall+roof"
+
+
+def _check(exp: Experiment, certificate: Certificate, expected: Cancelled) -> None:
+    """Beyond the certificate: the end was reached, no house is missing, each storno had its effect."""
+    data, sent = exp.data(), exp.sent
+    in_files = len(data.houses) + exp.counts()["cancelled"]
+    if certificate.unread or certificate.pending_ids or {in_files} != set(sent.values()):
+        raise HousesError(f"of {sent} parts sent only {in_files} houses came out; what is left: {certificate}")
+    found = _cancelled(data)
+    if wrong := {house_id: parts for house_id, parts in expected.items() if found.get(house_id) != parts}:
+        raise HousesError(f"stornos without effect: {wrong}, found {found}; look into {exp.folder}")
+
+
+def _cancelled(data: Loaded) -> Cancelled:
+    return dict(zip(data.stornos["id"].astype(int), data.stornos["excluded"].astype(str), strict=True))
+
+
+def _report(exp: Experiment, certificate: Certificate, story: _Story, say: Say) -> None:
+    houses, counts = exp.houses(), exp.counts()
+    png = save_figure(_figure(exp), exp.folder, "latency")[0]
+    latency = summary(houses)
+    lines = [
+        "",
+        f"{counts['houses']:,} houses, {counts['cancelled']} cancelled before they were complete, {counts['late']} after",
+        f"Latency, last part sent to house complete: p50 {latency['p50_ms']:.1f} ms, p99 {latency['p99_ms']:.0f} ms",
+        f"(the consumer was away for {story.down_s:.1f} s of {time.monotonic() - story.begun_s:.0f} s, which makes the p99)",
+        "",
+        *certificate.lines(),
+        "",
+        f"Files:   {exp.folder}",
+        f"Figure:  {png}",
+        f"Kafka:   {_kafka(exp.config)}",
+        "Next:    python3 lab.py lab            JupyterLab, where 01_first_run does the same step by step",
+        f'         python3 lab.py --config "{exp.config.path}" show --last 5',
+        "         python3 lab.py hello listen   and, in a second terminal, hello send",
+    ]
+    for line in lines:
+        say(line)
+
+
+def _figure(exp: Experiment) -> Picture:
+    picture = Picture(figsize=(8, 8), layout="constrained", facecolor="white")
+    upper, lower = picture.subplots(2, 1)
+    plot_latency_over_time(exp.houses(), upper)
+    plot_latency(exp.houses(), lower)
+    return picture
+
+
+def _kafka(config: Config) -> str:
+    address = config.kafka.bootstrap_servers
+    if local_kafka.status(config.data_dir).running:
+        return f"still runs at {address}; stop it: python3 lab.py kafka stop"
+    return f"the one at {address} was there before and is left as it is"

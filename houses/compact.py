@@ -1,0 +1,84 @@
+"""houses_live.jsonl: the finished houses without those that were cancelled later. The files themselves are never rewritten."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyroaring import BitMap64
+
+from houses.config import Config
+from houses.files import REAL, FileOps
+from houses.lines import parse_house_line, split_lines
+from houses.linescan import blocks
+from houses.snapshot import read_register
+
+LIVE_NAME = "houses_live.jsonl"
+_ID_AT = len('{"id":')
+
+
+@dataclass(frozen=True, slots=True)
+class Compacted:
+    """What `compact` wrote."""
+
+    path: Path
+    kept: int
+    """Houses in it."""
+    dropped: int
+    """Houses of houses.jsonl that are cancelled, fully or in part."""
+
+    def __str__(self) -> str:
+        """In one line."""
+        return f"{self.path}: {self.kept:,} houses; {self.dropped:,} cancelled ones left out"
+
+
+def compact(config: Config, ops: FileOps = REAL) -> Compacted:
+    """Write the lines of houses.jsonl whose house is not cancelled to houses_live.jsonl beside it, in one step.
+
+    Cancelled are the houses of storno_houses.jsonl and of the register. A consumer may run meanwhile.
+
+    Raises:
+        MessageError: a line of the files is no house; `verify` says where.
+    """
+    cancelled = _cancelled_ids(config)
+    target = config.folder / LIVE_NAME
+    temporary = config.folder / f"{LIVE_NAME}.{os.getpid()}.tmp"
+    kept = dropped = position = 0
+    fd = ops.open(temporary)
+    try:
+        ops.truncate(fd, 0)
+        for lines, left_out in _live_lines(config.houses_path, cancelled):
+            data = b"".join(lines)
+            ops.write_at(fd, position, data)
+            position, kept, dropped = position + len(data), kept + len(lines), dropped + left_out
+        ops.sync(fd)
+    except BaseException:
+        ops.close(fd)
+        ops.unlink(temporary)
+        raise
+    ops.close(fd)
+    ops.rename(temporary, target)
+    ops.sync_dir(config.folder)
+    return Compacted(target, kept, dropped)
+
+
+def _cancelled_ids(config: Config) -> BitMap64:
+    ids = BitMap64(read_register(config.storno_ids_path).masks)
+    for block in blocks(config.storno_houses_path):
+        if not block.is_torn:
+            ids.update(map(_id_of, split_lines(block.data)))
+    return ids
+
+
+def _live_lines(path: Path, cancelled: BitMap64) -> Iterator[tuple[list[bytes], int]]:
+    """Per block of the file the lines to keep and how many are left out."""
+    for block in blocks(path):
+        if not block.is_torn:
+            lines = list(split_lines(block.data))
+            kept = [line for line in lines if _id_of(line) not in cancelled]
+            yield kept, len(lines) - len(kept)
+
+
+def _id_of(line: bytes) -> int:
+    digits = line[_ID_AT : line.find(b",")]
+    return int(digits) if digits.isdigit() else parse_house_line(line).id

@@ -1,0 +1,183 @@
+"""One house's story, from topics and files: where its parts are, when it was finished, what cancelled it, what it waits for."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from houses.audit_storno import described
+from houses.compact import Compacted, compact
+from houses.config import Config
+from houses.errors import MessageError
+from houses.lines import HouseLine, parse_house_line, parse_reject_line, split_lines
+from houses.linescan import blocks
+from houses.message import PARTS, STORNO, Part, PartMessage, Reject, decode_part, decode_storno, peek_id
+from houses.metrics import last_metrics
+from houses.pending import PendingSet, pending_at
+from houses.snapshot import Snapshot, take_snapshot
+from houses.stories import PartState, PartStory, State, StornoStory, Story
+from houses.topics import RawRecord, Run, peek, read_ranges
+
+__all__ = [
+    "Compacted",
+    "PartStory",
+    "PendingSet",
+    "RawRecord",
+    "StornoStory",
+    "Story",
+    "compact",
+    "peek",
+    "pending_at",
+    "story",
+]
+
+
+@dataclass(slots=True)
+class _Facts:
+    """What was found about a house."""
+
+    id: int
+    snapshot: Snapshot
+    positions: tuple[int, ...]
+    """Next offset to read, per partition."""
+    written: HouseLine | None = None
+    mask: int = 0
+    """Of its last line in storno_houses.jsonl."""
+    rejects: list[Reject] = field(default_factory=list)
+    found: dict[int, tuple[int, PartMessage]] = field(default_factory=dict)
+    """Partition -> offset and content of its first record that has no line."""
+    reached: dict[int, int] = field(default_factory=dict)
+    """Partition -> house id of the last part that was read."""
+
+    @property
+    def evicted(self) -> dict[int, Reject]:
+        """Partition -> the first line that gives the house up."""
+        return {reject.partition: reject for reject in reversed(self.rejects) if reject.reason == "evicted"}
+
+
+def story(config: Config, house_id: int) -> Story:
+    """What topics and files tell of a house.
+
+    Raises:
+        PositionError, BrokerError: see `snapshot.take_snapshot`.
+    """
+    snapshot = take_snapshot(config)
+    facts = _Facts(house_id, snapshot, _positions(config, snapshot))
+    _find_lines(facts)
+    facts.rejects = list(_find_rejects(facts))
+    if facts.written is None:
+        _find_records(config, facts)
+    parts = tuple(_part(facts, part) for part in PARTS)
+    completed_at = facts.written.completed_at if facts.written else None
+    storno = described(facts.mask) if facts.mask else ""
+    stornos = tuple(_find_stornos(config, facts))
+    return Story(house_id, _state(facts, parts), parts, completed_at, storno, stornos, tuple(facts.rejects))
+
+
+def _positions(config: Config, snapshot: Snapshot) -> tuple[int, ...]:
+    """How far the consumer has read: the last that it said, which may be later than its checkpoint."""
+    said = (last_metrics(config.metrics_path) or {}).get("position", [0, 0, 0])
+    return tuple(map(max, snapshot.position, said))
+
+
+def _find_lines(facts: _Facts) -> None:
+    start = b'{"id":%d,' % facts.id
+    for path, length in list(zip(facts.snapshot.files, facts.snapshot.lengths, strict=True))[:2]:
+        for block in blocks(path, length):
+            for data in split_lines(block.data) if start in block.data else ():
+                if data.startswith(start) and data.endswith(b"\n"):
+                    _note_line(facts, parse_house_line(data))
+
+
+def _note_line(facts: _Facts, line: HouseLine) -> None:
+    facts.mask |= line.mask
+    if not line.late:
+        facts.written = line
+
+
+def _find_rejects(facts: _Facts) -> Iterator[Reject]:
+    for block in blocks(facts.snapshot.files[2], facts.snapshot.lengths[2]):
+        for data in split_lines(block.data):
+            try:
+                reject = parse_reject_line(data, facts.snapshot.topics)
+            except MessageError:  # what is no line is for verify to report
+                continue
+            if reject.partition != STORNO and peek_id(reject.raw) == facts.id:
+                yield reject
+
+
+def _find_records(config: Config, facts: _Facts) -> None:
+    """Look at all records that may be without a line, and at the last one that was read, in each partition."""
+    for run in read_ranges(config.kafka, facts.snapshot.topics[0], {p.partition: _unsettled(facts, p) for p in PARTS}):
+        _note_run(facts, run)
+
+
+def _unsettled(facts: _Facts, part: Part) -> tuple[int, int]:
+    p, checkpoint = part.partition, facts.snapshot.checkpoint
+    first, end = facts.snapshot.marks[p]
+    return max(first, min(checkpoint.low[p] if checkpoint else 0, facts.positions[p] - 1)), end
+
+
+def _note_run(facts: _Facts, run: Run) -> None:
+    p, needle = run.partition, str(facts.id).encode()
+    for offset, value in zip(run.offsets, run.values(), strict=True):
+        if offset == facts.positions[p] - 1 and (reached := peek_id(value or b"")) is not None:
+            facts.reached[p] = reached
+        if value and needle in value and p not in facts.found and (message := _message(p, value)):
+            if message.id == facts.id:
+                facts.found[p] = offset, message
+
+
+def _message(partition: int, value: bytes) -> PartMessage | None:
+    try:
+        message = decode_part(value)
+    except MessageError:
+        return None
+    return message if message.number == partition + 1 else None
+
+
+def _part(facts: _Facts, part: Part) -> PartStory:
+    p = part.partition
+    if facts.written is not None:
+        return _written(facts, part, facts.written)
+    if p in facts.evicted:
+        reject = facts.evicted[p]
+        return _told(facts, part, "evicted", reject.offset, _message(p, reject.raw))
+    if p in facts.found and not facts.evicted:
+        offset, message = facts.found[p]
+        return _told(facts, part, "pending" if offset < facts.positions[p] else "unread", offset, message)
+    return _told(facts, part, "missing", None, None)
+
+
+def _written(facts: _Facts, part: Part, line: HouseLine) -> PartStory:
+    shown = line.parts.get(f"partition_{part.number}")
+    message = None if shown is None else PartMessage(part.number, line.id, shown["ts"], shown["name"], shown["task"])
+    return _told(facts, part, "written", line.offsets.get(part.partition), message)
+
+
+def _told(facts: _Facts, part: Part, state: PartState, offset: int | None, message: PartMessage | None) -> PartStory:
+    p = part.partition
+    made = (message.ts, message.name, message.task) if message else (None, None, None)
+    return PartStory(
+        part.name, p, state, facts.positions[p], facts.snapshot.marks[p][1], facts.reached.get(p), offset, *made
+    )
+
+
+def _state(facts: _Facts, parts: tuple[PartStory, ...]) -> State:
+    if facts.written is not None:
+        return "cancelled" if facts.mask else "finished"
+    if facts.evicted:
+        return "evicted"
+    return "unknown" if all(part.state == "missing" for part in parts) else "pending"
+
+
+def _find_stornos(config: Config, facts: _Facts) -> Iterator[StornoStory]:
+    storno_position = max(
+        facts.snapshot.storno_position, (last_metrics(config.metrics_path) or {}).get("storno_position", 0)
+    )
+    for run in read_ranges(config.kafka, facts.snapshot.topics[1], {0: facts.snapshot.marks[STORNO]}):
+        for offset, value in zip(run.offsets, run.values(), strict=True):
+            try:
+                storno = decode_storno(value)
+            except MessageError:
+                continue
+            if storno.id == facts.id:
+                yield StornoStory(offset, storno.mask, offset < storno_position)

@@ -131,11 +131,12 @@ class Audit:
         return f"{self.snapshot.topics[0]} partition {partition} offset {offset}"
 
     def _check_tail(self, file: int, block: Block, partition: int, numbers: Ints, offsets: Ints) -> None:
-        """A restart reads the files from the checkpoint's tail on: before it no line may speak of what will be read again."""
+        """A restart reads a file from the checkpoint's tail on: no line before it may speak of what will be read again."""
         checkpoint = self.snapshot.checkpoint
         if checkpoint is None or block.start >= checkpoint.tail[file]:
             return
         for index in np.flatnonzero(offsets >= checkpoint.low[partition]):
             if block.byte_of(int(numbers[index])) < checkpoint.tail[file]:
-                what = f"a restart reads {self.at(partition, int(offsets[index]))} again, but this file only from byte {checkpoint.tail[file]}"
+                at = self.at(partition, int(offsets[index]))
+                what = f"a restart reads {at} again, but this file only from byte {checkpoint.tail[file]}"
                 self.findings.add("checkpoint", self.where(file, block, int(numbers[index])), what)

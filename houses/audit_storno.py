@@ -1,4 +1,4 @@
-"""Holding storno states against each other: the topic, the register storno_ids.json, and the lines of storno_houses.jsonl."""
+"""Holding storno states against each other: the topic, storno_ids.json, and the lines of storno_houses.jsonl."""
 
 from collections.abc import Iterator
 
@@ -20,8 +20,7 @@ class StornoAudit:
         self._register_name = snapshot.register_path.name
         self._topic = snapshot.topics[1]
         self._position = snapshot.storno_position
-        checkpoint = snapshot.checkpoint
-        self._is_exact = checkpoint is not None and checkpoint.generation == snapshot.register.generation
+        self._checkpoint = snapshot.checkpoint
         self._log = log
         self._findings = findings
         self._stated: dict[int, int] = {}
@@ -58,8 +57,8 @@ class StornoAudit:
 
     def finish(self, written: BitMap64) -> None:
         """Compare the register and the stated states with the topic; `written` are the ids with a house line."""
-        if self._register.damage:
-            self._findings.add("storno", self._register_name, self._register.damage)
+        for problem in self._file_problems():
+            self._findings.add("storno", self._register_name, problem)
         for house_id in sorted(self._log.changes.keys() | self._register.masks.keys()):
             if not self._register.damage:
                 for problem in self._register_problems(house_id):
@@ -70,13 +69,24 @@ class StornoAudit:
                 what = f"{described(due)} by {self._topic}, but its last line states {described(stated)}: a line is missing"
                 self._findings.add("storno", f"house {house_id}", what)
 
+    def _file_problems(self) -> Iterator[str]:
+        register, checkpoint = self._register, self._checkpoint
+        if register.damage:
+            yield register.damage
+        elif checkpoint is not None and register.generation is not None:
+            if register.generation < checkpoint.generation:
+                yield f"of generation {register.generation}, older than the checkpoint's {checkpoint.generation}"
+            elif register.generation == checkpoint.generation and register.storno_next != checkpoint.storno_next:
+                yield f"goes to offset {register.storno_next} of {self._topic}, the checkpoint to {checkpoint.storno_next}"
+
     def _register_problems(self, house_id: int) -> Iterator[str]:
         mask = self._register.masks.get(house_id, 0)
-        due = self._log.mask_before(house_id, self._position)
+        # A consumer that died while it read the storno topic anew leaves a newer register that goes less far.
+        goes_to = self._position if self._register.storno_next is None else self._register.storno_next
+        due = self._log.mask_before(house_id, min(goes_to, self._position))
         if due & ~mask:
             yield f"{described(mask)}, but {self._topic} says {described(due)}"
-        # A restart takes over what lines state, before it has read those stornos again.
-        most = due | self._stated.get(house_id, 0) if self._is_exact else self._log.mask(house_id)
+        most = self._log.mask(house_id)  # after a crash the register may be ahead of its position
         if self._log.is_whole and mask & ~most:
             yield f"{described(mask)}, but {self._topic} says {described(most)}"
         offset = self._register.offsets.get(house_id)

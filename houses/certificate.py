@@ -107,7 +107,7 @@ class Certificate:
         lines = [
             f"topics       {self.topics[0]}, {self.topics[1]}",
             f"offsets      {self.offsets:,} read; position {_dashed(self.position)} of {_dashed(self.end)}",
-            f"houses       {self.houses:,} written, {self.cancelled:,} cancelled, {self.late:,} cancelled after they were written",
+            f"houses       {self.houses:,} written, {self.cancelled:,} cancelled; {self.late:,} lines of late stornos",
             f"rejects      {rejects}",
             f"pending      {self.pending_ids:,} ids with {self.pending_parts:,} parts",
             f"unread       {self.unread:,} (lag behind the checkpoint)",

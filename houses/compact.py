@@ -1,4 +1,4 @@
-"""houses_live.jsonl: the finished houses without those that were cancelled later. The files themselves are never rewritten."""
+"""houses_live.jsonl: the finished houses without those cancelled later. The files themselves are never rewritten."""
 
 import os
 from collections.abc import Iterator

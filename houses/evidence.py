@@ -132,7 +132,7 @@ class PartitionLog:
         return self.unique_ids[self.first_at < position - self.first]
 
     def was_passed_over(self, house_id: int) -> bool:
-        """Whether the partition held a higher id before this one's first part, or without one: only then can it be overdue."""
+        """Whether a higher id came before this one's first part, or without one: only then can it be overdue."""
         offset = self.first_of(house_id)
         before = len(self.ids) if offset is None else offset - self.first
         # What has expired may have held it.

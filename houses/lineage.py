@@ -1,4 +1,4 @@
-"""One house's story, from topics and files: where its parts are, when it was finished, what cancelled it, what it waits for."""
+"""One house's story, from topics and files: its parts, when it was finished, what cancelled it, what it waits for."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -121,9 +121,9 @@ def _note_run(facts: _Facts, run: Run) -> None:
     for offset, value in zip(run.offsets, run.values(), strict=True):
         if offset == facts.positions[p] - 1 and (reached := peek_id(value or b"")) is not None:
             facts.reached[p] = reached
-        if value and needle in value and p not in facts.found and (message := _message(p, value)):
-            if message.id == facts.id:
-                facts.found[p] = offset, message
+        message = _message(p, value) if value and needle in value and p not in facts.found else None
+        if message is not None and message.id == facts.id:
+            facts.found[p] = offset, message
 
 
 def _message(partition: int, value: bytes) -> PartMessage | None:

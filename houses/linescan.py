@@ -108,7 +108,10 @@ def integers(values: Iterable[int]) -> Ints:
 
 
 def hashes(values: Sequence[str] | Sequence[bytes]) -> Ints:
-    """64 bits for each text, equal for different ones only by chance, 1 in 10^19; for parts, of the fragment (`message.PartEntry`)."""
+    """64 bits for each text, equal for different ones only by chance, 1 in 10^19.
+
+    For parts it is taken of the fragment, see `message.PartEntry`.
+    """
     # Python's own hash: as good as any within one process, and cached in shared strings.
     return integers(map(hash, values))
 

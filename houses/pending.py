@@ -1,4 +1,4 @@
-"""Which houses were incomplete when the consumer had read to given positions: rebuilt from the files and what has no line yet."""
+"""Which houses were incomplete at given positions: rebuilt from the files and from what has no line yet."""
 
 from collections import defaultdict
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What `verify` and `lineage` start from: positions, lengths and ends that fit together, also beside a running consumer."""
+"""What `verify` and `lineage` start from: positions, lengths and ends that fit together, while a consumer may run."""
 
 import json
 import time
@@ -30,13 +30,18 @@ class Register:
     """House id -> offset of the storno that last changed its state, where known."""
     generation: int | None = None
     """Of the checkpoint that it belongs to; None in the older program's file, or without a file."""
+    storno_next: int | None = None
+    """Offset of the storno topic below which every storno is in it; None in the older program's file, or without a file."""
     damage: str = ""
     """What is wrong with the file, or nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A folder and its topics at one moment. Partitions 0 to 2, then the storno topic; files in the order of journal.FILES."""
+    """A folder and its topics at one moment.
+
+    Partitions 0 to 2, then the storno topic; files in the order of journal.FILES.
+    """
 
     topics: tuple[str, str]
     files: tuple[Path, Path, Path]
@@ -152,7 +157,8 @@ def read_register(path: Path) -> Register:
         record = json.loads(path.read_bytes())
         partial = {int(i): sum(PARTS[n - 1].mask for n in set(numbers)) for i, numbers in record["partial"].items()}
         offsets = {int(i): int(offset) for i, offset in record.get("offsets", {}).items()}
-        return Register(dict.fromkeys(map(int, record["full"]), FULL) | partial, offsets, record.get("generation"))
+        masks = dict.fromkeys(map(int, record["full"]), FULL) | partial
+        return Register(masks, offsets, record.get("generation"), record.get("storno_next"))
     except FileNotFoundError:
         return Register()
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:

@@ -36,7 +36,8 @@ class PartStory:
         """In one line."""
         if self.state == "missing":
             reached = "" if self.reached_id is None else f", to house {self.reached_id}"
-            return f"{self.part:<10}  missing; partition {self.partition} is read to offset {self.position} of {self.end}{reached}"
+            read = f"partition {self.partition} is read to offset {self.position} of {self.end}"
+            return f"{self.part:<10}  missing; {read}{reached}"
         at = "offset not recorded" if self.offset is None else f"partition {self.partition} offset {self.offset}"
         made = "".join(f"  {safe(text)}" for text in (self.sent and f"sent {self.sent}", self.name, self.task) if text)
         return f"{self.part:<10}  {self.state}; {at}{made}"

@@ -135,7 +135,7 @@ class _Reading:
         return done
 
     def check_stall(self, stall_s: float) -> None:
-        """Give up when nothing comes; an open transaction at the end of a partition hides what follows it, which is no error."""
+        """Give up when nothing comes; but an open transaction may hide the end of a partition, which is no error."""
         silent_s = time.monotonic() - self._progress_s
         if silent_s > _OPEN_TRANSACTION_S and self.open <= self._at_eof:
             self.open.clear()

@@ -171,8 +171,8 @@ class Source:
                 f"Kafka refuses the consumer: {error.str()}: check kafka.security and the broker's log"
             )
             return
-        # _ALL_BROKERS_DOWN and _TRANSPORT come by the hundred and pass: shown once, reading goes on by itself.
-        if error.name() != self.last_error.partition(":")[0]:
+        # _ALL_BROKERS_DOWN and _TRANSPORT come in turns, by the hundred, and pass: one is shown, reading goes on by itself.
+        if not self.last_error:
             self._say(f"Kafka: {error.str()}; waiting for it to come back")
         self.last_error = f"{error.name()}: {error.str()}"
         self.identity_in_doubt = True

@@ -11,8 +11,10 @@ from typing import Any
 import kafka_lab
 from kafka_lab import Values, wait_until
 
+from houses.broker import ensure_topics
 from houses.config import PROJECT_ROOT, Config, child_environment
 from houses.metrics import last_metrics
+from houses.producer import Producers
 
 TIMEOUT_S = 60
 
@@ -22,6 +24,13 @@ def make_project(folder: Path, kafka: str, values: Values | None = None) -> Conf
     made = kafka_lab.make_config(folder, kafka, values)
     made.dump(made.path)
     return made
+
+
+def send_houses(made: Config, count: int) -> None:
+    """Send so many complete houses from this process, as fast as it can, with ids on from the last one."""
+    ensure_topics(made)
+    with Producers(made.with_values({"producer.msgs_per_sec": 0.0}), made.kafka.topic, made.folder) as producers:
+        producers.send_through(producers.first_id + count - 1)
 
 
 def arguments(made: Config | None, *words: str) -> list[str]:
@@ -69,7 +78,9 @@ def running(made: Config, *words: str, **options: Any) -> Iterator["subprocess.P
         yield process
     finally:
         process.kill()
-        process.communicate()
+        process.wait()
+        for stream in filter(None, (process.stdin, process.stdout)):
+            stream.close()
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 import pytest
-from command_line import arguments, check, environment, make_project, run
+from command_line import arguments, check, environment, make_project, run, send_houses
 from kafka_lab import Values
 
 from houses.cli import VERBS, cli, main
@@ -75,7 +75,7 @@ def test_help_loads_neither_kafka_nor_the_configuration() -> None:
 def test_the_consumer_loads_no_notebook_library(tmp_path: Path, kafka: str) -> None:
     """No pandas, no matplotlib, no widgets in the consumer's process, also after it has read."""
     made = make_project(tmp_path, kafka)
-    check(made, "produce", "--count", "3", "--rate", "1000")
+    send_houses(made, 3)
     code = "import sys; from houses.cli import main; main(sys.argv[1:]); print(*sys.modules)"
     command = [sys.executable, "-c", code, *arguments(made, "consume", "--until-end")[3:]]
     loaded = subprocess.run(command, capture_output=True, text=True, env=environment(), check=True)
@@ -207,7 +207,7 @@ def _read(terminal: int) -> bytes:
 def test_a_reader_that_goes_away_is_no_traceback(tmp_path: Path, kafka: str) -> None:
     """`houses peek | head -1` ends quietly."""
     made = make_project(tmp_path, kafka)
-    check(made, "produce", "--count", "2000", "--rate", "20000")
+    send_houses(made, 2000)
     command = arguments(made, "peek", "--count", "2000")
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()) as process:
         assert process.stdout

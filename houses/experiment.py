@@ -1,5 +1,6 @@
 """One object for broker, producers, consumer and output folder: what notebooks and the demo use."""
 
+import gc
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -229,7 +230,10 @@ class Experiment(Results):
         if _OPEN.get(self.folder) is self:
             del _OPEN[self.folder]
         self._stornos = None
-        self._abort(None)
+        try:
+            self._abort(None)
+        finally:
+            gc.collect()  # a Kafka client and its callbacks refer to each other: only the collector lets go of its connection
 
     def __enter__(self) -> Self:
         return self

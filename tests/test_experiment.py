@@ -18,6 +18,7 @@ from houses.config import Config
 from houses.errors import BrokerError, ConfigError, FolderError, HousesError, PositionError
 from houses.experiment import Experiment
 from houses.files import REAL, FolderLock
+from houses.kafka_process import is_alive
 from houses.message import PARTS
 from houses.runfolder import full_keys, run_folder
 
@@ -53,9 +54,9 @@ def consumer_pid(exp: Experiment) -> int:
 
 
 def is_gone(pid: int) -> bool:
-    """Whether a process has ended; a zombie has."""
+    """Whether a process has ended."""
     try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        return not is_alive(psutil.Process(pid))
     except psutil.NoSuchProcess:
         return True
 

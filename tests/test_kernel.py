@@ -1,0 +1,134 @@
+"""Experiments in a real Jupyter kernel: interrupted, killed, started anew."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from jupyter_client.blocking.client import BlockingKernelClient
+from jupyter_client.manager import KernelManager, start_new_kernel
+from kafka_lab import make_config, wait_until
+
+from houses.config import PROJECT_ROOT, Config
+from houses.experiment import Experiment
+from houses.kafka_port import parse_address, probe
+from houses.kafka_process import is_alive
+from houses.metrics import last_metrics
+from houses.runfolder import run_folder
+
+TIMEOUT_S = 60
+MAKE = """
+import threading
+from pathlib import Path
+import houses
+from houses.config import load
+exp = houses.Experiment("kernel", rate_hz=200, base=load(Path({path!r})))
+"""
+RUN = """
+with exp.running(seconds=600):
+    exp.storno(3)
+"""
+CHECK_NOTHING_RUNS = """
+assert not exp.is_running
+assert not [thread for thread in threading.enumerate() if thread.name in exp.sent]
+assert min(exp.sent.values()) > 0
+"""
+
+
+@pytest.fixture
+def base(tmp_path: Path, kafka: str) -> Config:
+    """A project of the test's own."""
+    made = make_config(tmp_path, kafka)
+    made.dump(made.path)
+    return made
+
+
+@pytest.fixture
+def kernel(base: Config) -> Iterator[tuple[KernelManager, BlockingKernelClient]]:
+    """A kernel as JupyterLab starts it, with an experiment made in it."""
+    manager, client = start_new_kernel(cwd=os.sep, env=os.environ | {"PYTHONPATH": str(PROJECT_ROOT)})
+    try:
+        assert run_cell(client, MAKE.format(path=str(base.path))) == "ok"
+        yield manager, client
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+
+
+def run_cell(client: BlockingKernelClient, code: str) -> str:
+    """Run a cell to its end; "ok", or the name of the exception."""
+    return ended(client, client.execute(code))
+
+
+def ended(client: BlockingKernelClient, message_id: str) -> str:
+    """How a cell ended: "ok", or the name of the exception."""
+    while True:
+        reply: dict[str, Any] = client.get_shell_msg(timeout=TIMEOUT_S)
+        if reply["parent_header"]["msg_id"] == message_id:
+            return str(reply["content"].get("ename", "ok"))
+
+
+def reading_consumer(base: Config, other_than: int = 0) -> psutil.Process:
+    """The consumer of the experiment, once it has joined houses."""
+
+    def line() -> dict[str, Any]:
+        return last_metrics(run_folder("kernel", base.root) / "metrics.jsonl") or {"pid": 0, "counts": {}}
+
+    wait_until(lambda: line()["pid"] != other_than and line()["counts"].get("houses", 0) > 0, "houses are joined")
+    return psutil.Process(line()["pid"])
+
+
+def processes_of(folder: Path) -> list[str]:
+    """Command lines that name something in a folder."""
+    return [
+        line for p in psutil.process_iter(["cmdline"]) if str(folder) in (line := " ".join(p.info["cmdline"] or ()))
+    ]
+
+
+def test_an_interrupt_stops_producers_and_consumer_at_once(
+    base: Config, kernel: tuple[KernelManager, BlockingKernelClient]
+) -> None:
+    """The cell ends with KeyboardInterrupt, the kernel lives on, and the next run goes on from there."""
+    manager, client = kernel
+    cell = client.execute(RUN)
+    consumer = reading_consumer(base)
+    manager.interrupt_kernel()
+    assert ended(client, cell) == "KeyboardInterrupt"
+    assert not is_alive(consumer)
+    assert run_cell(client, CHECK_NOTHING_RUNS) == "ok"
+    assert run_cell(client, "with exp.running(seconds=0.3): pass\nassert exp.verify().unread == 0") == "ok"
+
+
+def test_a_killed_kernel_leaves_no_process_but_kafka(
+    base: Config, kafka: str, kernel: tuple[KernelManager, BlockingKernelClient]
+) -> None:
+    """Its consumer stops by itself, and a new kernel takes up what is there, with nothing lost."""
+    manager, client = kernel
+    client.execute(RUN)
+    consumer = reading_consumer(base)
+    manager.signal_kernel(signal.SIGKILL)
+    wait_until(lambda: not processes_of(base.root / "output"), "the consumer has stopped")
+    assert not is_alive(consumer)
+    assert probe(*parse_address(kafka)) == "kafka"
+    with Experiment("kernel", base=base, fresh=False) as exp:
+        with exp.running(seconds=0.3):
+            pass
+        assert exp.verify().unread == 0
+        assert 3 in exp.stornos()["id"].tolist()
+
+
+def test_a_restarted_kernel_can_run_the_same_cells_at_once(
+    base: Config, kernel: tuple[KernelManager, BlockingKernelClient]
+) -> None:
+    """It waits for the consumer of its predecessor instead of failing."""
+    manager, client = kernel
+    client.execute(RUN)
+    first = reading_consumer(base)
+    manager.restart_kernel(now=True)
+    client.wait_for_ready(timeout=TIMEOUT_S)
+    assert run_cell(client, MAKE.format(path=str(base.path))) == "ok"
+    assert not is_alive(first)
+    assert run_cell(client, "with exp.running(seconds=0.3): pass\nassert exp.verify().unread == 0") == "ok"

@@ -8,6 +8,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from random import Random
 from types import TracebackType
+from typing import Self
 
 from houses.clients import Say, be_silent
 from houses.config import Config
@@ -60,7 +61,7 @@ class Producers:
 
     # --- start and stop ---
 
-    def start(self) -> "Producers":
+    def start(self) -> Self:
         """Take the folder's producer role, find the first free id, and start sending. Once only.
 
         Raises:
@@ -102,7 +103,7 @@ class Producers:
                 sender.poll()
                 log.flush_sometimes()
                 self._stopping.wait(max(0.0, started_s + TICK_S - time.monotonic()))
-        except Exception as error:  # raised again by stop(), in the thread that can show it
+        except Exception as error:  # noqa: BLE001  # raised again by stop(), in the thread that can show it
             self._note(error)
 
     def _note(self, error: Exception) -> None:
@@ -115,8 +116,9 @@ class Producers:
 
         Ids that were dropped or malformed before stay so.
         """
-        while any([stream.approach(house_id) for stream in self._streams.values()]):
-            pass
+        going = list(self._streams.values())
+        while going:  # in turns, so that houses become complete on the way
+            going = [stream for stream in going if stream.approach(house_id)]
 
     def stop(self, complete: bool = True, timeout_s: float = 4.0) -> None:
         """End the threads, flush, leave the broker and the folder; raise the first error since the start.
@@ -155,7 +157,7 @@ class Producers:
         except (HousesError, OSError) as error:
             self._note(error)
 
-    def __enter__(self) -> "Producers":
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(

@@ -78,7 +78,7 @@ class Sender:
         while messages:
             messages = self._hand_over(partition, messages)
             if messages and self._stalled():
-                self._note_failures(len(messages), "the queue stayed full")
+                self._note_failures(len(messages), self._errors[-1].str() if self._errors else "the queue stayed full")
                 return len(messages)
             self._client.poll(_WAIT_S if messages else 0)
         return 0
@@ -114,7 +114,7 @@ class Sender:
 
     def _stalled(self) -> bool:
         left, now_s = self._left_queue(), time.monotonic()
-        if left != self._moved[0]:
+        if left > self._moved[0]:  # len() counts unserved events too, so the number may also fall for a moment
             self._moved = (left, now_s)
         return self._patience_s is not None and now_s - self._moved[1] > self._patience_s
 
@@ -131,8 +131,7 @@ class Sender:
         while self.queued and not self._stalled():
             self._client.flush(_WAIT_S)
         if self.queued:
-            self._note_failures(self.queued, self._errors[-1].str() if self._errors else "no confirmation")
-            self._client.purge()
+            self._client.purge()  # each message that it gives up is reported, and so counted
             self._client.flush(1.0)
         if self.failed:
             raise BrokerError(
@@ -141,8 +140,11 @@ class Sender:
             )
 
     def _note_delivery(self, error: KafkaError | None, message: Message) -> None:
-        if error is not None and error.code() not in _PURGED:
-            self._note_failures(1, f"partition {message.partition()}: {error.str()}")
+        if error is None:
+            return
+        given_up = error.code() in _PURGED and self._errors
+        cause = self._errors[-1] if given_up else error
+        self._note_failures(1, f"partition {message.partition()}: {cause.str()}")
 
     def _note_failures(self, count: int, reason: str) -> None:
         with self._lock:

@@ -4,7 +4,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from random import Random
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from confluent_kafka import KafkaError, Message, Producer
 
@@ -104,7 +104,7 @@ class StornoLoop:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="storno-loop", daemon=True)
 
-    def start(self) -> "StornoLoop":
+    def start(self) -> Self:
         """Connect and begin; the first storno comes after one interval. Raises BrokerError as `StornoSender` does."""
         self._sender = StornoSender(self._config, _LOOP_TIMEOUT_S)
         self._thread.start()
@@ -122,7 +122,7 @@ class StornoLoop:
         while not self._stopping.wait(self.interval_s):
             try:
                 self._send_one()
-            except Exception as error:  # raised again by stop(), in the thread that can show it
+            except Exception as error:  # noqa: BLE001  # raised again by stop(), in the thread that can show it
                 self.error = self.error or error
                 self._say(str(error))
 

@@ -4,6 +4,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from houses.broker import ensure_topics_named
 from houses.config import Config
 from houses.errors import MessageError
 from houses.message import PARTS, PartMessage, decode_part
+from houses.producer import Producers
 from houses.tail import last_records
 
 Values = dict[str, Any]
@@ -65,3 +67,23 @@ def wait_until(done: Callable[[], bool], what: str, timeout_s: float = 20.0) -> 
     while not done():
         assert time.monotonic() < deadline, f"never happened: {what}"
         time.sleep(0.01)
+
+
+def producers(config: Config) -> Producers:
+    """Producers of the test's folder and topic."""
+    return Producers(config, config.kafka.topic, config.folder)
+
+
+def sent(running: Producers, count: int, *names: str) -> Callable[[], bool]:
+    """Whether these parts (all of them when none is named) have sent so many messages."""
+    return lambda: min(running.sent[name] for name in names or running.sent) >= count
+
+
+def part_ids(config: Config) -> dict[str, list[int]]:
+    """The ids of the well-formed messages of each part, in order."""
+    return {name: ids_of(messages) for name, messages in read_parts(config).items()}
+
+
+def seconds(ts: str) -> float:
+    """Seconds since 1970 of a message's time."""
+    return datetime.strptime(ts, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC).timestamp()

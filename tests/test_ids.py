@@ -119,7 +119,7 @@ def test_no_id_is_handed_out_when_the_disk_refuses(path: Path) -> None:
     """A failed sync raises, again and again, instead of letting unreserved ids out."""
     ids = IdAllocator(path, ops=FullDisk())
     for _ in range(2):
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(FolderError, match="No space left"):
             ids.reserve_through(0)
 
 

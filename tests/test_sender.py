@@ -4,9 +4,11 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+from confluent_kafka import KafkaError
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # no __all__ there
 from kafka_lab import Values, ids_of, make_config, make_lab, read_parts, wait_until
 
@@ -110,6 +112,39 @@ def test_an_error_in_a_thread_is_kept_and_raised_at_stop(
     with pytest.raises(FolderError, match="No space left on device"):
         running.stop()
     assert last_records(config.kafka, config.kafka.topic, 10) == []
+
+
+class NobodyTakes:
+    """A client whose queue stays full, and whose length also counts events that come and go."""
+
+    def __init__(self) -> None:
+        """Nothing was asked yet."""
+        self.asked = 0
+
+    def __len__(self) -> int:
+        """Five messages and, every other time, an event."""
+        self.asked += 1
+        return 5 + self.asked % 2
+
+    def produce_batch(self, _: str, messages: list[dict[str, Any]], **__: object) -> int:
+        """Refuses all of them."""
+        for message in messages:
+            message["_error"] = KafkaError(KafkaError._QUEUE_FULL)
+        return 0
+
+    def poll(self, timeout_s: float) -> None:
+        """As if nothing had happened."""
+        time.sleep(timeout_s)
+
+
+def test_events_that_come_and_go_are_no_progress(tmp_path: Path, kafka: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connection errors wait in the client's queue as messages do; they do not put off the moment of giving up."""
+    config = make_lab(tmp_path, kafka)
+    sender = Sender(config, config.kafka.topic)
+    monkeypatch.setattr(sender, "_client", NobodyTakes())
+    sender.limit_patience(0.2)
+    assert sender.send(0, [{"key": b"1", "value": b"x"}, {"key": b"2", "value": b"y"}]) == 2
+    assert sender.failed == 2
 
 
 class Outage:

@@ -1,5 +1,6 @@
 """One run of an experiment: producers in this process and a consumer in its own, from their start to their stop."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from houses.config import Config
 from houses.errors import HousesError
 from houses.producer import Producers
 
+LOG = logging.getLogger(__name__)
 _TICK_S = 0.05
 
 
@@ -24,7 +26,7 @@ class Run:
         self._lock = threading.RLock()  # the handlers of a panel run in a thread of their own
         self._begun_s = time.monotonic()
         self.child = ConsumerChild(config)
-        self.producers = Producers(config, config.kafka.topic, config.folder, say)
+        self.producers = Producers(config, config.kafka.topic, config.folder, _in_main_thread(say))
         self.seconds = 0.0
         """How long it ran, known after the stop."""
         self.ended = False
@@ -116,6 +118,18 @@ class Run:
                 self.child.stop()
             self.child = ConsumerChild(self._config)
             self.child.start()
+
+
+def _in_main_thread(say: Say) -> Say:
+    """What other threads say goes to the log: a notebook would print it under whatever cell runs just then."""
+
+    def speak(line: str) -> None:
+        if threading.current_thread() is threading.main_thread():
+            say(line)
+        else:
+            LOG.warning(line)
+
+    return speak
 
 
 def _error_of(step: Callable[[], None]) -> HousesError | None:

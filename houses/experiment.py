@@ -120,6 +120,7 @@ class Experiment(Results):
             raise FolderError(f"{self.folder}: another program has taken it over: choose another name")
         self._config.dump(self._config.path)
         self._certificate = None
+        self._stornos = self._stornos or StornoSender(self._config)
         run = self._run = Run(self._config, self._say)
         try:
             run.start()

@@ -77,6 +77,7 @@ class Producers:
             ids = IdAllocator(self._folder / self._config.base_id_path.name, used)
             log = FaultLog(self._folder / FAULTS_NAME)
             stack.callback(log.close)
+            sender.await_producer_id()
             self._sender, self._ids = sender, ids
             self._start_threads(sender, ids, log)
             self._resources = stack.pop_all()

@@ -12,6 +12,7 @@ from houses.errors import BrokerError
 from houses.settings import ProducerConfig
 
 _WAIT_S = 0.05
+_PRODUCER_ID_S = 0.55
 _PURGED = (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)
 
 
@@ -62,7 +63,16 @@ class Sender:
         settings = producer_settings(config.producer, say)
         settings |= {"delivery.report.only.error": True, "error_cb": self._note_error}
         self._client = connect(Producer, config.kafka, settings)
+        self._ready_s = time.monotonic() + (_PRODUCER_ID_S if settings["enable.idempotence"] else 0.0)
         metadata_of(self._client, config.kafka, self._errors, topic)
+
+    def await_producer_id(self) -> None:
+        """Return when messages leave at once, usually; sent before, they are the slow ones of a run.
+
+        An idempotent producer sends nothing before the broker gave it an id. librdkafka asks for it at once, when no
+        connection is up yet, and again half a second later: `rd_kafka_idemp_pid_timer_restart` in rdkafka_idempotence.c.
+        """
+        time.sleep(max(0.0, self._ready_s - time.monotonic()))
 
     @property
     def queued(self) -> int:

@@ -109,7 +109,7 @@ def command(word: str, rest: "list[str]") -> "tuple[list[str], Path]":
         if not script.exists():
             sys.exit(f"lab.py: {word}: there is no {script} in this version; python3 lab.py --help lists what there is")
         return [str(script), *rest], Path.cwd()
-    return ["-m", "houses", word, *rest], Path.cwd()
+    return ["-P", "-m", "houses", word, *rest], Path.cwd()  # -P: not a folder `houses` that happens to be there
 
 
 def run(arguments: "list[str]", folder: Path) -> int:

@@ -146,12 +146,16 @@ consumr: {}
         "config.yaml: consumer.flush_evry: unknown key; the nearest known one is consumer.flush_every",
         "config.yaml: consumer.max_batch = '10': must be a whole number",
         "config.yaml: consumr: unknown key; the nearest known one is consumer",
-        "config.yaml: kafka.bootstrap_servers = 'localhost': "
-        "must be host:port, several separated by commas, port 1 to 65535",
+        (
+            "config.yaml: kafka.bootstrap_servers = 'localhost': "
+            "must be host:port, several separated by commas, port 1 to 65535"
+        ),
         "config.yaml: kafka.linger_ms: unknown key; the nearest known one is producer.linger_ms",
         "config.yaml: kafka.num_partitions = 4: must be 3",
-        "config.yaml: kafka.topic = 'a b': "
-        "must be 1 to 249 letters, digits, dots, underscores or hyphens (a rule of Kafka)",
+        (
+            "config.yaml: kafka.topic = 'a b': "
+            "must be 1 to 249 letters, digits, dots, underscores or hyphens (a rule of Kafka)"
+        ),
         "config.yaml: producer.acks = true: must be 'all', -1, 0 or 1",
         "config.yaml: producer.compression_type = 'zip': must be 'none', 'gzip', 'snappy', 'lz4' or 'zstd'",
         "config.yaml: producer.faults.wall.drop = 1.5: must be 1 or less",
@@ -336,8 +340,10 @@ def test_problem_in_the_environment_names_the_variable(write: Write) -> None:
     assert sorted(problems(write("kafka: {}"), env)) == [
         "environment HOUSES_PRODUCER_SEED: producer.seed: unknown key; the nearest known one is HOUSES_PRODUCER__SEED",
         "environment HOUSES_PRODUCER__FAULTS: producer.faults.wall.drop = 5: must be 1 or less",
-        "environment HOUSES_PRODUCER__LINGER: producer.linger: "
-        "unknown key; the nearest known one is HOUSES_PRODUCER__LINGER_MS",
+        (
+            "environment HOUSES_PRODUCER__LINGER: producer.linger: "
+            "unknown key; the nearest known one is HOUSES_PRODUCER__LINGER_MS"
+        ),
         "environment HOUSES_PRODUCER__RATES__WALL: producer.rates.wall = 'fast': must be a number",
         "environment HOUSES_PRODUCER__RETRIES: producer.retries = '[': cannot be read as a YAML value",
     ]
@@ -412,8 +418,10 @@ def test_bad_values_given_by_a_program_are_the_same_problems(write: Write) -> No
         loaded.with_values({"producer.msgs_per_sec": math.nan, "a.b": 1, "kafka.security.sasl_password": "hunter2"})
     assert str(caught.value).splitlines() == [
         f"a.b: unknown key; known are {', '.join(Settings.model_fields)}",
-        "kafka.security.sasl_password: is a secret and belongs in the environment only: "
-        "set HOUSES_KAFKA__SECURITY__SASL_PASSWORD",
+        (
+            "kafka.security.sasl_password: is a secret and belongs in the environment only: "
+            "set HOUSES_KAFKA__SECURITY__SASL_PASSWORD"
+        ),
         "producer.msgs_per_sec = nan: must be a finite number",
     ]
 
@@ -444,7 +452,7 @@ def test_configuration_cannot_be_changed(write: Write) -> None:
     """What was checked stays true."""
     loaded = config.load(write("kafka: {}"), {})
     with pytest.raises(ValueError, match="frozen"):
-        loaded.producer.seed = 1  # type: ignore[misc]  # what the test is about
+        loaded.producer.seed = 1
 
 
 def test_written_file_is_plain_yaml(write: Write, tmp_path: Path) -> None:

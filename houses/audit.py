@@ -120,10 +120,12 @@ class Audit:
             numbers: of the lines in the block; `offsets` are those that they speak of.
         """
         for index in np.flatnonzero(verdicts):
-            kind, what = _VERDICTS[int(verdicts[index])]
-            self.findings.add(
-                kind, self.where(file, block, int(numbers[index])), f"{self.at(partition, int(offsets[index]))}: {what}"
-            )
+            where, at = self.where(file, block, int(numbers[index])), self.at(partition, int(offsets[index]))
+            verdict = int(verdicts[index])
+            for kind, what in (
+                _VERDICTS[flag] for flag in (verdict & ~evidence.DOUBLE, verdict & evidence.DOUBLE) if flag
+            ):
+                self.findings.add(kind, where, f"{at}: {what}")
         self._check_tail(file, block, partition, numbers, offsets)
 
     def at(self, partition: int, offset: int) -> str:
@@ -135,7 +137,8 @@ class Audit:
         checkpoint = self.snapshot.checkpoint
         if checkpoint is None or block.start >= checkpoint.tail[file]:
             return
-        for index in np.flatnonzero(offsets >= checkpoint.low[partition]):
+        read_again = (offsets >= checkpoint.low[partition]) & (offsets < self.logs[partition].end)
+        for index in np.flatnonzero(read_again):
             if block.byte_of(int(numbers[index])) < checkpoint.tail[file]:
                 at = self.at(partition, int(offsets[index]))
                 what = f"a restart reads {at} again, but this file only from byte {checkpoint.tail[file]}"

@@ -4,7 +4,7 @@ import re
 
 from houses.audit import MAX_OFFSET, REJECTS, Audit
 from houses.errors import MessageError
-from houses.evidence import FINE, MALFORMED, WRONG_PARTITION, PartitionLog, raw_hashes
+from houses.evidence import DOUBLE, FINE, MALFORMED, WRONG_PARTITION, PartitionLog, raw_hashes
 from houses.lines import parse_reject_line
 from houses.linescan import Block, integers
 from houses.message import PARTS, STORNO, Reject, peek_id
@@ -55,7 +55,7 @@ def _claim(audit: Audit, block: Block, partition: int, rows: list[_Row]) -> None
     verdicts = log.claim_rejects(offsets, raw_hashes([reject.raw for _, reject in rows]))
     audit.judge(REJECTS, block, partition, numbers, offsets, verdicts)
     for (number, reject), verdict in zip(rows, verdicts.tolist(), strict=True):
-        if verdict == FINE:
+        if verdict in (FINE, DOUBLE):
             _check_reason(audit, block, number, reject, log)
 
 

@@ -17,8 +17,10 @@ from houses.topics import Run, read_ranges
 
 BLANK, MALFORMED, WRONG_PARTITION = -1, -2, -3
 """In the place of a house id: no record at this offset; one that is no part; a part of another partition."""
-FINE, FOREIGN, NO_RECORD, OTHER_ID, OTHER_CONTENT, NOT_FIRST, DOUBLE = range(7)
+FINE, FOREIGN, NO_RECORD, OTHER_ID, OTHER_CONTENT, NOT_FIRST = range(6)
 """Verdicts on a line about an offset."""
+DOUBLE = 8
+"""Added to a verdict: the offset has a line already."""
 
 _SAY_EVERY = 500_000
 _NO_ID = {"malformed": MALFORMED, "wrong_partition": WRONG_PARTITION}
@@ -96,9 +98,9 @@ class PartitionLog:
         expired = (offsets >= 0) & (offsets < self.first)
         for index in np.flatnonzero(expired):
             if (offset := int(offsets[index])) in self.expired_lines:
-                verdicts[index] = DOUBLE
+                verdicts[index] |= DOUBLE
             self.expired_lines.add(offset)
-        return verdicts, (verdicts == FINE) & ~expired
+        return verdicts, (offsets >= self.first) & (offsets < self.end)
 
     def _finish(
         self, verdicts: NDArray[np.uint8], inside: NDArray[np.bool_], at: Ints, found: NDArray[np.uint8]
@@ -107,7 +109,7 @@ class PartitionLog:
         once, earliest = np.unique(at, return_index=True)
         again = np.ones(len(at), np.bool_)
         again[earliest] = False
-        found[again | (self.lines[at] > 0)] = DOUBLE
+        found[again | (self.lines[at] > 0)] |= DOUBLE
         self.lines[once] = np.minimum(self.lines[once] + 1, 2)
         verdicts[inside] = found
         return verdicts

@@ -16,6 +16,7 @@ from houses.errors import BrokerError, PositionError
 from houses.settings import KafkaConfig
 
 _BATCH = 10_000
+_POLL_S = 0.1
 _STALL_S = 15.0
 _OPEN_TRANSACTION_S = 3.0
 _SHOWN_CHARACTERS = 300
@@ -63,7 +64,7 @@ def read_ranges(
     try:
         client.assign([TopicPartition(topic, p, ranges[p][0]) for p in sorted(reading.open)])
         while reading.open:
-            yield from reading.take(client.consume(_BATCH, 0.1))
+            yield from reading.take(client.consume(min(_BATCH, reading.remaining()), _POLL_S))
             if at_end := reading.finished():
                 client.incremental_unassign([TopicPartition(topic, p) for p in sorted(at_end)])
             reading.check_stall(stall_s)
@@ -82,6 +83,10 @@ class _Reading:
         self._at_eof: set[int] = set()
         self._progress_s = time.monotonic()
         self._last_error = ""
+
+    def remaining(self) -> int:
+        """Offsets still to come; `consume` waits for as many messages as it is asked for, up to its timeout."""
+        return sum(self._ends[p] - self._next[p] for p in self.open)
 
     def take(self, batch: list[Message]) -> Iterator[Run]:
         """The wanted records of a batch, run by run."""

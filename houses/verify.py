@@ -116,11 +116,12 @@ def _is_implied(audit: Audit, partition: int, at: Ints) -> NDArray[np.bool_]:
 def _is_pending(audit: Audit, log: PartitionLog, at: Ints) -> NDArray[np.bool_]:
     """Whether records may still wait: the first of their id, which is not closed and of which a part was not read yet."""
     ids, tally = log.ids[at], audit.tally
-    closed = np.fromiter((i in tally.written or i in tally.evicted for i in ids.tolist()), np.bool_, len(ids))
+    # Malformed records have no id, and BitMap64 refuses negative numbers.
+    closed = np.array([i < 0 or i in tally.written or i in tally.evicted for i in ids.tolist()], np.bool_)
     complete = np.ones(len(ids), np.bool_)
     for other, position in zip(audit.logs, audit.snapshot.position, strict=True):
         complete &= np.isin(ids, other.ids_below(position))
-    return (ids >= 0) & log.is_first[at] & ~closed & ~complete
+    return log.is_first[at] & ~closed & ~complete
 
 
 def _missing_text(log: PartitionLog, at: int) -> str:
@@ -134,7 +135,7 @@ def _check_low(audit: Audit, partition: int, pending: Ints) -> None:
     checkpoint, first = audit.snapshot.checkpoint, audit.logs[partition].first
     low = checkpoint.low[partition] if checkpoint else 0
     for at in pending[pending + first < low].tolist():
-        what = f"pending, but a restart begins at offset {low} and would lose it"
+        what = f"no line, and a restart begins at offset {low}: it would be lost"
         audit.findings.add("checkpoint", audit.at(partition, at + first), what)
 
 

@@ -143,7 +143,7 @@ def _draw_histogram(ax: Axes, known: pd.DataFrame) -> None:
     groups = {name: values[known["last_part"] == name] for name in COLOURS}
     labels = [f"{name} last ({len(group) / len(values):.0%})" for name, group in groups.items()]
     style: dict[str, Any] = {"color": list(COLOURS.values()), "hatch": list(_HATCHES.values())}
-    ax.hist(list(groups.values()), bins.tolist(), stacked=True, label=labels, **style)
+    ax.hist(list(groups.values()), bins.tolist(), histtype="stepfilled", stacked=True, label=labels, **style)
     for value, name, dashes in ((p50, "p50", "--"), (p99, "p99", ":")):
         ax.axvline(value, color="black", linestyle=dashes, label=f"{name} = {_ms(value)}")
     ax.legend(frameon=False, fontsize=9)

@@ -1,0 +1,136 @@
+"""The notebooks: how they are written, and that they run headlessly wherever they are started."""
+
+import ast
+import copy
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill  # type: ignore[import-untyped]  # it ships no types
+import pytest
+
+from houses.config import PROJECT_ROOT
+
+NOTEBOOKS = sorted((PROJECT_ROOT / "notebooks").glob("*.ipynb"))
+SOLUTION = re.compile(r"<details><summary>Solution</summary>\n\n```python\n(.*?)```", re.DOTALL)
+LONGEST_CELL = 15
+LONGEST_INTRODUCTION = 120
+
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+@pytest.fixture
+def headless(tmp_path: Path, kafka: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run of its own, in a foreign current directory; returns the folder of the run."""
+    monkeypatch.chdir(os.sep)
+    monkeypatch.setenv("HOUSES_KAFKA__BOOTSTRAP_SERVERS", kafka)
+    monkeypatch.setenv("HOUSES_RUN_DIR", str(tmp_path / "run"))
+    monkeypatch.setenv("PYTHONPATH", str(PROJECT_ROOT))
+    return tmp_path / "run"
+
+
+def read(path: Path) -> Any:
+    """The notebook."""
+    return nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]  # not annotated there
+
+
+def code_cells(notebook: Any) -> list[Any]:
+    """Its code cells in order."""
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def parameters_cell(notebook: Any) -> Any:
+    """The one that papermill puts its own behind."""
+    (found,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    return found
+
+
+def mock_of(notebook: Any) -> dict[str, Any]:
+    """Values for tests, which nbmake sets behind the parameters cell."""
+    return dict(parameters_cell(notebook).metadata["nbmake"]["mock"])
+
+
+# --- how they are written ---
+
+
+def test_there_are_notebooks() -> None:
+    """The tests below run for each."""
+    assert NOTEBOOKS
+
+
+@each_notebook
+def test_it_begins_with_a_title_a_question_and_few_words(path: Path) -> None:
+    """What it asks and what one will see."""
+    first = read(path).cells[0]
+    assert first.cell_type == "markdown" and first.source.startswith("# ") and "?" in first.source
+    assert len(first.source.split()) <= LONGEST_INTRODUCTION
+
+
+@each_notebook
+def test_parameters_are_typed_explained_and_mocked_by_their_names(path: Path) -> None:
+    """`rate_hz: float = 1000.0  # houses per second`."""
+    notebook = read(path)
+    lines = parameters_cell(notebook).source.splitlines()
+    names = {line.partition(":")[0] for line in lines}
+    for line in lines:
+        assert re.fullmatch(r"[a-z_]+: (float|int|str|bool) = \S+  # .+", line), line
+    assert set(mock_of(notebook)) <= names
+
+
+@each_notebook
+def test_cells_are_short_and_hold_no_classes_threads_or_loops_that_wait(path: Path) -> None:
+    """All machinery is in `houses`, and the last cell closes the experiment."""
+    cells = code_cells(read(path))
+    for cell in cells:
+        assert len(cell.source.splitlines()) <= LONGEST_CELL, cell.source
+        nodes = list(ast.walk(ast.parse(cell.source)))
+        assert not [node for node in nodes if isinstance(node, ast.ClassDef | ast.While)], cell.source
+        assert "threading" not in cell.source and "sleep" not in cell.source
+    assert cells[-1].source == "exp.close()"
+
+
+@each_notebook
+def test_it_ends_with_a_summary_and_exercises_with_folded_solutions(path: Path) -> None:
+    """Two or three, and each solution is Python."""
+    text = "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown")
+    assert "## Summary" in text and "## Exercises" in text
+    solutions = SOLUTION.findall(text)
+    assert len(solutions) in (2, 3) and len(solutions) == text.count("<details>")
+    for solution in solutions:
+        ast.parse(solution)
+
+
+# --- how they run ---
+
+
+def test_papermill_runs_the_first_notebook_in_a_folder_of_its_own(headless: Path) -> None:
+    """The figure has an alt text, the files say that all is well, and nothing is written beside the notebook."""
+    path = PROJECT_ROOT / "notebooks" / "01_first_run.ipynb"
+    before = sorted(path.parent.rglob("*"))
+    parameters = mock_of(read(path)) | {"name": "papermill"}
+    done = papermill.execute_notebook(path, headless.parent / "done.ipynb", parameters, progress_bar=False)
+    folder = headless / "papermill"
+    summary = json.loads((folder / "summary.json").read_bytes())
+    assert summary["certificate"]["ok"] and summary["counts"]["cancelled"] + summary["counts"]["late"] == 2
+    assert {"latency.png", "latency.svg", "config.yaml", "houses.jsonl"} <= {file.name for file in folder.iterdir()}
+    outputs = [output for cell in done.cells if cell.cell_type == "code" for output in cell.outputs]
+    (figure,) = [output for output in outputs if "image/png" in output.get("data", {})]
+    assert "Half of" in figure.metadata["image/png"]["alt"]
+    assert sorted(path.parent.rglob("*")) == before
+
+
+@pytest.mark.slow
+@each_notebook
+def test_the_solutions_of_the_exercises_run(path: Path, headless: Path) -> None:
+    """Behind the notebook's own cells, in their order."""
+    notebook = copy.deepcopy(read(path))
+    solutions = [
+        code for cell in notebook.cells if cell.cell_type == "markdown" for code in SOLUTION.findall(cell.source)
+    ]
+    notebook.cells[-1:-1] = [nbformat.v4.new_code_cell(code) for code in solutions]  # type: ignore[no-untyped-call]
+    source = headless.parent / "solved.ipynb"
+    nbformat.write(notebook, source)  # type: ignore[no-untyped-call]
+    papermill.execute_notebook(source, headless.parent / "done.ipynb", mock_of(notebook), progress_bar=False)

@@ -104,14 +104,23 @@ def replace_file(ops: FileOps, path: Path, data: bytes) -> None:
 def stage_file(ops: FileOps, path: Path, data: bytes) -> None:
     """As `replace_file`, but leaves the folder to be synced by the caller (once for several files)."""
     temporary = path.with_name(path.name + ".tmp")
-    fd = ops.open(temporary)
+    try:
+        _fill(ops, temporary, data)
+        ops.rename(temporary, path)
+    except OSError as error:
+        raise FolderError(
+            f"{path}: could not be written ({error.strerror}); the old one stays: free the disk or mend it, then start again"
+        ) from error
+
+
+def _fill(ops: FileOps, path: Path, data: bytes) -> None:
+    fd = ops.open(path)
     try:
         ops.truncate(fd, 0)
         ops.write_at(fd, 0, data)
         ops.sync(fd)
     finally:
         ops.close(fd)
-    ops.rename(temporary, path)
 
 
 def read_file(ops: FileOps, path: Path) -> bytes | None:

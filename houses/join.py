@@ -181,6 +181,12 @@ class JoinTable:
             if (entry := part.pop(house_id, None)) is not None
         ]
 
+    def note_all_delivered(self, now_s: float) -> None:
+        """After a restart has read again what was pending: every partition had delivered each written house before."""
+        if self.closed.written:
+            for frontier in self._frontiers:
+                frontier.advance(self.closed.written.max(), now_s)
+
     def pending_ids(self) -> set[int]:
         """The ids that have one or two of their parts."""
         first, second, third = self._parts

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -138,6 +139,22 @@ def parse_reject_line(line: bytes, topics: tuple[str, str]) -> Reject:
         )
     except (ValueError, KeyError, TypeError):
         raise MessageError(f"not a reject line of {topics[0]} or {topics[1]}: {line[:80]!r}") from None
+
+
+_GAP = re.compile(r"offsets [0-9]{1,18} to ([0-9]{1,18}) ")
+
+
+def gap_reject(partition: int, start: int, end: int) -> Reject:
+    """The line that stands for the offsets from `start` on and below `end`, which were deleted before they were read."""
+    return Reject(partition, start, "gap", f"offsets {start} to {end - 1} were deleted before they were read", b"")
+
+
+def gap_end(reject: Reject) -> int:
+    """The offset behind those of a `gap` line; `MessageError` when it is not one."""
+    match = _GAP.match(str(reject.detail))
+    if not match:
+        raise MessageError(f"not a gap: {reject.detail!r}")
+    return int(match[1]) + 1
 
 
 def split_lines(data: bytes) -> Iterator[bytes]:

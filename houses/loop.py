@@ -64,7 +64,7 @@ class ConsumerLoop:
         """Read until told to stop, or until the four positions of `until` are reached; returns the outcomes by kind."""
         try:
             self._begin()
-            while not self._should_stop() and not (until and self._reached(until)):
+            while not self._should_stop() and not (until and self._passed(until)):
                 self._step()
             self._commit()
             if not self._unhandled:
@@ -91,8 +91,8 @@ class ConsumerLoop:
         self._source.assign_parts(recovered.low)
         self._reporter.metrics.state = "running"
 
-    def _reached(self, until: list[int]) -> bool:
-        return all(position >= end for position, end in zip(self._source.next, until, strict=True))
+    def _passed(self, offsets: list[int]) -> bool:
+        return all(position >= end for position, end in zip(self._source.next, offsets, strict=True))
 
     def _step(self) -> None:
         starts = list(self._source.next)
@@ -105,7 +105,7 @@ class ConsumerLoop:
             self._checkpointer.marks.note(now_s, starts, self._journal.lengths)
             for chunk in chunks:
                 self._handle(chunk, now_s)
-            self._replaying = self._replaying and not self._replay_passed()
+            self._end_replay(now_s)
         self._commit_when_due(now_s)
         self._periodic(now_s)
 
@@ -120,9 +120,10 @@ class ConsumerLoop:
         self._write_houses(houses)
         self._write_rejects(batch.rejects + rejects)
 
-    def _replay_passed(self) -> bool:
-        until = self._recovered.replay_until
-        return all(position >= end for position, end in zip(self._source.next, until, strict=True))
+    def _end_replay(self, now_s: float) -> None:
+        if self._replaying and self._passed(self._recovered.replay_until):
+            self._replaying = False
+            self._table.note_all_delivered(now_s)
 
     def _write_houses(self, houses: list[House]) -> None:
         if houses:

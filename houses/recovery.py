@@ -12,7 +12,7 @@ from houses.errors import FolderError, MessageError, PositionError
 from houses.files import FileOps
 from houses.join import ClosedIds, JoinTable, StornoRegister
 from houses.journal import FILES, Journal, JsonlFile
-from houses.lines import parse_house_line, parse_reject_line
+from houses.lines import gap_end, gap_reject, parse_house_line, parse_reject_line
 from houses.message import STORNO, Reject, Storno, peek_id
 from houses.replay import DoneOffsets
 from houses.sidefiles import load_closed_ids, load_stornos
@@ -49,8 +49,8 @@ class Recovered:
     """Byte per file from which lines may hold offsets at or above `low`."""
     gaps: list[Reject] = field(default_factory=list)
     """One per partition that lost records: lines still to be written, once the user accepts."""
-    known_gaps: set[tuple[int, int]] = field(default_factory=set)
-    """Partition and first offset of the gaps that have their line."""
+    known_gaps: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
+    """Per partition and of the storno topic, last: the offset behind the last gap that has its line."""
 
 
 def recover(
@@ -81,7 +81,7 @@ def recover(
     journal = Journal(ops, paths, (broker.parts.name, broker.storno.name))
     _check_lengths(checkpoint, journal)
     state = _load(config, ops, checkpoint, binding, journal)
-    _read_tail(state, checkpoint, broker, say)
+    _read_tail(state, checkpoint, broker, accept_gap, say)
     for file, synced in zip(journal.files, checkpoint.synced if checkpoint else (0, 0, 0), strict=True):
         file.rewrite_from(synced)
     state.replay_until = [max(n, state.done.end(p)) for p, n in enumerate(state.replay_until)]
@@ -165,7 +165,9 @@ def _load(config: Config, ops: FileOps, checkpoint: Checkpoint | None, binding: 
     )
 
 
-def _read_tail(state: Recovered, checkpoint: Checkpoint | None, broker: BrokerView, say: Callable[[str], None]) -> None:
+def _read_tail(
+    state: Recovered, checkpoint: Checkpoint | None, broker: BrokerView, accept_gap: bool, say: Callable[[str], None]
+) -> None:
     readers = (_note_house, _note_house, _note_reject)
     for index, (file, note) in enumerate(zip(state.journal.files, readers, strict=True)):
         for position, line in file.lines(state.tail[index]):
@@ -174,9 +176,9 @@ def _read_tail(state: Recovered, checkpoint: Checkpoint | None, broker: BrokerVi
                     raise MessageError("unterminated")
                 note(state, line)
             except MessageError as error:
-                _check_cut(
-                    state, file, position, line, checkpoint.synced[index] if checkpoint else None, broker, str(error)
-                )
+                _check_torn(file, position, line, checkpoint.synced[index] if checkpoint else None, str(error))
+                if not accept_gap:  # accepted: what cannot be written again is part of the gap
+                    _check_readable_again(state, file, position, broker)
                 say(
                     f"{file.path}: cut off at byte {position}, behind the last whole line; what "
                     f"followed is in {file.path.name}.cut"
@@ -185,21 +187,20 @@ def _read_tail(state: Recovered, checkpoint: Checkpoint | None, broker: BrokerVi
                 break
 
 
-def _check_cut(
-    state: Recovered, file: JsonlFile, position: int, line: bytes, synced: int | None, broker: BrokerView, why: str
-) -> None:
+def _check_torn(file: JsonlFile, position: int, line: bytes, synced: int | None, why: str) -> None:
     if (synced is None and line.endswith(b"\n")) or (synced is not None and position < synced):
         raise FolderError(
             f"{file.path}: damaged at byte {position} ({line[:60]!r}: {why}): restore it, or start "
             "anew with: houses reset --archive"
         )
+
+
+def _check_readable_again(state: Recovered, file: JsonlFile, position: int, broker: BrokerView) -> None:
     for partition, (low, (first, _)) in enumerate(zip(state.low, broker.watermarks[:STORNO], strict=True)):
         if first > low:
             raise PositionError(
-                f"{file.path}: torn at byte {position}, and partition {partition} no longer holds "
-                f"offsets {low} to {first - 1}, "
-                "from which its lines could be written again: restore the topic, or start anew "
-                "with: houses reset --archive"
+                f"{file.path}: torn at byte {position}, and partition {partition} no longer holds offsets {low} to "
+                f"{first - 1}, from which its lines could be written again: {_WAYS_ON}"
             )
 
 
@@ -218,7 +219,7 @@ def _note_reject(state: Recovered, line: bytes) -> None:
     topics = (state.binding.parts.name, state.binding.storno.name)
     reject = parse_reject_line(line, topics)
     if reject.reason == "gap":
-        state.known_gaps.add((reject.partition, reject.offset))
+        state.known_gaps[reject.partition] = max(state.known_gaps[reject.partition], gap_end(reject))
         return
     begin = state.storno_next if reject.partition == STORNO else state.low[reject.partition]
     if reject.offset >= begin:
@@ -233,16 +234,17 @@ def _check_positions(state: Recovered, checkpoint: Checkpoint | None, broker: Br
     for partition, (first, end) in enumerate(broker.watermarks):
         position = state.storno_next if partition == STORNO else state.low[partition]
         where = f"{broker.storno.name}" if partition == STORNO else f"{broker.parts.name} partition {partition}"
-        if position > end:
+        if (reached := state.replay_until[partition]) > end:
             raise PositionError(
-                f"{where}: position {position} is behind its end {end}: the topic lost records or is another one; "
+                f"{where}: position {reached} is behind its end {end}: the topic lost records or is another one; "
                 "start anew with: houses reset --archive"
             )
-        lost = first - position - state.done.count_below(partition, first) if position < first else 0
-        if lost and not fresh and (partition, position) not in state.known_gaps:
-            problems.append(f"{where}: offsets {position} to {first - 1} were deleted, {lost} of them unread")
-            detail = f"offsets {position} to {first - 1} were deleted before they were read"
-            state.gaps.append(Reject(partition, position, "gap", detail, b""))
+        # What lies before the end of a gap that has its line is settled: nothing of it was in the topic any more.
+        start = max(position, state.known_gaps[partition])
+        lost = max(0, first - start) - state.done.count(partition, start, first)
+        if lost and not fresh:
+            problems.append(f"{where}: offsets {start} to {first - 1} were deleted, {lost} of them unread")
+            state.gaps.append(gap_reject(partition, start, first))
         _begin_at(state, partition, max(position, first))
     if problems and not accept_gap:
         raise PositionError("; ".join(problems) + ": " + _WAYS_ON)

@@ -23,9 +23,9 @@ class DoneOffsets:
         """The offset behind the last one that has a line; 0 without any."""
         return max(self._lines[partition], default=-1) + 1
 
-    def count_below(self, partition: int, offset: int) -> int:
-        """How many offsets below `offset` have a line."""
-        return sum(done < offset for done in self._lines[partition])
+    def count(self, partition: int, start: int, end: int) -> int:
+        """How many offsets from `start` on and below `end` have a line."""
+        return sum(start <= done < end for done in self._lines[partition])
 
     def without_done(self, batch: PartBatch) -> PartBatch:
         """The batch without what is done already; `PositionError` when a record is not the one of its line."""

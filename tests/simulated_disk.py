@@ -46,14 +46,14 @@ class SimulatedDisk(FileOps):
     def __init__(self) -> None:
         """Empty, and it does not die."""
         self.fuse: int | None = None
-        self.failing_syncs = 0
-        """So many syncs of files from now on fail, once they come: the bytes stay visible, and are never written again."""
+        self.sync_fuse: int | None = None
+        """Counts syncs of files down; that at 0 fails: its bytes stay visible, but never reach the platter by themselves."""
         self._names: dict[Path, Inode] = {}
         self._durable_names: dict[Path, Inode] = {}
         self._unsynced_names: list[tuple[Path, Inode | None]] = []
         self._open: dict[int, Inode] = {}
         self._dead = False
-        self.operations = 0
+        self.bytes_read = 0
 
     # --- what the program under test calls ---
 
@@ -78,7 +78,9 @@ class SimulatedDisk(FileOps):
 
     def read(self, fd: int, position: int, length: int) -> bytes:
         """See `FileOps`."""
-        return bytes(self._open[fd].visible[position : position + length])
+        data = bytes(self._open[fd].visible[position : position + length])
+        self.bytes_read += len(data)
+        return data
 
     def write_at(self, fd: int, position: int, data: bytes) -> None:
         """See `FileOps`; a process that dies in it has written a part."""
@@ -90,8 +92,8 @@ class SimulatedDisk(FileOps):
     def sync(self, fd: int) -> None:
         """See `FileOps`."""
         self._count()
-        if self.failing_syncs:
-            self.failing_syncs -= 1
+        self.sync_fuse = None if self.sync_fuse is None else self.sync_fuse - 1
+        if self.sync_fuse == 0:
             # As Linux does: the pages count as clean from now on, <https://lwn.net/Articles/752063/>.
             self._open[fd].unsynced.clear()
             raise OSError(5, "Input/output error")
@@ -129,7 +131,7 @@ class SimulatedDisk(FileOps):
         """The process is gone, the system is not: everything written is still there."""
         self._open.clear()
         self._dead = False
-        self.fuse = None
+        self.fuse = self.sync_fuse = None
 
     def cut_power(self, random: Random) -> None:
         """The machine is gone: of what was not synced, names come back up to some moment, bytes as chance has it."""
@@ -162,7 +164,6 @@ class SimulatedDisk(FileOps):
         self._unsynced_names.append((path, inode))
 
     def _count(self) -> None:
-        self.operations += 1
         if self.fuse is not None:
             self.fuse -= 1
             self._dead = self._dead or self.fuse <= 0

@@ -1,6 +1,7 @@
 """The wire format: what we write, what we read, and that the fast way over a batch reads the same as message by message."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -119,13 +120,11 @@ def test_what_we_write_is_what_we_read(part: Part, houses: list[tuple[int, str]]
 @given(st.text(max_size=5))
 def test_a_text_that_would_break_the_format_is_never_sent(text: str) -> None:
     """encode_part refuses | and control characters, and lets nothing else spoil what is read back."""
-    try:
-        value = encode_part(PARTS[0], 1, TS, text)
-    except MessageError as error:
-        assert repr(text) in str(error)
-        assert "|" in text or not text.isprintable()
+    if "|" not in text and text.isprintable():
+        assert decode_part(encode_part(PARTS[0], 1, TS, text)).name == text
     else:
-        assert decode_part(value).name == text
+        with pytest.raises(MessageError, match=re.escape(repr(text))):
+            encode_part(PARTS[0], 1, TS, text)
 
 
 @pytest.mark.parametrize("house_id", [-1, MAX_ID + 1])
@@ -156,7 +155,8 @@ def older_part(value: bytes) -> tuple[int, int, str, str, str] | None:
     fields = value.decode("utf-8").split("|")
     if len(fields) < 5 or not fields[0].startswith(("partition_", "part_")) or not fields[1].startswith("id:"):
         return None
-    return older_number(fields[0].rpartition("_")[2]), older_number(fields[1].removeprefix("id:")), *fields[2:5]
+    _, _, number = fields[0].rpartition("_")
+    return older_number(number), older_number(fields[1].removeprefix("id:")), fields[2], fields[3], fields[4]
 
 
 def older_number(digits: str) -> int:

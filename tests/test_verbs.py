@@ -8,7 +8,7 @@ from typing import Any
 
 import psutil
 import pytest
-from command_line import check, consuming, ends, make_project, run, running, send_houses
+from command_line import call, check, consuming, ends, make_project, read_houses, run, running, send_houses
 from confluent_kafka import Producer
 from kafka_lab import ids_of, read_jsonl, read_parts, wait_until
 
@@ -96,7 +96,7 @@ def test_storno_cancels_a_house_or_a_part(tmp_path: Path, kafka: str) -> None:
     assert "Storno of house 1: offset 0" in check(made, "storno", "1")
     assert "Storno of house 2, wall only: offset 1" in check(made, "storno", "2", "--part", "wall")
     send_houses(made, 4)
-    check(made, "consume", "--until-end")
+    read_houses(made)
     lines = read_jsonl(made.storno_houses_path)
     assert [(line["id"], line["storno"], line.get("excluded_partitions")) for line in lines] == [
         (1, "full", None),
@@ -139,9 +139,9 @@ def test_show_prints_the_newest_houses_as_a_table(tmp_path: Path, kafka: str) ->
     made = make_project(tmp_path, kafka)
     check(made, "storno", "3", "--part", "roof")
     send_houses(made, 5)
-    check(made, "consume", "--until-end")
+    read_houses(made)
     check(made, "storno", "4")
-    check(made, "consume", "--until-end")
+    read_houses(made)
     header, *rows = check(made, "show").splitlines()
     assert re.split(r"  +", header) == ["id", "foundation", "wall", "roof", "completed at (UTC)", "ms", "state"]
     states = {row.split()[0]: re.split(r"  +", row)[-1] for row in rows}
@@ -170,7 +170,7 @@ def test_show_pending_names_the_missing_parts(tmp_path: Path, kafka: str) -> Non
     send_houses(made, 2)
     for house_id in (7, 8, 9):
         send_raw(made, made.kafka.topic, encode_part(PARTS[1], house_id, utc_now(), "wall_bob"), 1)
-    check(made, "consume", "--until-end")
+    read_houses(made)
     said = check(made, "show", "--pending", "--last", "2").splitlines()
     assert said[0].startswith("3 houses wait for parts")
     assert [line.split() for line in said[2:]] == [["7", "missing", "2", "missing"], ["8", "missing", "3", "missing"]]
@@ -184,7 +184,7 @@ def test_show_id_tells_the_story_of_a_house(tmp_path: Path, kafka: str) -> None:
     send_houses(made, 2)
     send_raw(made, made.kafka.topic, encode_part(PARTS[1], 7, utc_now(), "wall_bob"), 1)
     check(made, "storno", "1")
-    check(made, "consume", "--until-end")
+    read_houses(made)
     finished = check(made, "show", "--id", "0")
     assert finished.startswith("house 0: finished")
     assert [int(offset) for offset in re.findall(r"offset (\d+)", finished)] == [0, 0, 0]
@@ -203,7 +203,7 @@ def test_hostile_content_never_reaches_the_terminal_raw(tmp_path: Path, kafka: s
         value = f"partition_{part.number}|id:5|ts:{HOSTILE}|name:{HOSTILE}|task:{HOSTILE}".encode()
         send_raw(made, made.kafka.topic, value, part.partition)
     send_raw(made, made.kafka.topic, f"partition_1|id:6|ts:x|name:{HOSTILE}|task:t".encode())
-    check(made, "consume", "--until-end")
+    read_houses(made)
     for words in (
         ("show",),
         ("show", "--id", "5"),
@@ -242,7 +242,7 @@ def test_peek_prints_raw_messages(tmp_path: Path, kafka: str) -> None:
     assert "partition_2|id:2|" in said[0]
     assert '{"id":3}' in check(made, "peek", "--topic", made.consumer.storno_topic)
     assert len(check(made, "peek", "--count", "1").splitlines()) == len(PARTS)
-    assert run(made, "peek", "--partition", "9").returncode == 1
+    assert call(made, "peek", "--partition", "9").returncode == 1
 
 
 def test_status_says_how_things_stand(tmp_path: Path, kafka: str) -> None:
@@ -276,13 +276,13 @@ def test_verify_passes_and_fails_by_its_exit_code(tmp_path: Path, kafka: str) ->
     """0 with a certificate; 1 with the culprit when a line was removed; --json is one object."""
     made = make_project(tmp_path, kafka)
     send_houses(made, 5)
-    check(made, "consume", "--until-end")
+    read_houses(made)
     assert "verified" in check(made, "verify")
     (certificate,) = json_lines(check(made, "verify", "--json"))
     assert (certificate["ok"], certificate["houses"]) == (True, 5)
     lines = made.houses_path.read_bytes().splitlines(keepends=True)
     made.houses_path.write_bytes(b"".join(lines[:2] + lines[3:]))
-    done = run(made, "verify")
+    done = call(made, "verify")
     assert done.returncode == 1
     assert "NOT VERIFIED" in done.stdout
     assert "Traceback" not in done.stderr
@@ -292,9 +292,9 @@ def test_compact_writes_the_houses_that_were_not_cancelled(tmp_path: Path, kafka
     """A house cancelled late is left out, and houses.jsonl stays as it is."""
     made = make_project(tmp_path, kafka)
     send_houses(made, 5)
-    check(made, "consume", "--until-end")
+    read_houses(made)
     check(made, "storno", "2")
-    check(made, "consume", "--until-end")
+    read_houses(made)
     before = made.houses_path.read_bytes()
     assert "4 houses; 1 cancelled ones left out" in check(made, "compact")
     assert [line["id"] for line in read_jsonl(made.folder / "houses_live.jsonl")] == [0, 1, 3, 4]

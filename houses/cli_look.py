@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from houses.terminal import complain, configured, print_json, say, table
+from houses.terminal import complain, configured, print_json, progress, say, table
 
 if TYPE_CHECKING:
     from houses.config import Config
@@ -67,9 +67,10 @@ def _show_recent(config: "Config", count: int, as_json: bool) -> None:
         parts = [house.line.parts.get(f"partition_{part.number}", {}) for part in PARTS]
         workers = [printable(str(part.get("name", "")).encode()) for part in parts]
         latency = "" if house.latency_ms is None else f"{house.latency_ms:.1f}"
-        rows.append((house.line.id, *workers, house.line.completed_at, latency, house.state))
+        completed = (house.line.completed_at or "").partition("T")[2][:12]  # to the millisecond
+        rows.append((house.line.id, *workers, printable(completed.encode()), latency, house.state))
     if rows:
-        table(("id", *(part.name for part in PARTS), "completed at (UTC)", "ms", "state"), rows)
+        table(("id", *(part.name for part in PARTS), "completed (UTC)", "ms", "state"), rows)
     else:
         say("No house is finished yet: houses produce, and houses consume")
 
@@ -150,7 +151,8 @@ def verify(ctx: click.Context, as_json: bool) -> int:
 
     config = configured(ctx)
     ensure_broker(config, complain)
-    certificate = prove(config, complain)
+    with progress("Verifying", None, err=True) as show:
+        certificate = prove(config, lambda line: show(0, line))
     if as_json:
         print_json(certificate.to_json())
     else:

@@ -55,6 +55,8 @@ class StopRequest:
             number = getattr(signal, name, None)
             if number is not None and signal.getsignal(number) != signal.SIG_IGN:  # ignored: nohup, or & in a script
                 signal.signal(number, self._on_signal)
+        if stdin:
+            threading.Thread(target=_await_end_of_stdin, name="houses-stdin", daemon=True).start()
         arguments = (stdin, limit_s, give_up or (lambda: None))
         threading.Thread(target=self._watch, args=arguments, name="houses-stop-watch", daemon=True).start()
 
@@ -81,14 +83,13 @@ class StopRequest:
         if not self._loop_runs:
             raise StoppedEarly
 
-    def _watch(self, stdin: bool, limit_s: float | None, give_up: Callable[[], None]) -> None:
+    def _watch(self, parent: bool, limit_s: float | None, give_up: Callable[[], None]) -> None:
         """Runs in a daemon thread for the life of the process."""
         while not self.asked:
-            if self._told_by_file() or (stdin and (_stdin_ended(_WATCH_S) or os.getppid() != self._parent)):
+            if self._told_by_file() or (parent and os.getppid() != self._parent):
                 _signal_main_thread()
                 break
-            if not stdin:
-                time.sleep(_WATCH_S)
+            time.sleep(_WATCH_S)
         if limit_s is not None:
             time.sleep(limit_s)
             give_up()
@@ -118,20 +119,15 @@ def ask_to_stop(process: psutil.Process, folder: Path, role: str) -> None:
         process.terminate()
 
 
-def _stdin_ended(timeout_s: float) -> bool:
-    """Whether stdin has come to its end, within `timeout_s` (on Windows: when input comes); what it holds is thrown away.
+def _await_end_of_stdin() -> None:
+    """Runs in a daemon thread; what stdin holds is thrown away.
 
     By descriptor: a thread that waits in `sys.stdin` holds its lock, and the interpreter aborts when it then shuts down.
     """
-    try:
-        if sys.platform != "win32":  # select() knows only sockets there
-            import select
-
-            if not select.select([0], [], [], timeout_s)[0]:
-                return False
-        return not os.read(0, 4096)
-    except OSError:
-        return True
+    with suppress(OSError):
+        while os.read(0, 4096):
+            pass
+    _signal_main_thread()
 
 
 def _signal_main_thread() -> None:

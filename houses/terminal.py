@@ -74,27 +74,30 @@ def _rich_table(headers: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
 
 
 @contextmanager
-def progress(title: str, total: float | None) -> Iterator[Show]:
+def progress(title: str, total: float | None, *, err: bool = False) -> Iterator[Show]:
     """Shows how far long work has come: a bar on a terminal, a line every five seconds elsewhere.
 
     Args:
         total: what `done` comes to at the end; None when that is not known.
+        err: on stderr, where stdout is for a result.
     """
-    if sys.stdout.isatty():
-        yield from _bar(title, total)
+    if (sys.stderr if err else sys.stdout).isatty():
+        yield from _bar(title, total, err)
         return
+    tell = complain if err else say
     said_s = time.monotonic()
 
     def show(done: float, text: str) -> None:
         nonlocal said_s
         if time.monotonic() - said_s >= _PLAIN_EVERY_S:
             said_s = time.monotonic()
-            say(f"{title}: {text}" if total is None else f"{title}: {100 * done / total:.0f} %, {text}")
+            tell(f"{title}: {text}" if total is None else f"{title}: {100 * done / total:.0f} %, {text}")
 
     yield show
 
 
-def _bar(title: str, total: float | None) -> Iterator[Show]:
+def _bar(title: str, total: float | None, err: bool) -> Iterator[Show]:
+    from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = (
@@ -104,6 +107,6 @@ def _bar(title: str, total: float | None) -> Iterator[Show]:
         TimeElapsedColumn(),
         TextColumn("{task.fields[text]}"),
     )
-    with Progress(*columns, transient=True) as bar:
+    with Progress(*columns, console=Console(stderr=err), transient=True) as bar:
         task = bar.add_task(title, total=total, text="")
         yield lambda done, text: bar.update(task, completed=done, text=text)

@@ -89,9 +89,9 @@ def check(made: Config, *words: str) -> str:
     return done.stdout
 
 
-def read_houses(made: Config, **options: bool) -> Counter[str]:
+def read_houses(made: Config) -> Counter[str]:
     """As `houses consume --until-end`, inside this process; returns the outcomes by kind."""
-    return consume(made, lambda: False, be_silent, until_end=True, **options)
+    return consume(made, lambda: False, be_silent, until_end=True)
 
 
 @contextmanager

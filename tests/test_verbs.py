@@ -143,7 +143,7 @@ def test_show_prints_the_newest_houses_as_a_table(tmp_path: Path, kafka: str) ->
     check(made, "storno", "4")
     read_houses(made)
     header, *rows = check(made, "show").splitlines()
-    assert re.split(r"  +", header) == ["id", "foundation", "wall", "roof", "completed at (UTC)", "ms", "state"]
+    assert re.split(r"  +", header) == ["id", "foundation", "wall", "roof", "completed (UTC)", "ms", "state"]
     states = {row.split()[0]: re.split(r"  +", row)[-1] for row in rows}
     assert states == {
         "0": "finished",

@@ -4,6 +4,7 @@ import json
 import uuid
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +14,7 @@ from confluent_kafka.admin import AdminClient
 
 from houses.errors import BrokerError, FolderError, PositionError
 from houses.files import FileOps, read_file, replace_file
+from houses.message import PARTS
 
 _FORMAT = "houses-checkpoint-1"
 _METADATA_CAP_BYTES = 4096
@@ -107,10 +109,13 @@ class Checkpoint:
             raise ValueError("format")
         lists = {key: tuple(value) for key, value in record.items() if isinstance(value, list)}
         checkpoint = cls(**record | lists)
-        numbers = (*checkpoint.low, *checkpoint.next, *checkpoint.synced, *checkpoint.tail)
-        scalars = (checkpoint.generation, checkpoint.storno_next)
-        if len(numbers) != 12 or any(type(number) is not int or number < 0 for number in (*numbers, *scalars)):
-            raise ValueError("numbers")
+        triples = (checkpoint.low, checkpoint.next, checkpoint.synced, checkpoint.tail)
+        numbers = (*chain(*triples), checkpoint.generation, checkpoint.storno_next)
+        texts = (checkpoint.folder, *checkpoint.topic_ids)
+        if {len(triple) for triple in triples} != {len(PARTS)} or len(texts) != 3:
+            raise ValueError("length")
+        if any(type(number) is not int or number < 0 for number in numbers) or any(type(t) is not str for t in texts):
+            raise ValueError("type")
         return checkpoint
 
 

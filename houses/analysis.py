@@ -1,7 +1,9 @@
 """From output files to findings: tables, percentiles, and figures whose titles say what they show."""
 
+import base64
 import io
 from collections.abc import Iterator
+from html import escape
 from pathlib import Path
 from typing import Any, overload
 from weakref import WeakKeyDictionary
@@ -58,11 +60,18 @@ class Picture(Figure):
     """A figure that a notebook shows when it is the value of a cell, with its alt text, and that needs no closing."""
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
-        buffer, alt = io.BytesIO(), alt_text(self)
-        self.savefig(buffer, format="png", dpi=_SHOWN_DPI)
+        # The picture as HTML too: neither JupyterLab nor nbconvert gives an image/png its alt text.
+        png, alt = self._png(), alt_text(self)
         width, height = (round(inches * _PAGE_DPI) for inches in self.get_size_inches())
+        source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+        html = f'<img src="{source}" alt="{escape(alt)}" width="{width}" height="{height}" style="max-width:100%;height:auto">'
         metadata = {"image/png": {"alt": alt, "width": width, "height": height}}
-        return {"image/png": buffer.getvalue(), "text/plain": alt}, metadata
+        return {"text/html": html, "image/png": png, "text/plain": alt}, metadata
+
+    def _png(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi=_SHOWN_DPI)
+        return buffer.getvalue()
 
 
 def alt_text(figure: Figure) -> str:

@@ -1,6 +1,7 @@
 """Output files as tables, and the figures drawn from them."""
 
 import shutil
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -255,6 +256,7 @@ def test_a_figure_shows_itself_in_a_notebook_with_its_alt_text(plot: Any) -> Non
     data, metadata = plot(table([1.0, 2.0]))._repr_mimebundle_()
     assert "2 houses" in data["text/plain"]
     assert metadata["image/png"]["alt"] == data["text/plain"]
+    assert f'alt="{escape(data["text/plain"])}"' in data["text/html"]
 
 
 def test_a_figure_is_saved_as_png_and_svg_with_its_alt_text_inside(tmp_path: Path) -> None:

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pyroaring import BitMap64
 
+from houses.batch import decode_parts
 from houses.errors import MessageError
 from houses.lines import RAW_CAP_BYTES
 from houses.linescan import Ints, hashes
-from houses.message import PARTS, decode_parts, decode_storno
+from houses.message import PARTS, decode_storno
 from houses.settings import KafkaConfig
 from houses.topics import Run, read_ranges
 

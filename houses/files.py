@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 import psutil
 from filelock import FileLock, Timeout
@@ -149,7 +150,7 @@ class FolderLock:
         # thread_local=False: the lock is one object for all threads that may stop its owner.
         self._lock = FileLock(folder / f".{role}.lock", thread_local=False)
 
-    def __enter__(self) -> "FolderLock":
+    def __enter__(self) -> Self:
         try:
             self._lock.acquire(timeout=0)
         except Timeout:

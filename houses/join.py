@@ -8,7 +8,8 @@ from collections.abc import Iterable, KeysView
 
 from pyroaring import BitMap64
 
-from houses.message import FULL, PARTS, PartBatch, PartEntry, Reject, Storno, entry_bytes
+from houses.batch import PartBatch, PartEntry, entry_bytes
+from houses.message import FULL, PARTS, Reject, Storno
 
 House = tuple[int, PartEntry, PartEntry, PartEntry]
 """A completed house: its id and the entries of foundation, wall and roof."""
@@ -61,7 +62,7 @@ class ClosedIds:
     def _add(self, bitmap: BitMap64, ids: Iterable[int]) -> None:
         if ids := list(ids):
             bitmap.update(ids)
-            self._top = max(self._top, max(ids))
+            self._top = max([self._top, *ids])
 
     def replace(self, written: BitMap64, evicted: BitMap64) -> None:
         """Take over the sets of an earlier run."""

@@ -9,9 +9,10 @@ from typing import Any
 
 import orjson
 
+from houses.batch import PartEntry
 from houses.errors import MessageError
 from houses.join import House, excluded_parts, is_full
-from houses.message import FULL, PARTS, STORNO, PartEntry, Reject
+from houses.message import FULL, PARTS, STORNO, Reject
 
 RAW_CAP_BYTES = 4096
 """How much of a rejected message its line keeps."""

@@ -5,13 +5,14 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 
+from houses.batch import decode_parts
 from houses.checkpoint import CheckpointStore
 from houses.checkpointer import Checkpointer
 from houses.config import Config
 from houses.errors import BrokerError, MessageError
 from houses.files import FileOps
 from houses.join import House
-from houses.message import STORNO, Reject, decode_parts, decode_storno, utc_now
+from houses.message import STORNO, Reject, decode_storno, utc_now
 from houses.metrics import Reporter
 from houses.recovery import Recovered, check_topics
 from houses.source import Chunk, Source
@@ -53,6 +54,7 @@ class ConsumerLoop:
         self._say = say
         self._replaying = True
         self._crowded = False
+        self._look_at = 0
         self._unhandled = False
         self._checkpoint_error = ""
         self._waiting_since_s: float | None = None
@@ -175,7 +177,7 @@ class ConsumerLoop:
     def _periodic(self, now_s: float) -> None:
         if self._is_due("evict", now_s, _EVICT_EVERY_S):
             self._write_rejects(self._table.evict(now_s - self._limits.max_pending_age_sec))
-        if self._is_due("balance", now_s, _BALANCE_EVERY_S):
+        if sum(self._source.next) >= self._look_at or self._is_due("balance", now_s, _BALANCE_EVERY_S):
             self._balance()
         if self._is_due("checkpoint", now_s, self._limits.offset_save_interval_sec):
             self._commit()
@@ -194,13 +196,14 @@ class ConsumerLoop:
 
     def _balance(self) -> None:
         """Keep the number of pending ids near its limit, by reading only what can complete them."""
-        limit = self._limits.max_pending_triplets
-        if not self._crowded and self._table.pending_at_most() < limit:
-            return
-        pending = len(self._table.pending_ids())
-        self._crowded = pending >= limit // 2 if self._crowded else pending >= limit
-        self._reporter.metrics.state = "waiting" if self._crowded else "running"
-        self._source.pause(self._table.partitions_to_pause() if self._crowded else set())
+        limit, pending = self._limits.max_pending_triplets, self._table.pending_at_most()
+        if self._crowded or pending >= limit:
+            pending = len(self._table.pending_ids())
+            self._crowded = pending >= limit // 2 if self._crowded else pending >= limit
+            self._reporter.metrics.state = "waiting" if self._crowded else "running"
+            self._source.pause(self._table.partitions_to_pause() if self._crowded else set())
+        # So many records can bring as many ids, perhaps before the next tenth of a second.
+        self._look_at = sum(self._source.next) + max(1, limit // 20 if self._crowded else limit - pending)
 
     def _check_identity(self, timeout_s: float) -> None:
         binding = self._recovered.binding

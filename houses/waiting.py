@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from houses.batch import decode_parts
 from houses.config import Config
-from houses.message import PARTS, decode_parts
+from houses.message import PARTS
 from houses.metrics import last_metrics
 from houses.pending import pending_at
 from houses.snapshot import take_snapshot

@@ -31,7 +31,7 @@ from houses.consumer import consume
 from houses.loop import ConsumerLoop
 from houses.message import PARTS, encode_parts, utc_now
 from houses.metrics import last_metrics, percentile_ms
-from houses.process import keep_collector_quiet
+from houses.process import CalmCollector
 from houses.producer import Producers
 from houses.sender import producer_settings
 from houses.source import consumer_settings
@@ -117,6 +117,10 @@ def _be_silent(_: str) -> None:
     pass
 
 
+def _never() -> bool:
+    return False
+
+
 # --- consumer throughput ---
 
 
@@ -140,7 +144,7 @@ def _fill_topic(config: Config, houses: int, lacking: str = "") -> None:
 
 def _bare_rate_hz(config: Config, houses: int) -> float:
     """Messages a second of a loop that only calls consume(10000), with the consumer's own settings."""
-    keep_collector_quiet()
+    CalmCollector(_never)
     client = Consumer(client_config(config.kafka) | consumer_settings(config))
     started = time.perf_counter()
     client.assign([TopicPartition(config.kafka.topic, part.partition, 0) for part in PARTS])
@@ -154,7 +158,6 @@ def _bare_rate_hz(config: Config, houses: int) -> float:
 
 def _consumer_rate_hz(config: Config, houses: int) -> float:
     """Messages a second of our consumer, from its start on the topic to its last checkpoint."""
-    keep_collector_quiet()
     elapsed = 0.0
     run = ConsumerLoop.run
 
@@ -166,7 +169,7 @@ def _consumer_rate_hz(config: Config, houses: int) -> float:
         return counts
 
     ConsumerLoop.run = timed_run  # type: ignore[method-assign,assignment]  # so that opening the folder is not measured
-    counts = consume(config, lambda: False, _be_silent, until_end=True)
+    counts = consume(config, CalmCollector(_never), _be_silent, until_end=True)
     return 3 * counts["houses"] / elapsed
 
 

@@ -12,11 +12,12 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from houses import analysis, columns
+from houses.batch import PartEntry
 from houses.errors import FolderError
 from houses.frames import load, load_metrics
 from houses.join import House
 from houses.lines import house_line, late_line, reject_line, storno_line
-from houses.message import FULL, PARTS, PartEntry, Reject
+from houses.message import FULL, PARTS, Reject
 from houses.metrics import Metrics, MetricsFile
 
 LEGACY = Path(__file__).parent / "legacy"

@@ -12,10 +12,11 @@ from records import TS, part_values, storno_values
 from reference import Reference
 from simulated_disk import SimulatedDisk
 
+from houses.batch import PartBatch, decode_parts
 from houses.errors import MessageError
 from houses.join import ClosedIds, Frontier, JoinTable, StornoRegister
 from houses.journal import Journal
-from houses.message import FULL, PARTS, STORNO, PartBatch, Reject, Storno, decode_parts, decode_storno, encode_part
+from houses.message import FULL, PARTS, STORNO, Reject, Storno, decode_storno, encode_part
 
 IDS = st.integers(0, 6)
 TOPICS = ("teszt-partitioned", "house-storno")

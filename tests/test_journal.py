@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from records import TS, part_values
 from simulated_disk import Crash, SimulatedDisk
 
+from houses.batch import decode_parts
 from houses.errors import FolderError, MessageError
 from houses.files import REAL, read_file, replace_file
 from houses.join import House, StornoRegister
@@ -29,7 +30,7 @@ from houses.lines import (
     split_lines,
     storno_line,
 )
-from houses.message import FULL, PARTS, STORNO, Reject, Storno, decode_parts, encode_part
+from houses.message import FULL, PARTS, STORNO, Reject, Storno, encode_part
 
 LEGACY = Path(__file__).parent / "legacy"
 TOPICS = ("teszt-partitioned", "house-storno")

@@ -176,7 +176,7 @@ def test_a_starter_killed_while_kafka_comes_up_leaves_it_to_the_next_one(lab: La
     """The next start waits for the process that is there instead of starting a second one."""
     stop(lab.folder)
     starter = lab.start_elsewhere()
-    _soon(lambda: (lab.folder / ".kafka.pid").exists())
+    _soon((lab.folder / ".kafka.pid").exists)
     _kill(psutil.Process(starter.pid))
     starter.communicate()
     orphan = status(lab.folder).pid

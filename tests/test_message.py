@@ -10,20 +10,18 @@ from hypothesis import strategies as st
 from records import TS, part_values
 from reference import read_part, read_storno
 
+from houses.batch import PartBatch, decode_parts, entry_bytes
 from houses.errors import MessageError
 from houses.message import (
     FULL,
     MAX_ID,
     PARTS,
     Part,
-    PartBatch,
     decode_part,
-    decode_parts,
     decode_storno,
     encode_part,
     encode_parts,
     encode_storno,
-    entry_bytes,
     peek_id,
     utc_now,
 )

@@ -21,7 +21,7 @@ LONGEST_FILE = 290  # lines; about 250 is the aim
 
 # Each file of houses/ imports only from files above it.
 ROWS = (
-    "errors files values settings draft config message join lines journal linescan checkpoint",
+    "errors files values settings draft config message batch join lines journal linescan checkpoint",
     "kafka_port kafka_jars kafka_folder kafka_process local_kafka clients broker tail topics",
     "ids pacing faults sender stream producer storno metrics",
     "sidefiles replay recovery checkpointer source loop consumer stopping process",

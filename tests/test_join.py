@@ -131,7 +131,7 @@ def test_any_interleaving_gives_what_the_reference_gives(
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=4000)
+@settings(deadline=None, max_examples=3000)
 @given(PARTS_RECORDS, STORNO_RECORDS, TURNS)
 def test_any_interleaving_gives_what_the_reference_gives_at_length(
     parts: tuple[Records, ...], stornos: Records, turns: list[tuple[int | None, int, int]]

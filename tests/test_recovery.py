@@ -86,7 +86,7 @@ def test_crashes_at_any_moment_change_nothing(
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=4000, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=1500, suppress_health_check=[HealthCheck.too_slow])
 @given(RECORDS, RUNS, LIMITS, st.integers(0, 10**6))
 def test_crashes_at_any_moment_change_nothing_at_length(
     records: tuple[Records, ...], runs: Runs, limits: dict[str, float], seed: int
@@ -112,7 +112,7 @@ def test_crashes_and_evictions_leave_one_outcome_each(
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=4000, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=1500, suppress_health_check=[HealthCheck.too_slow])
 @given(RECORDS, LONG_RUNS, EVICTING, st.integers(0, 10**6))
 def test_crashes_and_evictions_leave_one_outcome_each_at_length(
     records: tuple[Records, ...], runs: Runs, limits: dict[str, float], seed: int

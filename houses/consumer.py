@@ -60,7 +60,7 @@ def consume(
                 if rescan:
                     store.forget()
                 recovered = recover(config, ops, store, broker, accept_gap=accept_gap, say=say)
-                with closing(Source(config, say)) as source:
+                with closing(recovered.journal), closing(Source(config, say)) as source:
                     loop = ConsumerLoop(config, ops, store, recovered, source, reporter, should_stop, say)
                     counts = loop.run([end for _, end in broker.watermarks] if until_end else None)
         except Exception as error:

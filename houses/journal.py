@@ -48,7 +48,7 @@ class JsonlFile:
         if not self._waiting:
             return
         data = "".join(self._waiting).encode("ascii")
-        self._guarded("written", lambda: self._ops.write_at(self._fd, self.length_bytes, data))
+        self._write(self.length_bytes, data)
         self.sync()
         self.length_bytes += len(data)
         self._waiting.clear()
@@ -72,10 +72,14 @@ class JsonlFile:
 
         An unclean stop may have left them in memory only.
         """
+        for start in range(position, self.length_bytes, _SCAN_BYTES):
+            data = self._ops.read(self._fd, start, min(_SCAN_BYTES, self.length_bytes - start))
+            self._write(start, data)
         if position < self.length_bytes:
-            data = self._ops.read(self._fd, position, self.length_bytes - position)
-            self._guarded("written", lambda: self._ops.write_at(self._fd, position, data))
             self.sync()
+
+    def _write(self, position: int, data: bytes) -> None:
+        self._guarded("written", lambda: self._ops.write_at(self._fd, position, data))
 
     def cut(self, position: int) -> None:
         """Drop what follows `position`, after keeping it durably in NAME.cut."""

@@ -75,7 +75,6 @@ class ConsumerLoop:
             return self._reporter.counts
         finally:
             self._fill_metrics()
-            self._journal.close()
 
     def _begin(self) -> None:
         """First checkpoint before the first line; then all stornos before the first part."""
@@ -125,6 +124,7 @@ class ConsumerLoop:
     def _end_replay(self, now_s: float) -> None:
         if self._replaying and self._passed(self._recovered.replay_until):
             self._replaying = False
+            self._recovered.done.forget()
             self._table.note_all_delivered(now_s)
 
     def _write_houses(self, houses: list[House]) -> None:

@@ -4,6 +4,7 @@ No Kafka in here: the facts come as a `BrokerView`.
 """
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from houses.checkpoint import Binding, Checkpoint, CheckpointStore, TopicInfo, load_binding, save_binding
@@ -79,13 +80,16 @@ def recover(
     _check_owner(checkpoint, binding, store)
     paths = (config.houses_path, config.storno_houses_path, config.rejects_path)
     journal = Journal(ops, paths, (broker.parts.name, broker.storno.name))
-    _check_lengths(checkpoint, journal)
-    state = _load(config, ops, checkpoint, binding, journal)
-    _read_tail(state, checkpoint, broker, accept_gap, say)
-    for file, synced in zip(journal.files, checkpoint.synced if checkpoint else (0, 0, 0), strict=True):
-        file.rewrite_from(synced)
-    state.replay_until = [max(n, state.done.end(p)) for p, n in enumerate(state.replay_until)]
-    _check_positions(state, checkpoint, broker, accept_gap)
+    with ExitStack() as when_refused:
+        when_refused.callback(journal.close)
+        _check_lengths(checkpoint, journal)
+        state = _load(config, ops, checkpoint, binding, journal)
+        _read_tail(state, checkpoint, broker, accept_gap, say)
+        for file, synced in zip(journal.files, checkpoint.synced if checkpoint else (0, 0, 0), strict=True):
+            file.rewrite_from(synced)
+        state.replay_until = [max(n, state.done.end(p)) for p, n in enumerate(state.replay_until)]
+        _check_positions(state, checkpoint, broker, accept_gap)
+        when_refused.pop_all()
     return state
 
 

@@ -20,6 +20,11 @@ class DoneOffsets:
         """Note a line: the house id of a written part, or the (capped) bytes of a rejected record."""
         self._lines[partition][offset] = content
 
+    def forget(self) -> None:
+        """Free the memory: nothing will be read again."""
+        for lines in self._lines:
+            lines.clear()
+
     def end(self, partition: int) -> int:
         """The offset behind the last one that has a line; 0 without any."""
         return max(self._lines[partition], default=-1) + 1

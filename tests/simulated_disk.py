@@ -143,6 +143,11 @@ class SimulatedDisk(FileOps):
             inode.lose_power(random)
         self._names = dict(self._durable_names)
 
+    @property
+    def open_files(self) -> int:
+        """Descriptors that were not given back."""
+        return len(self._open)
+
     def content(self, path: Path) -> bytes | None:
         """What a program would read now; None when the file is absent."""
         return bytes(self._names[path].visible) if path in self._names else None

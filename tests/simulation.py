@@ -173,6 +173,8 @@ class Lab:
         self.recovered: Recovered | None = None
         self.source: FakeSource | None = None
         self.counts: dict[str, int] = {}
+        self.left_open = 0
+        """Files that the last run did not close."""
         self.metrics: Metrics | None = None
         """The last figures of the last run."""
 
@@ -206,6 +208,7 @@ class Lab:
             except Crash:
                 return False
             finally:
+                self.left_open = self.disk.open_files
                 self.disk.kill_process()
         return True
 
@@ -213,7 +216,7 @@ class Lab:
         store = FileStore(self.disk, self.config.offsets_path)
         view = self.topics.view()
         self.recovered = recover(self.config, self.disk, store, view, accept_gap=accept_gap, say=self.said.append)
-        with closing(reporter_of_nothing()) as reporter:
+        with closing(self.recovered.journal), closing(reporter_of_nothing()) as reporter:
             loop = ConsumerLoop(
                 self.config,
                 self.disk,

@@ -98,7 +98,7 @@ def test_what_does_not_fit_is_refused_with_the_way_on(case: str) -> None:
     before = [lab.disk.content(path) for path in (*lab.paths, lab.config.offsets_path, lab.config.storno_ids_path)]
     with pytest.raises(error, match=message) as caught:
         lab.consume(rest=True)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value) and lab.left_open == 0
     after = [lab.disk.content(path) for path in (*lab.paths, lab.config.offsets_path, lab.config.storno_ids_path)]
     assert after == before
 

@@ -120,6 +120,7 @@ def test_a_killed_kernel_leaves_no_process_but_kafka(
         assert 3 in exp.stornos()["id"].tolist()
 
 
+@pytest.mark.slow
 def test_a_restarted_kernel_can_run_the_same_cells_at_once(
     base: Config, kernel: tuple[KernelManager, BlockingKernelClient]
 ) -> None:

@@ -77,9 +77,14 @@ class ConsumerChild:
             HousesError: it ended, or did not come that far in time; names the lag.
         """
         if not self._await(lambda: self._lag(ends) == 0, timeout_s):
+            full = self.metrics().get("state") == "waiting"
             raise HousesError(
                 f"after {timeout_s:.0f} s the consumer has still {self._lag(ends)} messages to read: "
-                "set a lower rate, or take up the rest with fresh=False"
+                + (
+                    "it waits for parts that were not sent (complete=False, or raise consumer.max_pending_triplets)"
+                    if full
+                    else "set a lower rate, or take up the rest with fresh=False"
+                )
             )
 
     def _lag(self, ends: Mapping[int, int]) -> int:

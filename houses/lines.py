@@ -12,7 +12,7 @@ import orjson
 from houses.batch import PartEntry
 from houses.errors import MessageError
 from houses.join import House, excluded_parts, is_full
-from houses.message import FULL, PARTS, STORNO, Reject
+from houses.message import FULL, PARTS, STORNO, Reject, mask_of
 
 RAW_CAP_BYTES = 4096
 """How much of a rejected message its line keeps."""
@@ -115,7 +115,7 @@ def _mask(record: dict[str, Any]) -> int:
         case "full":
             return FULL
         case "partial":
-            return sum(PARTS[number - 1].mask for number in record["excluded_partitions"])
+            return mask_of(record["excluded_partitions"])
         case other:
             raise ValueError(other)
 

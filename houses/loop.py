@@ -55,7 +55,6 @@ class ConsumerLoop:
         self._replaying = True
         self._crowded = False
         self._look_at = 0
-        self._unhandled = False
         self._checkpoint_error = ""
         self._waiting_since_s: float | None = None
         self._due_s = dict.fromkeys(("metrics", "evict", "balance", "doubt"), now_s) | {
@@ -66,24 +65,26 @@ class ConsumerLoop:
         """Read until told to stop, or until the four positions of `until` are reached; returns the outcomes by kind."""
         try:
             self._begin()
-            while not self._should_stop() and not (until and self._passed(until)):
+            while not self._should_stop() and not (until and self._at_end(until)):
                 self._step()
             self._commit()
-            if not self._unhandled:
-                self._checkpoint()
+            self._checkpoint()
             self._reporter.metrics.state = "stopped"
             return self._reporter.counts
         finally:
             self._fill_metrics()
 
     def _begin(self) -> None:
-        """First checkpoint before the first line; then all stornos before the first part."""
+        """First checkpoint before the first house; then all stornos before the first part.
+
+        Lines of gaps come before it: behind the checkpoint nobody would know of them.
+        """
         recovered = self._recovered
         self._journal.append_rejects(recovered.gaps)
         self._reporter.counts["gap"] += len(recovered.gaps)
         self._journal.commit()
         self._source.next[:] = [*recovered.low, recovered.storno_next]
-        self._checkpoint()
+        self._save_checkpoint()
         self._reporter.metrics.state = "recovering"
         self._source.assign_storno(recovered.storno_next)
         end = self._source.storno_end()
@@ -91,6 +92,19 @@ class ConsumerLoop:
             self._step()
         self._source.assign_parts(recovered.low)
         self._reporter.metrics.state = "running"
+
+    def _at_end(self, until: list[int]) -> bool:
+        """Whether `until` is reached, or cannot be: the rest is of parts that are ahead, and the others have no more."""
+        unread = {index for index, end in enumerate(until) if self._source.next[index] < end}
+        paused = self._source.paused
+        if not unread or not unread <= paused or paused == {0, 1, 2}:  # all paused: eviction will make room
+            return not unread
+        left = ", ".join(f"{until[p] - self._source.next[p]} of partition {p}" for p in sorted(unread))
+        self._say(
+            f"Not read: {left}. {self._limits.max_pending_triplets} houses may be pending "
+            "(consumer.max_pending_triplets), and the parts that they wait for were not sent"
+        )
+        return True
 
     def _passed(self, offsets: list[int]) -> bool:
         return all(position >= end for position, end in zip(self._source.next, offsets, strict=True))
@@ -101,7 +115,7 @@ class ConsumerLoop:
         now_s = time.monotonic()
         if chunks:
             if not self._identity_known():
-                self._unhandled = True  # told to stop meanwhile: these records are read again by the next run
+                self._source.next[:] = starts  # told to stop meanwhile: the next run reads these records again
                 return
             self._checkpointer.marks.note(now_s, starts, self._journal.lengths)
             for chunk in chunks:
@@ -184,6 +198,9 @@ class ConsumerLoop:
             self._checkpoint()
         if self._source.identity_in_doubt and self._is_due("doubt", now_s, _DOUBT_EVERY_S):
             self._ask_identity(_DOUBT_TIMEOUT_S)
+        self._report(now_s)
+
+    def _report(self, now_s: float) -> None:
         if self._is_due("metrics", now_s, self._limits.metrics_interval_sec):
             self._fill_metrics()
             self._reporter.write()
@@ -223,17 +240,23 @@ class ConsumerLoop:
         """
         while self._source.identity_in_doubt and not self._should_stop():
             self._ask_identity(_DOUBT_TIMEOUT_S)
+            # What was joined before the doubt does not wait for its end.
+            self._commit_when_due(time.monotonic())
+            self._report(time.monotonic())
         return not self._source.identity_in_doubt
 
     def _checkpoint(self) -> None:
         """Compare the topics, then save; without a broker to ask there is no record, and the last one stays good."""
         try:
-            self._check_identity(_BROKER_TIMEOUT_S)
-            self._checkpointer.save(self._source.next[:STORNO], self._source.next[STORNO])
+            self._save_checkpoint()
             self._checkpoint_error = ""
         except BrokerError as error:
             self._checkpoint_error = f"no checkpoint taken, the last one stays good: {error}"
             self._say(self._checkpoint_error)
+
+    def _save_checkpoint(self) -> None:
+        self._check_identity(_BROKER_TIMEOUT_S)
+        self._checkpointer.save(self._source.next[:STORNO], self._source.next[STORNO])
 
     def _fill_metrics(self) -> None:
         metrics, positions = self._reporter.metrics, self._source.next[:STORNO]

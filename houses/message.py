@@ -5,7 +5,7 @@ A part is `partition_N|id:X|ts:TS|name:NAME|task:TASK`; a storno is `{"id":N,"pa
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -44,6 +44,14 @@ PARTS = (
     Part(3, "roof", ("roof_alice", "roof_bob")),
 )
 PART_BY_NAME = {part.name: part for part in PARTS}
+
+
+def mask_of(numbers: Iterable[int]) -> int:
+    """The mask of part numbers; `ValueError` when one is not 1 to 3."""
+    by_number = {part.number: part.mask for part in PARTS}
+    if not (found := set(numbers)) <= by_number.keys():
+        raise ValueError(found)
+    return sum(by_number[number] for number in found)
 
 
 class PartMessage(NamedTuple):

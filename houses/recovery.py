@@ -50,8 +50,8 @@ class Recovered:
     """Byte per file from which lines may hold offsets at or above `low`."""
     gaps: list[Reject] = field(default_factory=list)
     """One per partition that lost records: lines still to be written, once the user accepts."""
-    known_gaps: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
-    """Per partition and of the storno topic, last: the offset behind the last gap that has its line."""
+    known_gaps: tuple[list[tuple[int, int]], ...] = field(default_factory=lambda: ([], [], [], []))
+    """Per partition and of the storno topic, last: first offset and end of the gaps that have their line."""
 
 
 def recover(
@@ -84,7 +84,10 @@ def recover(
         when_refused.callback(journal.close)
         _check_lengths(checkpoint, journal)
         state = _load(config, ops, checkpoint, binding, journal)
-        _read_tail(state, checkpoint, broker, accept_gap, say)
+        if _read_tail(state, checkpoint, broker, accept_gap, say):
+            # The cache of closed ids may cover what was cut off: it is judged again by the lengths that are left.
+            state = _load(config, ops, checkpoint, binding, journal)
+            _read_tail(state, checkpoint, broker, accept_gap, say)
         for file, synced in zip(journal.files, checkpoint.synced if checkpoint else (0, 0, 0), strict=True):
             file.rewrite_from(synced)
         state.replay_until = [max(n, state.done.end(p)) for p, n in enumerate(state.replay_until)]
@@ -151,7 +154,11 @@ def _load(config: Config, ops: FileOps, checkpoint: Checkpoint | None, binding: 
     closed, stornos = ClosedIds(), StornoRegister()
     if not (checkpoint and load_closed_ids(config, ops, closed, generation, tail, journal.lengths)):
         tail = [0, 0, 0]
-    storno_next = min(load_stornos(config, ops, stornos), checkpoint.storno_next) if checkpoint else 0
+    # The register says itself how far it goes, and it was saved after the lines that it caused: it counts without a
+    # checkpoint too, or stornos that the topic no longer holds would be forgotten.
+    storno_next = load_stornos(config, ops, stornos)
+    if checkpoint:
+        storno_next = min(storno_next, checkpoint.storno_next)
     if not checkpoint or storno_next < checkpoint.storno_next:
         # Late lines and rejected stornos that have their line must be known, or the storno topic, read again from there,
         # would add them again.
@@ -163,7 +170,7 @@ def _load(config: Config, ops: FileOps, checkpoint: Checkpoint | None, binding: 
         DoneOffsets(),
         generation,
         list(checkpoint.low) if checkpoint else [0, 0, 0],
-        [*checkpoint.next, storno_next] if checkpoint else [0, 0, 0, 0],
+        [*(checkpoint.next if checkpoint else (0, 0, 0)), storno_next],
         storno_next,
         tuple(tail),
     )
@@ -171,8 +178,10 @@ def _load(config: Config, ops: FileOps, checkpoint: Checkpoint | None, binding: 
 
 def _read_tail(
     state: Recovered, checkpoint: Checkpoint | None, broker: BrokerView, accept_gap: bool, say: Callable[[str], None]
-) -> None:
+) -> bool:
+    """Note what the lines from the tail on say; True when a file was cut."""
     readers = (_note_house, _note_house, _note_reject)
+    lengths = state.journal.lengths
     for index, (file, note) in enumerate(zip(state.journal.files, readers, strict=True)):
         for position, line in file.lines(state.tail[index]):
             try:
@@ -189,6 +198,7 @@ def _read_tail(
                 )
                 file.cut(position)
                 break
+    return state.journal.lengths != lengths
 
 
 def _check_torn(file: JsonlFile, position: int, line: bytes, synced: int | None, why: str) -> None:
@@ -223,7 +233,7 @@ def _note_reject(state: Recovered, line: bytes) -> None:
     topics = (state.binding.parts.name, state.binding.storno.name)
     reject = parse_reject_line(line, topics)
     if reject.reason == "gap":
-        state.known_gaps[reject.partition] = max(state.known_gaps[reject.partition], gap_end(reject))
+        state.known_gaps[reject.partition].append((reject.offset, gap_end(reject)))
         return
     begin = state.storno_next if reject.partition == STORNO else state.low[reject.partition]
     if reject.offset >= begin:
@@ -240,11 +250,13 @@ def _check_positions(state: Recovered, checkpoint: Checkpoint | None, broker: Br
         where = f"{broker.storno.name}" if partition == STORNO else f"{broker.parts.name} partition {partition}"
         if (reached := state.replay_until[partition]) > end:
             raise PositionError(
-                f"{where}: position {reached} is behind its end {end}: the topic lost records or is another one; "
+                f"{where}: position {reached} is beyond its end {end}: the topic lost records or is another one; "
                 "start anew with: houses reset --archive"
             )
-        # What lies before the end of a gap that has its line is settled: nothing of it was in the topic any more.
-        start = max(position, state.known_gaps[partition])
+        start = position
+        for begin, behind in sorted(state.known_gaps[partition]):
+            # A gap that has its line is settled; what would have to be read before it is not.
+            start = max(start, behind) if begin <= start else start
         lost = max(0, first - start) - state.done.count(partition, start, first)
         if lost and not fresh:
             problems.append(f"{where}: offsets {start} to {first - 1} were deleted, {lost} of them unread")

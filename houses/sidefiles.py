@@ -12,7 +12,7 @@ from pyroaring import BitMap64
 from houses.config import Config
 from houses.files import FileOps, read_file, stage_file
 from houses.join import ClosedIds, StornoRegister, excluded_parts, is_full
-from houses.message import FULL, PARTS
+from houses.message import FULL, mask_of
 
 
 def stage_side_files(
@@ -58,7 +58,7 @@ def load_stornos(config: Config, ops: FileOps, stornos: StornoRegister) -> int:
     try:
         record = json.loads(read_file(ops, config.storno_ids_path) or b"")
         masks = dict.fromkeys(record["full"], FULL) | {
-            int(i): sum(PARTS[number - 1].mask for number in numbers) for i, numbers in record["partial"].items()
+            int(i): mask_of(numbers) for i, numbers in record["partial"].items()
         }
         offsets = {int(i): offset for i, offset in record["offsets"].items()}
         storno_next = int(record["storno_next"])

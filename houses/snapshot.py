@@ -14,7 +14,7 @@ from houses.consumer import checkpoint_store
 from houses.errors import BrokerError, PositionError
 from houses.files import REAL, lock_owner
 from houses.linescan import file_length
-from houses.message import FULL, PARTS
+from houses.message import FULL, PARTS, mask_of
 
 _TRIES = 10
 _RETRY_S = 0.05
@@ -155,7 +155,7 @@ def read_register(path: Path) -> Register:
     """storno_ids.json, of this program or the older one; empty when absent."""
     try:
         record = json.loads(path.read_bytes())
-        partial = {int(i): sum(PARTS[n - 1].mask for n in set(numbers)) for i, numbers in record["partial"].items()}
+        partial = {int(i): mask_of(numbers) for i, numbers in record["partial"].items()}
         offsets = {int(i): int(offset) for i, offset in record.get("offsets", {}).items()}
         masks = dict.fromkeys(map(int, record["full"]), FULL) | partial
         return Register(masks, offsets, record.get("generation"), record.get("storno_next"))

@@ -56,6 +56,8 @@ def main() -> int:
             figures |= _PARTS[name](folder / name, address, arguments.messages // 3, arguments.rounds)
             if not arguments.json:
                 _show(name, figures)
+    if not arguments.json and (ratio := figures.get("consumer: ratio to the bare loop")):
+        print(f"\nratio to the bare loop: {ratio:.2f}")
     if arguments.json:
         print(json.dumps(figures, indent=1))
     return 0
@@ -185,7 +187,6 @@ def measure_consumer(folder: Path, address: str, houses: int, rounds: int) -> di
             rates.setdefault(f"max_batch {max_batch}", []).append(_in_child(_consumer_rate_hz, config, stretch))
     figures: dict[str, Any] = {f"consumer: {name}, msg/s": _spread(values) for name, values in rates.items()}
     ratio = statistics.median(rates["max_batch 10000"]) / statistics.median(rates["bare loop"])
-    print(f"ratio to the bare loop: {ratio:.2f}", file=sys.stderr)
     return figures | {"consumer: ratio to the bare loop": ratio}
 
 

@@ -27,9 +27,13 @@ def pick_recent(random: Random, first: int, highest: int) -> int | None:
 
 
 def highest_id(records: Iterable[Record]) -> int:
-    """The highest house id in records of the parts topic, by value or key; -1 when there is none."""
+    """The highest house id in records of the parts topic, by value or key; -1 when there is none.
+
+    Ids too high for a block to follow are passed over: one typed by hand must not end all producing, and the allocator
+    never comes there itself.
+    """
     found = (_record_id(record) for record in records)
-    return max((house_id for house_id in found if house_id is not None), default=-1)
+    return max((i for i in found if i is not None and i < MAX_ID - BLOCK_IDS), default=-1)
 
 
 def _record_id(record: Record) -> int | None:

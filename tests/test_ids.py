@@ -155,3 +155,8 @@ def test_a_recent_id_is_one_of_the_newest_hundred() -> None:
     assert {pick_recent(random, 0, 999) for _ in range(5000)} == set(range(900, 1000))
     assert {pick_recent(random, 995, 999) for _ in range(200)} == set(range(995, 1000))
     assert pick_recent(random, 10, 9) is None
+
+
+def test_an_id_typed_by_hand_at_the_very_end_does_not_end_producing() -> None:
+    """No block fits behind it, so the ids go on behind the others."""
+    assert highest([(b"999999999999999999", None), (b"41", None)]) == 41

@@ -1,4 +1,4 @@
-"""Proof from outside that every record has exactly one outcome. Shares no logic with the consumer."""
+"""Proof from outside that every record has exactly one outcome. Shares nothing with the consumer but the decoding of messages and lines."""
 
 import gc
 from collections.abc import Iterator

@@ -253,17 +253,22 @@ def _check_positions(state: Recovered, checkpoint: Checkpoint | None, broker: Br
                 f"{where}: position {reached} is beyond its end {end}: the topic lost records or is another one; "
                 "start anew with: houses reset --archive"
             )
-        start = position
-        for begin, behind in sorted(state.known_gaps[partition]):
-            # A gap that has its line is settled; what would have to be read before it is not.
-            start = max(start, behind) if begin <= start else start
-        lost = max(0, first - start) - state.done.count(partition, start, first)
-        if lost and not fresh:
-            problems.append(f"{where}: offsets {start} to {first - 1} were deleted, {lost} of them unread")
-            state.gaps.append(gap_reject(partition, start, first))
+        for start, behind, unread in _unread(state, partition, position, first) if not fresh else ():
+            problems.append(f"{where}: offsets {start} to {behind - 1} were deleted, {unread} of them unread")
+            state.gaps.append(gap_reject(partition, start, behind))
         _begin_at(state, partition, max(position, first))
     if problems and not accept_gap:
         raise PositionError("; ".join(problems) + ": " + _WAYS_ON)
+
+
+def _unread(state: Recovered, partition: int, position: int, first: int) -> list[tuple[int, int, int]]:
+    """Stretches of deleted offsets that have neither lines nor a gap line: start, end, and how many of them have none."""
+    stretches, start = [], position
+    for begin, behind in [*sorted(state.known_gaps[partition]), (first, first)]:
+        stretches.append((start, min(begin, first)))
+        start = max(start, behind)
+    counted = ((s, e, e - s - state.done.count(partition, s, e)) for s, e in stretches if s < e)
+    return [stretch for stretch in counted if stretch[2]]
 
 
 def _begin_at(state: Recovered, partition: int, offset: int) -> None:

@@ -70,9 +70,9 @@ REFUSALS: dict[str, tuple[Change, type[HousesError], str]] = {
     "position behind the end": (
         truncate_topic(0, 1),
         PositionError,
-        r"partition 0: position \d behind|is behind its end 1",
+        r"partition 0: position \d behind|is beyond its end 1",
     ),
-    "stornos behind the end": (truncate_topic(3, 0), PositionError, "house-storno: position 1 is behind its end 0"),
+    "stornos behind the end": (truncate_topic(3, 0), PositionError, "house-storno: position 1 is beyond its end 0"),
     "parts topic made anew": (
         change_topics(ids=("new", "id-2")),
         PositionError,
@@ -109,7 +109,7 @@ def test_records_lost_behind_the_checkpoint_are_noticed() -> None:
     lab.consume(kill=True)
     lab.consume([Poll((1, 1, 1, 0))], kill=True)
     lab.topics.records[0].clear()
-    with pytest.raises(PositionError, match="partition 0: position 1 is behind its end 0"):
+    with pytest.raises(PositionError, match="partition 0: position 1 is beyond its end 0"):
         lab.consume(rest=True)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from houses.batch import decode_parts
+from houses.belonging import check_topics
 from houses.checkpoint import CheckpointStore
 from houses.checkpointer import Checkpointer
 from houses.config import Config
@@ -14,7 +15,7 @@ from houses.files import FileOps
 from houses.join import House
 from houses.message import STORNO, Reject, decode_storno, utc_now
 from houses.metrics import Reporter
-from houses.recovery import Recovered, check_topics
+from houses.recovery import Recovered
 from houses.source import Chunk, Source
 
 _COMMIT_DELAY_S = 1.0

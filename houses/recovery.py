@@ -7,7 +7,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from houses.checkpoint import Binding, Checkpoint, CheckpointStore, TopicInfo, load_binding, save_binding
+from houses.belonging import bound_to, check_owner
+from houses.checkpoint import Binding, Checkpoint, CheckpointStore, TopicInfo
 from houses.config import Config
 from houses.errors import FolderError, MessageError, PositionError
 from houses.files import FileOps
@@ -75,9 +76,9 @@ def recover(
         FolderError: the folder is damaged or belongs to other topics.
         PositionError: the topics no longer hold what would have to be read.
     """
-    binding = _check_binding(config, ops, broker)
+    binding = bound_to(config, ops, broker.parts, broker.storno)
     checkpoint = store.load()
-    _check_owner(checkpoint, binding, store)
+    check_owner(checkpoint, binding, store.name)
     paths = (config.houses_path, config.storno_houses_path, config.rejects_path)
     journal = Journal(ops, paths, (broker.parts.name, broker.storno.name))
     with ExitStack() as when_refused:
@@ -94,48 +95,6 @@ def recover(
         _check_positions(state, checkpoint, broker, accept_gap)
         when_refused.pop_all()
     return state
-
-
-def _check_binding(config: Config, ops: FileOps, broker: BrokerView) -> Binding:
-    binding = load_binding(ops, config.binding_path)
-    if binding is None:
-        binding = Binding.new(broker.parts, broker.storno)
-        save_binding(ops, config.binding_path, binding)
-    check_topics(binding, broker.parts, broker.storno)
-    return binding
-
-
-def check_topics(binding: Binding, parts: TopicInfo | None, storno: TopicInfo | None) -> None:
-    """`PositionError` unless the topics are the very ones of the binding, with as many partitions."""
-    for bound, found in ((binding.parts, parts), (binding.storno, storno)):
-        if found == bound:
-            continue
-        if found is None:
-            what = "is gone"
-        elif found.name != bound.name:
-            what = f"is not the topic of the configuration ({found.name})"
-        elif found.id != bound.id:
-            what = f"was deleted and made anew (id {found.id}, was {bound.id})"
-        else:
-            what = f"has {found.partitions} partitions, had {bound.partitions}"
-        raise PositionError(
-            f"topic {bound.name} {what}: the files of this folder belong to the earlier one; start "
-            "anew with: houses reset --archive"
-        )
-
-
-def _check_owner(checkpoint: Checkpoint | None, binding: Binding, store: CheckpointStore) -> None:
-    if checkpoint is None:
-        return
-    if checkpoint.folder != binding.folder:
-        raise PositionError(
-            f"{store.name}: holds the positions of another folder ({checkpoint.folder}, this one is {binding.folder}): "
-            "choose another consumer.group_id, or start from the files with: houses consume --rescan"
-        )
-    if checkpoint.topic_ids != (binding.parts.id, binding.storno.id):
-        raise PositionError(
-            f"{store.name}: was saved for other topics; start from the files with: houses consume --rescan"
-        )
 
 
 def _check_lengths(checkpoint: Checkpoint | None, journal: Journal) -> None:

@@ -1,4 +1,7 @@
-"""Proof from outside that every record has exactly one outcome. Shares nothing with the consumer but the decoding of messages and lines."""
+"""Proof from outside that every record has exactly one outcome.
+
+Shares nothing with the consumer but the decoding of messages and lines.
+"""
 
 import gc
 from collections.abc import Iterator

@@ -1,0 +1,48 @@
+"""Whether a folder, its checkpoint record and the topics belong together."""
+
+from houses.checkpoint import Binding, Checkpoint, TopicInfo, load_binding, save_binding
+from houses.config import Config
+from houses.errors import PositionError
+from houses.files import FileOps
+
+
+def bound_to(config: Config, ops: FileOps, parts: TopicInfo, storno: TopicInfo) -> Binding:
+    """The binding of a folder, made at its first use; `PositionError` when it belongs to other topics than these."""
+    binding = load_binding(ops, config.binding_path)
+    if binding is None:
+        binding = Binding.new(parts, storno)
+        save_binding(ops, config.binding_path, binding)
+    check_topics(binding, parts, storno)
+    return binding
+
+
+def check_topics(binding: Binding, parts: TopicInfo | None, storno: TopicInfo | None) -> None:
+    """`PositionError` unless the topics are the very ones of the binding, with as many partitions."""
+    for bound, found in ((binding.parts, parts), (binding.storno, storno)):
+        if found == bound:
+            continue
+        if found is None:
+            what = "is gone"
+        elif found.name != bound.name:
+            what = f"is not the topic of the configuration ({found.name})"
+        elif found.id != bound.id:
+            what = f"was deleted and made anew (id {found.id}, was {bound.id})"
+        else:
+            what = f"has {found.partitions} partitions, had {bound.partitions}"
+        raise PositionError(
+            f"topic {bound.name} {what}: the files of this folder belong to the earlier one; start "
+            "anew with: houses reset --archive"
+        )
+
+
+def check_owner(checkpoint: Checkpoint | None, binding: Binding, store: str) -> None:
+    """`PositionError` unless a record, kept in `store`, is of this folder and its topics."""
+    if checkpoint is None:
+        return
+    if checkpoint.folder != binding.folder:
+        raise PositionError(
+            f"{store}: holds the positions of another folder ({checkpoint.folder}, this one is {binding.folder}): "
+            "choose another consumer.group_id, or start from the files with: houses consume --rescan"
+        )
+    if checkpoint.topic_ids != (binding.parts.id, binding.storno.id):
+        raise PositionError(f"{store}: was saved for other topics; start from the files with: houses consume --rescan")

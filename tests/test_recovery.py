@@ -76,7 +76,7 @@ def crash_and_go_on(records: tuple[Records, ...], runs: Runs, limits: dict[str, 
     assert [lab.disk.content(path) for path in lab.paths] == files
 
 
-@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow])
 @given(RECORDS, RUNS, LIMITS, st.integers(0, 10**6))
 def test_crashes_at_any_moment_change_nothing(
     records: tuple[Records, ...], runs: Runs, limits: dict[str, float], seed: int
@@ -86,7 +86,7 @@ def test_crashes_at_any_moment_change_nothing(
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=1500, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.too_slow])
 @given(RECORDS, RUNS, LIMITS, st.integers(0, 10**6))
 def test_crashes_at_any_moment_change_nothing_at_length(
     records: tuple[Records, ...], runs: Runs, limits: dict[str, float], seed: int
@@ -102,7 +102,7 @@ LONG_PLAN = st.lists(st.builds(Poll, COUNTS, st.sampled_from([0.0, 1.1, 3.0])), 
 LONG_RUNS = st.lists(st.tuples(LONG_PLAN, FUSES, DAMAGE), min_size=1, max_size=4)
 
 
-@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(RECORDS, LONG_RUNS, EVICTING, st.integers(0, 10**6))
 def test_crashes_and_evictions_leave_one_outcome_each(
     records: tuple[Records, ...], runs: Runs, limits: dict[str, float], seed: int
@@ -112,7 +112,7 @@ def test_crashes_and_evictions_leave_one_outcome_each(
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=1500, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.too_slow])
 @given(RECORDS, LONG_RUNS, EVICTING, st.integers(0, 10**6))
 def test_crashes_and_evictions_leave_one_outcome_each_at_length(
     records: tuple[Records, ...], runs: Runs, limits: dict[str, float], seed: int

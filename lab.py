@@ -5,7 +5,8 @@ python3 lab.py test        the tests; --all adds the slow ones and the notebooks
 python3 lab.py lab         the notebooks in JupyterLab, on this machine only
 python3 lab.py bench       the measurements
 python3 lab.py crashtest   the crash campaign
-python3 lab.py VERB        anything else that `houses` does: python3 lab.py status --help
+python3 lab.py VERB        anything else that `houses` does: produce, consume, storno, storno-loop, status, show, peek,
+                           stop, reset, verify, compact, kafka, hello; for example: python3 lab.py status --help
 """
 
 # Only what Python 3.6 can read: an older Python gets a sentence, not a SyntaxError.
@@ -103,11 +104,13 @@ def command(word: str, rest: "list[str]") -> "tuple[list[str], Path]":
         contents = (ROOT / "notebooks" / "00_contents.ipynb").exists()
         first = "00_contents.ipynb" if contents else "01_first_run.ipynb"
         options = ["--ServerApp.ip=127.0.0.1", f"--LabApp.default_url=/lab/tree/notebooks/{first}"]
+        if hasattr(os, "geteuid") and os.geteuid() == 0:  # as in most containers
+            options.append("--allow-root")
         return ["-m", "jupyterlab", *options, *rest], ROOT
     if word in ("bench", "crashtest"):
         script = ROOT / "tests" / f"{word}.py"
         if not script.exists():
-            sys.exit(f"lab.py: {word}: there is no {script} in this version; python3 lab.py --help lists what there is")
+            sys.exit(f"lab.py: {word}: there is no {script} in this version")
         return [str(script), *rest], Path.cwd()
     return ["-P", "-m", "houses", word, *rest], Path.cwd()  # -P: not a folder `houses` that happens to be there
 

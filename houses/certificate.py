@@ -106,7 +106,7 @@ class Certificate:
         rejects = ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.rejects.items())) or "none"
         lines = [
             f"topics       {self.topics[0]}, {self.topics[1]}",
-            f"offsets      {self.offsets:,} read; position {_dashed(self.position)} of {_dashed(self.end)}",
+            f"offsets      {self.offsets:,} checked; position {_dashed(self.position)} of {_dashed(self.end)}",
             f"houses       {self.houses:,} written, {self.cancelled:,} cancelled; {self.late:,} lines of late stornos",
             f"rejects      {rejects}",
             f"pending      {self.pending_ids:,} ids with {self.pending_parts:,} parts",
@@ -124,7 +124,8 @@ class Certificate:
 
     def _verdict(self) -> list[str]:
         if self.ok:
-            return ["verified     every record below the position has exactly one outcome"]
+            later = f"; {self.unread:,} are not read yet" if self.unread else ""
+            return [f"verified     every record below the position has exactly one outcome{later}"]
         counts = [
             f"NOT VERIFIED {count:,} {kind}: {MEANING[kind]}"
             for kind in MEANING

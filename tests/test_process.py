@@ -26,8 +26,10 @@ from command_line import (
 from kafka_lab import read_jsonl, wait_until
 
 from houses import local_kafka
+from houses.broker import describe_topics
 from houses.checkpoint import FileStore
 from houses.config import Config
+from houses.errors import BrokerError
 from houses.files import REAL
 from houses.metrics import last_metrics
 from houses.stopping import stop_path
@@ -41,6 +43,14 @@ def has_checkpoint(made: Config) -> bool:
     """Whether the stop has saved where the consumer stands: 20 houses read."""
     checkpoint = FileStore(REAL, made.offsets_path).load()
     return checkpoint is not None and checkpoint.next == (20, 20, 20)
+
+
+def answers(made: Config) -> bool:
+    """Whether the broker describes the topic: one that was frozen is fenced by its controller for a while."""
+    try:
+        return made.kafka.topic in describe_topics(made.kafka, [made.kafka.topic], 2.0)
+    except BrokerError:
+        return False
 
 
 def prepare(folder: Path, kafka: str) -> Config:
@@ -242,6 +252,7 @@ def test_it_stops_in_time_when_the_broker_is_away(
     if outage == "silent":
         broker.resume()
     local_kafka.start(data_dir, address)
+    wait_until(lambda: answers(made), "the broker's controller knows it again")
     assert (status, took_s < STOP_LIMIT_S) == (0, True), said
     assert "no checkpoint taken, the last one stays good" in said
     send_houses(made, 5)

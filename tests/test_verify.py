@@ -48,7 +48,7 @@ def test_certificate_of_a_finished_run_counts_every_outcome(finished: Config) ->
     topics = (finished.kafka.topic, finished.consumer.storno_topic)
     assert verify(finished).lines() == [
         f"topics       {topics[0]}, {topics[1]}",
-        "offsets      101 read; position 35 / 32 / 30 of 36 / 33 / 32",
+        "offsets      101 checked; position 35 / 32 / 30 of 36 / 33 / 32",
         "houses       27 written, 2 cancelled; 3 lines of late stornos",
         "rejects      2 duplicate, 3 evicted, 1 malformed, 1 malformed storno, 1 wrong_partition",
         "pending      2 ids with 3 parts",

@@ -89,7 +89,10 @@ def produce(
       houses produce --count 500 --rate 200 --rate wall=50
       houses produce --fault roof.drop=0.01 --fault wall.delay_ms=200
     """
+    from houses.belonging import check_topics
     from houses.broker import ensure_broker, ensure_topics
+    from houses.checkpoint import load_binding
+    from houses.files import REAL
     from houses.producer import Producers
     from houses.stopping import StoppedEarly, StopRequest
 
@@ -101,7 +104,10 @@ def produce(
     try:
         stop.listen()
         ensure_broker(config, say)
-        ensure_topics(config, say)
+        topics = ensure_topics(config, say)
+        # Only the consumer makes a binding: two that begin at once must not make two.
+        if binding := load_binding(REAL, config.binding_path):
+            check_topics(binding, *topics)
         stop.begin()
     except StoppedEarly:
         say("Stopped before anything was sent")
@@ -133,7 +139,7 @@ def _watch(producers: "Producers", stop: "StopRequest", seconds: float | None, c
             passed_s = time.monotonic() - begun_s
             if seconds is not None and passed_s >= seconds:
                 return
-            show(passed_s if count is None else producers.highest_id + 1 - producers.first_id, _sent(producers))
+            show(passed_s if count is None else min(producers.sent.values()), _sent(producers))
 
 
 def _sent(producers: "Producers") -> str:

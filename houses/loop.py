@@ -92,6 +92,8 @@ class ConsumerLoop:
         while not self._should_stop() and self._source.next[STORNO] < end:
             self._step()
         self._source.assign_parts(recovered.low)
+        topics = f"{recovered.binding.parts.name} and {recovered.binding.storno.name}"
+        self._say(f"Reading {topics} into {self._journal.houses.path.parent}")
         self._reporter.metrics.state = "running"
 
     def _at_end(self, until: list[int]) -> bool:

@@ -2,7 +2,7 @@
 
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from houses.broker import ensure_broker
 from houses.config import Config
@@ -37,17 +37,23 @@ def run_consumer(
         # What is durable needs no farewell: leaving at the limit is like a crash, and costs a longer restart only.
         stop.listen(stdin=stop_with_stdin, limit_s=_STOP_LIMIT_S, give_up=lambda: say(_GIVEN_UP))
         ensure_broker(config, say)
-        say(f"Reading {config.kafka.topic} and {config.consumer.storno_topic} into {config.folder}")
         asked = CalmCollector(stop.should_stop)
         counts = consume(config, asked, say, accept_gap=accept_gap, rescan=rescan, until_end=until_end)
     except StoppedEarly:
         say("Stopped before anything was read")
     else:
-        read = ", ".join(f"{number} {kind}" for kind, number in sorted(counts.items()) if number)
-        say(f"Stopped: {read or 'nothing new was read'}")
+        say(f"Stopped: {_outcomes(counts) or 'nothing new was read'}")
     return stop.exit_status
 
 
+def _outcomes(counts: Mapping[str, int]) -> str:
+    """Houses and stornos are counted one by one, what was rejected by the message."""
+    kept = [f"{counts[kind]} {kind}" for kind in _KEPT if counts.get(kind)]
+    rejected = [f"{number} {kind}" for kind, number in sorted(counts.items()) if number and kind not in _KEPT]
+    return ", ".join(kept) + (f"; messages rejected: {', '.join(rejected)}" if rejected else "")
+
+
+_KEPT = ("houses", "cancelled", "late", "stornos")
 _GIVEN_UP = f"Not finished {_STOP_LIMIT_S} s after the stop request: leaving without a last checkpoint; nothing is lost"
 
 

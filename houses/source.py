@@ -173,7 +173,9 @@ class Source:
             return
         # _ALL_BROKERS_DOWN and _TRANSPORT come in turns, by the hundred, and pass: one is shown, reading goes on by itself.
         if not self.last_error:
-            self._say(f"Kafka: {error.str()}; waiting for it to come back")
+            self._say(
+                f"Kafka at {self._kafka.bootstrap_servers}: no answer ({error.name()}); waiting for it to come back"
+            )
         self.last_error = f"{error.name()}: {error.str()}"
         self.identity_in_doubt = True
 

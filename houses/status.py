@@ -108,7 +108,7 @@ def _consumer_lines(config: Config, ends: Ends | None) -> Iterator[str]:
     yield f"Lag:         {_lag(metrics, None if runs else ends)} messages to read"
     p50, p99 = (percentile_ms(metrics["durable_latency_ms"], share) for share in (0.5, 0.99))
     if p50 is not None:
-        yield f"Latency:     last part sent -> on the disk: median {p50:.1f} ms, p99 {p99:.1f} ms"
+        yield f"Latency:     last part sent -> on the disk: half within {p50:,.0f} ms, 99 % within {p99:,.0f} ms"
     yield f"Error:       {metrics['last_error'] or 'none'}"
 
 

@@ -13,7 +13,7 @@ from confluent_kafka import Producer
 from kafka_lab import ids_of, read_jsonl, read_parts, wait_until
 
 from houses import recent
-from houses.broker import connect
+from houses.broker import connect, delete_topics, describe_topics
 from houses.config import Config
 from houses.files import lock_owner
 from houses.message import PARTS, encode_part, utc_now
@@ -44,6 +44,16 @@ def test_produce_count_sends_exactly_so_many_houses(tmp_path: Path, kafka: str) 
     assert "Sent houses 0 to 1233" in check(made, "produce", "--count", "1234", "--rate", "20000")
     assert "Sent houses 1234 to 1236" in check(made, "produce", "--count", "3")
     assert all(ids_of(sent) == list(range(1237)) for sent in read_parts(made).values())
+
+
+def test_produce_refuses_a_topic_that_was_made_anew(tmp_path: Path, kafka: str) -> None:
+    """The consumer would refuse what it sends there, so nothing is sent."""
+    made = make_project(tmp_path, kafka)
+    check(made, "consume", "--until-end")
+    delete_topics(made.kafka, list(describe_topics(made.kafka, [made.kafka.topic]).values()))
+    done = run(made, "produce", "--count", "1")
+    assert (done.returncode, "was deleted and made anew" in done.stderr) == (1, True), done.stderr
+    assert not any(read_parts(made).values())
 
 
 def test_produce_completes_the_houses_of_the_slower_parts(tmp_path: Path, kafka: str) -> None:

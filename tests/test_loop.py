@@ -41,6 +41,15 @@ def test_with_flush_every_1_each_batch_is_on_the_disk_before_the_next_poll() -> 
     assert found == [1, 2]
 
 
+def test_a_second_begins_anew_with_each_commit() -> None:
+    """A house that comes long after the last one was written waits for others too."""
+    lab = lab_of([1, 2], [1, 2], [1, 2], flush_every=100)
+    found: list[Any] = []
+    durable = look(found, lambda _: lab.disk.durable(lab.config.houses_path).count(b"\n"))
+    lab.consume([Poll((1, 1, 1, 0)), pause(1.1), pause(5), durable, Poll((1, 1, 1, 0)), durable, pause(1.1), durable])
+    assert found == [1, 1, 2]
+
+
 def test_with_flush_every_3_two_houses_wait_for_a_third() -> None:
     """And are written with it."""
     lab = lab_of(range(9), range(9), range(9), flush_every=3)
@@ -193,6 +202,18 @@ def test_the_partition_ahead_is_paused_and_read_on_later() -> None:
     lab.consume(rest=True)
     check_end(lab)
     assert not lab.lines(lab.paths[2])
+
+
+def test_a_burst_does_not_overshoot_the_limit() -> None:
+    """A thousand batches without a tenth of a second between them: pending stays at the limit, a twentieth and a batch."""
+    ids = range(1, 1001)
+    lab = lab_of(ids, ids, ids, max_pending_triplets=100)
+    most: list[Any] = []
+    pending = look(most, lambda _: len(lab.recovered.table.pending_ids()))  # type: ignore[union-attr]
+    lab.consume(
+        [Poll((7, 0, 0, 0)), pending] * 50 + [Poll((0, 7, 0, 0)), pending] * 50 + [Poll((0, 0, 7, 0)), pending] * 50
+    )
+    assert 100 <= max(most) <= 100 + 5 + 2 * 7
 
 
 def test_a_late_part_makes_the_others_wait_and_costs_no_house() -> None:

@@ -9,6 +9,11 @@ from houses.checkpoint import Binding, TopicInfo, load_binding
 from houses.errors import FolderError, PositionError
 
 
+def pause(seconds: float) -> Poll:
+    """Nothing comes for so long."""
+    return Poll((0, 0, 0, 0), seconds)
+
+
 def test_the_first_checkpoint_comes_before_the_first_line() -> None:
     """Killed with nothing read: binding, record and side files are on the disk, and bound the next start."""
     lab = lab_of([1], [1], [1])
@@ -138,6 +143,36 @@ def test_a_lost_side_file_is_rebuilt(name: str, data: bytes | None) -> None:
     assert [line["reason"] for line in lab.lines(lab.paths[2])] == ["malformed", "duplicate"]
 
 
+def test_a_rebuilt_register_repeats_no_line() -> None:
+    """Late lines and rejected stornos that have theirs are known, though nothing was pending and the tail is empty."""
+    lab = lab_of([1, 2], [1, 2], [1, 2])
+    lab.consume(rest=True)
+    lab.topics.records[3] += [b"1", b'{"id":2,"partition":3}', b"x"]
+    lab.consume(rest=True)
+    files = [lab.disk.content(path) for path in lab.paths]
+    lab.disk.put(lab.config.storno_ids_path, None)
+    lab.consume(rest=True)
+    assert [lab.disk.content(path) for path in lab.paths] == files
+    check_end(lab)
+
+
+def test_a_late_line_alone_does_not_make_a_house_written() -> None:
+    """The house line behind the checkpoint is gone, its late line is not: the house is written, as a cancelled one."""
+    lab = lab_of([1], [1], [1])
+    lab.consume(kill=True)
+    lab.consume(
+        [ALL, Poll((0, 0, 0, 0), 0.0, lambda _: lab.topics.records[3].append(b"1")), ALL, pause(1.1)], kill=True
+    )
+    assert [line.get("late") for line in lab.lines(lab.paths[1])] == [True]
+    lab.disk.put(lab.config.houses_path, b"")
+    lab.consume(rest=True)
+    assert not lab.lines(lab.paths[0])
+    assert [(line["id"], line.get("late"), line["storno"]) for line in lab.lines(lab.paths[1])] == [
+        (1, True, "full"),
+        (1, None, "full"),
+    ]
+
+
 def test_stornos_survive_a_crash_while_the_register_is_rebuilt() -> None:
     """Killed at any moment after storno_ids.json was lost: the cancelled house stays cancelled."""
     for fuse in range(1, 40):
@@ -196,6 +231,22 @@ def test_an_evicted_id_stays_closed_after_a_restart() -> None:
         lab.consume(rest=True)
         assert [r["reason"] for r in lab.lines(lab.paths[2])] == ["evicted"] * 3
         assert [line["id"] for line in lab.lines(lab.paths[0])] == [2]
+
+
+def test_closed_ids_of_both_kinds_are_known_after_a_restart() -> None:
+    """Written and evicted ones, whichever of them are higher, from the cache and from the files."""
+    for evicted, written in ((1, 2), (3, 2)):
+        for lost in (False, True):
+            lab = lab_of([evicted, written, 4], [written, 4], [evicted, written, 4], max_pending_age_sec=2.0)
+            lab.consume([ALL, *[pause(1.1)] * 5])
+            if lost:
+                lab.disk.put(lab.config.closed_ids_path, None)
+            for number in (1, 2, 3):
+                lab.topics.records[number - 1] += parts(number, evicted, written, 4)
+            lab.consume([ALL])
+            reasons = [line["reason"] for line in lab.lines(lab.paths[2])]
+            assert sorted(reasons) == ["duplicate"] * 6 + ["evicted"] * 5
+            assert [line["id"] for line in lab.lines(lab.paths[0])] == [written, 4]
 
 
 def test_the_binding_names_the_topics_of_the_first_start() -> None:

@@ -18,7 +18,7 @@ from records import TS
 from reference import STORNO, Line, Reference
 from simulated_disk import Crash, SimulatedDisk
 
-from houses.checkpoint import Checkpoint, FileStore, TopicInfo
+from houses.checkpoint import Checkpoint, CheckpointStore, FileStore, TopicInfo
 from houses.config import Config
 from houses.errors import BrokerError
 from houses.loop import ConsumerLoop
@@ -160,14 +160,46 @@ class Clock:
         return self.now_s
 
 
+class GroupStore:
+    """Stands in for KafkaStore: no power cut takes its record, but a save that reports an error may have worked or not."""
+
+    name = "Kafka group houses"
+
+    def __init__(self, random: Random) -> None:
+        """No record yet."""
+        self.record: Checkpoint | None = None
+        self.failing = False
+        self._random = random
+
+    def load(self) -> Checkpoint | None:
+        """See `CheckpointStore`."""
+        return self.record
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """See `CheckpointStore`."""
+        luck = self._random.random() if self.failing else 1.0
+        if luck > 0.3:
+            self.record = checkpoint
+        if luck < 0.6:
+            raise BrokerError("the checkpoint was not taken")
+
+    def forget(self) -> None:
+        """See `CheckpointStore`."""
+        self.record = None
+
+    def close(self) -> None:
+        """See `CheckpointStore`."""
+
+
 class Lab:
     """One output folder on a simulated disk, and its topics."""
 
-    def __init__(self, topics: Topics, config: Config | None = None) -> None:
+    def __init__(self, topics: Topics, config: Config | None = None, random: Random | None = None) -> None:
         """Nothing consumed yet."""
         self.topics = topics
         self.config = config or config_of()
         self.disk = SimulatedDisk()
+        self.group = GroupStore(random or Random(0))
         self.clock = Clock()
         self.said: list[str] = []
         self.recovered: Recovered | None = None
@@ -213,7 +245,7 @@ class Lab:
         return True
 
     def _run(self, source: FakeSource, rest: bool, accept_gap: bool) -> None:
-        store = FileStore(self.disk, self.config.offsets_path)
+        store = self.store()
         view = self.topics.view()
         self.recovered = recover(self.config, self.disk, store, view, accept_gap=accept_gap, say=self.said.append)
         with closing(self.recovered.journal), closing(reporter_of_nothing()) as reporter:
@@ -230,6 +262,11 @@ class Lab:
             self.metrics = reporter.metrics
             self.counts = dict(loop.run(self.topics.ends if rest else None))
 
+    def store(self) -> CheckpointStore:
+        """Where the record is kept: in a file on the disk, or in the group."""
+        in_group = self.config.consumer.store == "kafka"
+        return self.group if in_group else FileStore(self.disk, self.config.offsets_path)
+
     # --- what the files say ---
 
     def lines(self, path: Path) -> list[Line]:
@@ -238,9 +275,8 @@ class Lab:
         return [json.loads(line) for line in data[: data.rfind(b"\n") + 1].splitlines()]
 
     def record(self) -> Checkpoint | None:
-        """The checkpoint in its file."""
-        data = self.disk.content(self.config.offsets_path)
-        return None if data is None else Checkpoint.decode(data, "record")
+        """The checkpoint as it was saved last."""
+        return self.store().load()
 
     def outcomes(self) -> dict[tuple[int, int], str]:
         """(Partition, offset) of the parts topic -> what its line says of it. Fails when one has two."""
@@ -343,7 +379,7 @@ def damage(lab: Lab, what: str, random: Random) -> None:
         data = disk.content(path) or b""
         disk.put(path, data[: random.randint(0, max(0, len(data) - 2))])
     elif what == "no checkpoint":
-        disk.put(config.offsets_path, None)
+        lab.store().forget()
     elif what == "cut":
         for path, synced in zip(lab.paths, record.synced if record else (0, 0, 0), strict=True):
             if written := disk.content(path):

@@ -3,6 +3,7 @@
 import json
 from contextlib import nullcontext, suppress
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,7 +12,7 @@ from records import part_values, storno_values
 from reference import read_part
 from simulation import Lab, Poll, Records, Topics, check_end, config_of, damage
 
-from houses.errors import FolderError
+from houses.errors import BrokerError, FolderError
 from houses.message import PARTS
 
 IDS = st.integers(0, 5)
@@ -32,23 +33,25 @@ LIMITS = st.fixed_dictionaries(
         "storno_flush_every": st.sampled_from([1, 2]),
         "offset_save_interval_sec": st.sampled_from([0.0, 0.2, 1.0]),
         "max_pending_age_sec": st.just(1e6),
+        "offset_store": st.sampled_from(["file", "kafka"]),
     }
 )
 Runs = list[tuple[list[Poll], tuple[int | None, int | None], str]]
 
 
-def run_and_die(lab: Lab, runs: Runs, seed: int) -> list[bytes]:
+def run_and_die(lab: Lab, runs: Runs, random: Random) -> list[bytes]:
     """Consume by the plans, each run with its end and its damage; what was surely on the disk and whole, per file."""
-    random = Random(seed)
     kept = [b"", b"", b""]
     for plan, (fuse, sync_fuse), what in runs:
-        with nullcontext() if sync_fuse is None else suppress(FolderError):
+        lab.group.failing = random.random() < 0.3
+        with nullcontext() if sync_fuse is None else suppress(FolderError), suppress(BrokerError):
             lab.consume(plan, fuse=fuse, sync_fuse=sync_fuse)
         if what == "cut":  # takes back what was there
             kept = [b"", b"", b""]
         else:
             kept = [max(old, whole_lines(lab.disk.durable(p)), key=len) for old, p in zip(kept, lab.paths, strict=True)]
         damage(lab, what, random)
+    lab.group.failing = False
     return kept
 
 
@@ -64,10 +67,11 @@ def whole_lines(data: bytes) -> bytes:
     return data[:end]
 
 
-def crash_and_go_on(records: tuple[Records, ...], runs: Runs, limits: dict[str, float], seed: int) -> None:
+def crash_and_go_on(records: tuple[Records, ...], runs: Runs, limits: dict[str, Any], seed: int) -> None:
     """Consume with crashes, then to the end; compare with the reference; nothing changes by starting once more."""
-    lab = Lab(Topics(list(records)), config_of(**limits))
-    kept = run_and_die(lab, runs, seed)
+    random = Random(seed)
+    lab = Lab(Topics(list(records)), config_of(**limits), random)
+    kept = run_and_die(lab, runs, random)
     assert lab.consume(rest=True)
     check_end(lab)
     files = [lab.disk.content(path) or b"" for path in lab.paths]
@@ -79,7 +83,7 @@ def crash_and_go_on(records: tuple[Records, ...], runs: Runs, limits: dict[str, 
 @settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow])
 @given(RECORDS, RUNS, LIMITS, st.integers(0, 10**6))
 def test_crashes_at_any_moment_change_nothing(
-    records: tuple[Records, ...], runs: Runs, limits: dict[str, float], seed: int
+    records: tuple[Records, ...], runs: Runs, limits: dict[str, Any], seed: int
 ) -> None:
     """Kills, power cuts, failed syncs, lost side files, a deleted checkpoint and cut files: each offset has its one line."""
     crash_and_go_on(records, runs, limits, seed)
@@ -89,7 +93,7 @@ def test_crashes_at_any_moment_change_nothing(
 @settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.too_slow])
 @given(RECORDS, RUNS, LIMITS, st.integers(0, 10**6))
 def test_crashes_at_any_moment_change_nothing_at_length(
-    records: tuple[Records, ...], runs: Runs, limits: dict[str, float], seed: int
+    records: tuple[Records, ...], runs: Runs, limits: dict[str, Any], seed: int
 ) -> None:
     """The same with many more examples."""
     crash_and_go_on(records, runs, limits, seed)
@@ -105,7 +109,7 @@ LONG_RUNS = st.lists(st.tuples(LONG_PLAN, FUSES, DAMAGE), min_size=1, max_size=4
 @settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(RECORDS, LONG_RUNS, EVICTING, st.integers(0, 10**6))
 def test_crashes_and_evictions_leave_one_outcome_each(
-    records: tuple[Records, ...], runs: Runs, limits: dict[str, float], seed: int
+    records: tuple[Records, ...], runs: Runs, limits: dict[str, Any], seed: int
 ) -> None:
     """Which ids are given up depends on time, but each offset has one line or is pending, and each id one end."""
     evict_and_go_on(records, runs, limits, seed)
@@ -115,16 +119,17 @@ def test_crashes_and_evictions_leave_one_outcome_each(
 @settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.too_slow])
 @given(RECORDS, LONG_RUNS, EVICTING, st.integers(0, 10**6))
 def test_crashes_and_evictions_leave_one_outcome_each_at_length(
-    records: tuple[Records, ...], runs: Runs, limits: dict[str, float], seed: int
+    records: tuple[Records, ...], runs: Runs, limits: dict[str, Any], seed: int
 ) -> None:
     """The same with many more examples."""
     evict_and_go_on(records, runs, limits, seed)
 
 
-def evict_and_go_on(records: tuple[Records, ...], runs: Runs, limits: dict[str, float], seed: int) -> None:
+def evict_and_go_on(records: tuple[Records, ...], runs: Runs, limits: dict[str, Any], seed: int) -> None:
     """Consume with crashes and evictions, then to the end and for some time more."""
-    lab = Lab(Topics(list(records)), config_of(**limits))
-    run_and_die(lab, runs, seed)
+    random = Random(seed)
+    lab = Lab(Topics(list(records)), config_of(**limits), random)
+    run_and_die(lab, runs, random)
     assert lab.consume(rest=True)
     assert lab.consume([Poll((1000,) * 4), *[Poll((0,) * 4, 1.1)] * 10])
     check_evicting(lab)

@@ -26,7 +26,9 @@ class Feed:
         self.config: Config = make_lab(folder, kafka, {"consumer.log_every": 0} | (values or {}))
         self._producer = connect(Producer, self.config.kafka, {"linger.ms": 1, "enable.idempotence": True})
         for index in (0, STORNO):
-            self._producer.list_topics(self.topic(index)[0], timeout=10)  # else the first message waits for the next look
+            self._producer.list_topics(
+                self.topic(index)[0], timeout=10
+            )  # else the first message waits for the next look
 
     def topic(self, index: int) -> tuple[str, int]:
         """Topic and Kafka partition of an index: 0 to 2, or STORNO."""

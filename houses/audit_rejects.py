@@ -4,14 +4,13 @@ import re
 
 from houses.audit import MAX_OFFSET, REJECTS, Audit
 from houses.errors import MessageError
-from houses.evidence import DOUBLE, FINE, MALFORMED, WRONG_PARTITION, PartitionLog, raw_hashes
+from houses.evidence import DOUBLE, FINE, NO_ID, PartitionLog, raw_hashes
 from houses.lines import parse_reject_line
 from houses.linescan import Block, integers
 from houses.message import PARTS, STORNO, Reject, peek_id
 
 _GAP = re.compile(r"offsets ([0-9]{1,18}) to ([0-9]{1,18}) were deleted")
-_NO_ID = {"malformed": MALFORMED, "wrong_partition": WRONG_PARTITION}
-_REASONS = {*_NO_ID, "duplicate", "evicted"}
+_REASONS = {*NO_ID, "duplicate", "evicted"}
 
 _Row = tuple[int, Reject]
 """Number of a line in its block, and what it says."""
@@ -77,7 +76,7 @@ def _reason_is_right(audit: Audit, reject: Reject, house_id: int | None, log: Pa
         return house_id >= 0 and (log.has_earlier(reject.offset) or house_id in audit.tally.written or log.first > 0)
     if reject.reason == "evicted":
         return house_id >= 0
-    return house_id == _NO_ID.get(reject.reason)
+    return house_id == NO_ID.get(reject.reason)
 
 
 def _check_evicted(audit: Audit) -> None:

@@ -6,14 +6,13 @@ from contextlib import closing
 
 from houses.broker import client_config, ensure_topics, watermarks
 from houses.checkpoint import CheckpointStore, FileStore, KafkaStore
+from houses.clients import Say
 from houses.config import Config
 from houses.files import REAL, FileOps, FolderLock
 from houses.loop import ConsumerLoop
 from houses.metrics import Reporter
 from houses.recovery import BrokerView, recover
 from houses.source import Source
-
-Say = Callable[[str], None]
 
 
 def checkpoint_store(config: Config, ops: FileOps = REAL) -> CheckpointStore:

@@ -24,7 +24,7 @@ DOUBLE = 8
 """Added to a verdict: the offset has a line already."""
 
 _SAY_EVERY = 500_000
-_NO_ID = {"malformed": MALFORMED, "wrong_partition": WRONG_PARTITION}
+NO_ID = {"malformed": MALFORMED, "wrong_partition": WRONG_PARTITION}
 
 
 class PartitionLog:
@@ -59,7 +59,7 @@ class PartitionLog:
         self._contents[at] = hashes([entry[1] for entry in batch.entries])
         self._raws[np.array(run.offsets, np.int64) - self.first] = raw_hashes(values)
         for reject in batch.rejects:
-            self.ids[reject.offset - self.first] = _NO_ID[reject.reason]
+            self.ids[reject.offset - self.first] = NO_ID[reject.reason]
 
     def index(self) -> None:
         """Find the first record of each id, once all are there."""

@@ -9,6 +9,7 @@ from houses.batch import decode_parts
 from houses.belonging import check_topics
 from houses.checkpoint import CheckpointStore
 from houses.checkpointer import Checkpointer
+from houses.clients import Say
 from houses.config import Config
 from houses.errors import BrokerError, MessageError
 from houses.files import FileOps
@@ -24,8 +25,6 @@ _BALANCE_EVERY_S = 0.1
 _BROKER_TIMEOUT_S = 2.0
 _DOUBT_TIMEOUT_S = 1.0
 _DOUBT_EVERY_S = 2.0
-
-Say = Callable[[str], None]
 
 
 class ConsumerLoop:

@@ -5,14 +5,13 @@ import time
 from collections.abc import Callable, Mapping
 
 from houses.broker import ensure_broker
+from houses.clients import Say
 from houses.config import Config
 from houses.consumer import consume
 from houses.stopping import StoppedEarly, StopRequest
 
 _STOP_LIMIT_S = 4.5
 _COLLECT_EVERY_S = 60.0
-
-Say = Callable[[str], None]
 
 
 def run_consumer(

@@ -24,6 +24,7 @@ PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
 STAMP = VENV / "installed.txt"
 INTERRUPTED = 130
 OLDEST = (3, 11)
+TWO_AT_A_TIME = ["-n", "2", "--dist", "worksteal"]  # half of the tests' time is waiting; `test -n 0` for one by one
 
 
 def main(words: "list[str]") -> int:
@@ -99,7 +100,7 @@ def command(word: str, rest: "list[str]") -> "tuple[list[str], Path]":
     """What .venv's Python is to run for a word of the command line, and in which folder."""
     if word == "test":
         notebooks = ["--nbmake", "tests", "notebooks"] if "--all" in rest else []
-        return ["-m", "pytest", *notebooks, *rest], ROOT
+        return ["-m", "pytest", *TWO_AT_A_TIME, *notebooks, *rest], ROOT
     if word == "lab":
         contents = (ROOT / "notebooks" / "00_contents.ipynb").exists()
         first = "00_contents.ipynb" if contents else "01_first_run.ipynb"

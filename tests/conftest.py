@@ -1,4 +1,4 @@
-"""One real Kafka for the whole run, and the two options that add the slow and the system tests."""
+"""One real Kafka for each worker of the run, and the two options that add the slow and the system tests."""
 
 from collections.abc import Iterator
 
@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Bootstrap address (host:port) of a real local Kafka of this run alone, stopped at its end."""
+    """Bootstrap address (host:port) of a real local Kafka of this worker alone, stopped at its end."""
     data_dir = tmp_path_factory.mktemp("kafka")
     started = local_kafka.start(data_dir, f"127.0.0.1:{local_kafka.free_port()}")
     assert started.running and started.address

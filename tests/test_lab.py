@@ -177,9 +177,10 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def test_test_runs_pytest_in_the_project(module: ModuleType, tmp_path: Path) -> None:
-    """Its options are passed on; `--all` adds the notebooks."""
-    assert module.command("test", ["-k", "x"]) == (["-m", "pytest", "-k", "x"], tmp_path)
-    words = ["-m", "pytest", "--nbmake", "tests", "notebooks", "--all", "--system"]
+    """Two tests at a time unless told otherwise; its options are passed on; `--all` adds the notebooks."""
+    start = ["-m", "pytest", "-n", "2", "--dist", "worksteal"]
+    assert module.command("test", ["-n", "0", "-k", "x"]) == ([*start, "-n", "0", "-k", "x"], tmp_path)
+    words = [*start, "--nbmake", "tests", "notebooks", "--all", "--system"]
     assert module.command("test", ["--all", "--system"]) == (words, tmp_path)
 
 

@@ -27,7 +27,7 @@ ROWS = (
     "sidefiles replay belonging recovery checkpointer source loop consumer stopping process",
     "snapshot certificate evidence audit_storno compact pending stories lineage",
     "audit audit_houses audit_rejects verify teaching",
-    "columns frames analysis admin reset waiting recent status child run results runfolder experiment demo",
+    "columns frames picture analysis admin reset waiting recent status child run results runfolder experiment demo",
     "terminal cli_send cli_look cli_admin cli_run cli __main__",
 )
 MODULES = " ".join(ROWS).split()
@@ -36,7 +36,7 @@ MODULES = " ".join(ROWS).split()
 CONFINED = {
     "confluent_kafka": {"checkpoint", "clients", "broker", "tail", "topics", "sender", "storno", "source", "teaching"},
     "pandas": {"columns", "frames", "analysis", "results"},
-    "matplotlib": {"analysis", "panel"},
+    "matplotlib": {"picture", "analysis", "panel"},
     "ipywidgets": {"panel"},
     "anywidget": {"panel"},
     "IPython": {"panel"},

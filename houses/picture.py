@@ -1,0 +1,77 @@
+"""The frame of every figure: size, colours, a title that states the finding, alt text, and its files."""
+
+import base64
+import io
+from html import escape
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+COLOURS = {"foundation": "#0072B2", "wall": "#E69F00", "roof": "#009E73"}
+"""Okabe-Ito: blue, orange and bluish green stay apart for colour-blind readers; markers and hatches tell them apart in print."""
+ACCENT = "#D55E00"
+"""Okabe-Ito vermilion, for the one thing that the title speaks of."""
+HATCHES = {"foundation": "", "wall": "////", "roof": "...."}
+MARKERS = {"foundation": "o", "wall": "^", "roof": "s"}
+DASHES = {"foundation": "-", "wall": "--", "roof": ":"}
+_SHOWN_DPI = 192
+_PAGE_DPI = 96
+_ALT: "WeakKeyDictionary[Axes, str]" = WeakKeyDictionary()
+
+
+class Picture(Figure):
+    """A figure that a notebook shows when it is the value of a cell, with its alt text, and that needs no closing."""
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        # The picture as HTML too: neither JupyterLab nor nbconvert gives an image/png its alt text.
+        png, alt = self._png(), alt_text(self)
+        width, height = (round(inches * _PAGE_DPI) for inches in self.get_size_inches())
+        source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+        html = f'<img src="{source}" alt="{escape(alt)}" width="{width}" height="{height}" style="max-width:100%;height:auto">'
+        metadata = {"image/png": {"alt": alt, "width": width, "height": height}}
+        return {"text/html": html, "image/png": png, "text/plain": alt}, metadata
+
+    def _png(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi=_SHOWN_DPI)
+        return buffer.getvalue()
+
+
+def alt_text(figure: Figure) -> str:
+    """What the figure shows, in words."""
+    return " ".join(_ALT[ax] for ax in figure.axes if ax in _ALT)
+
+
+def save_figure(figure: Figure, folder: Path | str, name: str) -> list[Path]:
+    """Save as NAME.png and NAME.svg, with the alt text inside; returns the paths."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    png, svg = folder / f"{name}.png", folder / f"{name}.svg"
+    alt = alt_text(figure)
+    figure.savefig(png, dpi=_SHOWN_DPI, metadata={"Description": alt})
+    figure.savefig(svg, metadata={"Description": alt, "Title": name})
+    return [png, svg]
+
+
+def axes_for(ax: Axes | None) -> tuple[Picture | None, Axes]:
+    """The given axes, or a new figure with one."""
+    if ax is not None:
+        return None, ax
+    # No pyplot: its figures stay in memory until they are closed, and a notebook would show this one twice.
+    picture = Picture(figsize=(8, 4), layout="constrained", facecolor="white")
+    return picture, picture.subplots()
+
+
+def explain(ax: Axes, title: str, more: str = "") -> None:
+    """Title and alt text; the title states the finding."""
+    ax.set_title(title, loc="left", fontsize=11)
+    ax.spines[["top", "right"]].set_visible(False)
+    _ALT[ax] = f"{title.replace(chr(10), ' ')}. {more}".strip()
+
+
+def in_ms(value: float) -> str:
+    """A duration in ms as people write it."""
+    return f"{value:.3g} ms" if value < 1000 else f"{value / 1000:.3g} s"

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from houses.errors import HousesError
     from houses.experiment import Experiment
     from houses.frames import load, load_metrics
+    from houses.panel import panel
 
 __version__ = "1.0.0"
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "__version__",
     "load",
     "load_metrics",
+    "panel",
     "plot_latency",
     "plot_latency_over_time",
     "save_figure",
@@ -30,6 +32,7 @@ _HOME = {
     "HousesError": "errors",
     "load": "frames",
     "load_metrics": "frames",
+    "panel": "panel",
     "plot_latency": "analysis",
     "plot_latency_over_time": "analysis",
     "save_figure": "analysis",

@@ -1,5 +1,6 @@
 """The consumer as a child process: started, watched, drained, stopped, killed. It lives no longer than its parent."""
 
+import signal
 import subprocess
 import sys
 import time
@@ -8,6 +9,7 @@ from contextlib import suppress
 from typing import IO, Any
 
 from houses.config import PROJECT_ROOT, Config, child_environment
+from houses.crashes import CrashPoint
 from houses.errors import HousesError
 from houses.message import STORNO
 from houses.metrics import last_metrics
@@ -19,6 +21,8 @@ _STOP_TIMEOUT_S = 10.0
 _POLL_S = 0.02
 _READING = ("running", "waiting")
 _TAIL_BYTES = 8192
+_KILLED = (-signal.SIGKILL,) if hasattr(signal, "SIGKILL") else (signal.SIGTERM,)
+"""Exit status of a process that was ended by `psutil.Process.kill`."""
 
 
 class ConsumerChild:
@@ -28,19 +32,28 @@ class ConsumerChild:
     however that happens, so no consumer is left behind.
     """
 
-    def __init__(self, config: Config) -> None:
-        """Nothing is started yet; `config.path` must hold the configuration when `start` is called."""
+    def __init__(self, config: Config, crash_at: CrashPoint | None = None) -> None:
+        """Nothing is started yet; `config.path` must hold the configuration when `start` is called.
+
+        Args:
+            crash_at: where it kills itself; None: nowhere.
+        """
         self._config = config
+        self._crash_at = crash_at
         self._log_path = config.folder / LOG_NAME
         self._log_start = 0
         self._process: subprocess.Popen[bytes] | None = None
-        self.killed = False
-        """Whether `kill` ended it: then its death is no error."""
+        self._killed = False
 
     @property
     def pid(self) -> int | None:
         """Process id, None before the start."""
         return self._process.pid if self._process else None
+
+    @property
+    def killed(self) -> bool:
+        """Whether it was ended by `kill`, or at its crash point: then its death is no error."""
+        return self._killed or (self._crash_at is not None and not self.alive and self._status() in _KILLED)
 
     @property
     def alive(self) -> bool:
@@ -50,11 +63,12 @@ class ConsumerChild:
     def start(self, timeout_s: float = _START_TIMEOUT_S) -> None:
         """Return when it reads the parts; `HousesError` with its last line when it ends instead."""
         command = [sys.executable, "-m", "houses", "--config", str(self._config.path), "consume", "--stop-with-stdin"]
+        command += ["--crash-at", str(self._crash_at)] if self._crash_at else []
         with self._log_path.open("ab") as log:
             self._log_start = log.tell()
             self._process = _spawn(command, log)
         try:
-            if not self._await(lambda: self.metrics().get("state") in _READING, timeout_s):
+            if not self._await(lambda: self.killed or self.metrics().get("state") in _READING, timeout_s):
                 raise HousesError(f"the consumer does not read after {timeout_s:.0f} s: see {self._log_path}")
         except BaseException:
             self.kill()
@@ -132,18 +146,38 @@ class ConsumerChild:
     def kill(self) -> None:
         """End it without any warning (SIGKILL): what a power cut or the kernel's memory killer does."""
         if self._process is not None:
-            self.killed = True
+            self._killed = True
             self._process.kill()
             self._process.wait()
             self.ask_to_stop()  # closes our end of the pipe
+
+    def await_crash(self, timeout_s: float = _DRAIN_TIMEOUT_S) -> None:
+        """Return when it has died at its crash point.
+
+        Raises:
+            HousesError: it ended otherwise, or did not come there in time.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        while self.alive:
+            if time.monotonic() > deadline_s:
+                raise HousesError(
+                    f"the consumer did not come to its crash point ({self._crash_at}) within {timeout_s:.0f} s: "
+                    "choose an earlier one, or let producers run meanwhile"
+                )
+            time.sleep(_POLL_S)
+        self.check()
+        self.ask_to_stop()  # closes our end of the pipe
+
+    def _status(self) -> int | None:
+        return self._process.poll() if self._process else None
 
     def _last_line(self) -> str:
         with self._log_path.open("rb") as log:
             log.seek(max(self._log_start, log.seek(0, 2) - _TAIL_BYTES))
             lines = log.read().decode("utf-8", "replace").splitlines()
-        status = self._process.poll() if self._process else None
         last = next(
-            (line.strip() for line in reversed(lines) if line.strip()), f"it said nothing (exit status {status})"
+            (line.strip() for line in reversed(lines) if line.strip()),
+            f"it said nothing (exit status {self._status()})",
         )
         return last.removeprefix("Error: ")
 

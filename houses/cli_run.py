@@ -84,17 +84,17 @@ def kafka_status(ctx: click.Context) -> None:
 @click.option("--rescan", is_flag=True, help="Forget the checkpoint and find the position from the files.")
 @click.option("--until-end", is_flag=True, help="Stop at the end that the topics have now.")
 @click.option("--stop-with-stdin", is_flag=True, help="Stop when stdin or the parent process ends (for programs).")
+@click.option("--crash-at", metavar="POINT", help="Die (SIGKILL) there, to see what recovery does.")
 @click.pass_context
-def consume(ctx: click.Context, accept_gap: bool, rescan: bool, until_end: bool, stop_with_stdin: bool) -> int:
+def consume(ctx: click.Context, /, **choices: Any) -> int:
     """Join parts to houses until Ctrl-C or `houses stop`; the next start goes on where this one ends.
 
     \b
     Examples:
       houses consume
       houses consume --until-end
+      houses consume --crash-at "after sync houses.jsonl 200"
     """
     from houses.process import run_consumer
 
-    return run_consumer(
-        configured(ctx), say, accept_gap=accept_gap, rescan=rescan, until_end=until_end, stop_with_stdin=stop_with_stdin
-    )
+    return run_consumer(configured(ctx), say, **choices)

@@ -1,6 +1,7 @@
 """One object for broker, producers, consumer and output folder: what notebooks and the demo use."""
 
 import gc
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -15,17 +16,17 @@ from houses.config import Config, load
 from houses.errors import FolderError, HousesError
 from houses.files import REAL
 from houses.message import PARTS
-from houses.results import Results
+from houses.producer import Producers
 from houses.run import Run
 from houses.runfolder import full_keys, prepare, run_folder
+from houses.steering import Steering
 from houses.storno import StornoSender
-from houses.stream import part_named
 
 _OPEN: dict[Path, "Experiment"] = {}
 """The open experiments of this process by folder: a cell run twice finds its earlier one here."""
 
 
-class Experiment(Results):
+class Experiment(Steering):
     """Producers in this process, a consumer in its own, topics and a folder that nobody else uses.
 
     Example:
@@ -57,29 +58,25 @@ class Experiment(Results):
         Raises:
             ConfigError, BrokerError, FolderError, PositionError: as the message says.
         """
-        base = base or load()
+        self._base = base = base or load()
         folder = run_folder(name, base.root)
         rates = {} if rate_hz is None else {"producer.msgs_per_sec": rate_hz, "producer.rates": {}}
         self._parameters = rates | full_keys(values)
         if earlier := _OPEN.get(folder):
             earlier.close()
         config, self._binding = prepare(base, folder, self._parameters, say, fresh=fresh)
-        super().__init__(config)
-        self._say = say
-        self._run: Run | None = None
-        self._stornos: StornoSender | None = None
+        super().__init__(config, say)
+        self._lifecycle = threading.RLock()  # a cell and the buttons of a panel may start and stop at once
+        self._closed = False
+        self._count_anew()
+        _OPEN[folder] = self
+
+    def _count_anew(self) -> None:
         self._sent = Counter({part.name: 0 for part in PARTS})
         self._seconds = 0.0
-        self._closed = False
-        _OPEN[folder] = self
 
     def __repr__(self) -> str:
         return f"<Experiment {self.folder.name!r}: {'running' if self.is_running else 'not running'}, {self.folder}>"
-
-    @property
-    def is_running(self) -> bool:
-        """Whether it was started and not stopped yet."""
-        return self._run is not None and not self._run.ended
 
     @property
     def sent(self) -> dict[str, int]:
@@ -101,35 +98,35 @@ class Experiment(Results):
         """
         try:
             self.start()
-            begun_s = time.monotonic()
+            run, begun_s = self._running(), time.monotonic()
             yield self
-            if seconds and self._run:  # the body may have stopped it
-                self.wait(seconds - (time.monotonic() - begun_s))
-            self.stop(complete=complete)
+            if seconds:
+                run.wait(seconds - (time.monotonic() - begun_s))
+            self._stop(run, complete)
         except BaseException as error:
             self._abort(error)
             raise
 
     def start(self) -> None:
         """Start the consumer, then, as soon as it reads, the producers. Nothing happens when they run already."""
-        if self.is_running:
-            return
+        with self._lifecycle:
+            if self.is_running:
+                return
+            self._check_is_mine()
+            self._config.dump(self._config.path)
+            self._certificate = None
+            self._stornos = self._stornos or StornoSender(self._config)
+            run = self._run = Run(self._config, self._say)
+            try:
+                run.start()
+            finally:
+                self._settle(run)
+
+    def _check_is_mine(self) -> None:
         if self._closed:
             raise HousesError(f"experiment {self.folder.name!r} is closed: make it again (run its cell)")
         if load_binding(REAL, self._config.binding_path) != self._binding:
             raise FolderError(f"{self.folder}: another program has taken it over: choose another name")
-        self._config.dump(self._config.path)
-        self._certificate = None
-        self._stornos = self._stornos or StornoSender(self._config)
-        run = self._run = Run(self._config, self._say)
-        try:
-            run.start()
-        finally:
-            self._settle(run)
-
-    def wait(self, seconds: float) -> None:
-        """Sleep, but raise at once when a producer fails or the consumer ends by itself."""
-        self._running().wait(seconds)
 
     def stop(self, *, complete: bool = True) -> None:
         """Stop in good order and write summary.json; nothing happens when nothing runs.
@@ -141,13 +138,37 @@ class Experiment(Results):
         Raises:
             HousesError: the first error of any part, or the lag when the consumer did not come to the end.
         """
-        if (run := self._run) is None:
-            return
+        if run := self._run:
+            self._stop(run, complete)
+
+    def _stop(self, run: Run, complete: bool) -> None:
         try:
             run.stop(complete)
         finally:
             self._settle(run)
         self.write_summary()
+
+    def send_backlog(self, houses: int) -> None:
+        """Send so many whole houses, unpaced, while nothing runs; they wait in Kafka for the next consumer."""
+        with self._lifecycle:
+            if self.is_running:
+                raise HousesError(f"experiment {self.folder.name!r} runs: send a backlog before its start")
+            self._check_is_mine()
+            quiet = self._config.with_values({"producer.msgs_per_sec": 0, "producer.rates": {}, "producer.faults": {}})
+            with Producers(quiet, quiet.kafka.topic, quiet.folder) as producers:
+                producers.send_through(producers.first_id + houses - 1)
+            self._sent.update(producers.sent)
+
+    def reset(self) -> None:
+        """Stop at once, and begin anew: new topics, an empty folder, counts at 0. Rates and faults stay as they are set."""
+        self._abort(None)
+        with self._lifecycle:
+            self._check_is_mine()
+            set_now = self._config.producer.model_dump(include={"msgs_per_sec", "rates", "faults"})
+            values = self._parameters | {f"producer.{key}": value for key, value in set_now.items()}
+            self._config, self._binding = prepare(self._base, self.folder, values, self._say, fresh=True)
+            self._stornos, self._certificate, self._loaded = None, None, None
+            self._count_anew()
 
     def _abort(self, cause: BaseException | None) -> None:
         if run := self._run:
@@ -162,56 +183,6 @@ class Experiment(Results):
             self._run = None
             self._sent.update(run.producers.sent)
             self._seconds += run.seconds
-
-    def _running(self) -> Run:
-        if (run := self._run) is None:
-            raise HousesError(f"experiment {self.folder.name!r} does not run: use it inside `with exp.running(...)`")
-        return run
-
-    def kill_consumer(self) -> None:
-        """End the consumer process without any warning (SIGKILL); producers go on. `restart_consumer` brings it back."""
-        self._running().kill_consumer()
-
-    def restart_consumer(self) -> None:
-        """Start the consumer again; returns when it has recovered and reads."""
-        self._running().restart_consumer()
-
-    # --- while running ---
-
-    def storno(self, house_id: int | None = None, part: str | None = None) -> int:
-        """Cancel a house, or one part of it; returns the id when Kafka has the storno.
-
-        Args:
-            house_id: None: a random recent one.
-            part: foundation, wall or roof; None: the whole house.
-        """
-        if house_id is None:
-            house_id = self._running().producers.recent_id()
-        if house_id is None:
-            raise HousesError("no house has been begun yet: wait a moment (exp.wait(1)), or name an id")
-        if self._stornos is None:
-            self._stornos = StornoSender(self._config)
-        self._stornos.send(house_id, part)
-        return house_id
-
-    def set_rate(self, rate_hz: float, part: str | None = None) -> None:
-        """Another rate in messages per second (0: paused) for one part or all, now and for later starts."""
-        for_all = {"producer.msgs_per_sec": rate_hz, "producer.rates": {}}
-        self._config = self._config.with_values(
-            {f"producer.rates.{part_named(part).name}": rate_hz} if part else for_all
-        )
-        if run := self._run:
-            run.producers.set_rate(part, rate_hz)
-
-    def set_faults(self, part: str | None = None, **faults: float) -> None:
-        """Faults of one part or all, now and for later starts: `drop`, `duplicate`, `malformed` (shares 0 to 1), `delay_ms`.
-
-        Those not named are off.
-        """
-        names = [part_named(part).name] if part else [part.name for part in PARTS]
-        self._config = self._config.with_values({f"producer.faults.{name}": faults for name in names})
-        if run := self._run:
-            run.producers.set_faults(part, getattr(self._config.producer.faults, names[0]))
 
     # --- afterwards ---
 
@@ -228,12 +199,14 @@ class Experiment(Results):
     def close(self) -> None:
         """Stop at once what still runs, and leave the broker; the files stay. May be called again."""
         self._closed = True
+        self.background.forget()
         if _OPEN.get(self.folder) is self:
             del _OPEN[self.folder]
         self._stornos = None
         try:
             self._abort(None)
         finally:
+            self.background.finish()
             gc.collect()  # a Kafka client and its callbacks refer to each other: only the collector lets go of its connection
 
     def __enter__(self) -> Self:

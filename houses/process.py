@@ -8,6 +8,8 @@ from houses.broker import ensure_broker
 from houses.clients import Say
 from houses.config import Config
 from houses.consumer import consume
+from houses.crashes import CrashingOps, CrashPoint
+from houses.files import REAL
 from houses.stopping import StoppedEarly, StopRequest
 
 _STOP_LIMIT_S = 4.5
@@ -22,22 +24,25 @@ def run_consumer(
     rescan: bool = False,
     until_end: bool = False,
     stop_with_stdin: bool = False,
+    crash_at: str | None = None,
 ) -> int:
     """Be the consumer of a folder until told to stop; returns the exit status: 0, or 130 after Ctrl-C.
 
     Args:
         accept_gap, rescan, until_end: see `consumer.consume`.
         stop_with_stdin: the end of stdin, or of the parent process, is a stop request.
+        crash_at: where the process kills itself, as `CrashPoint.parse` reads it.
     Raises:
         HousesError: as `consumer.consume`, and when there is no broker.
     """
+    ops = REAL if crash_at is None else CrashingOps(CrashPoint.parse(crash_at))
     stop = StopRequest(config.folder, "consumer")
     try:
         # What is durable needs no farewell: leaving at the limit is like a crash, and costs a longer restart only.
         stop.listen(stdin=stop_with_stdin, limit_s=_STOP_LIMIT_S, give_up=lambda: say(_GIVEN_UP))
         ensure_broker(config, say)
         asked = CalmCollector(stop.should_stop)
-        counts = consume(config, asked, say, accept_gap=accept_gap, rescan=rescan, until_end=until_end)
+        counts = consume(config, asked, say, ops=ops, accept_gap=accept_gap, rescan=rescan, until_end=until_end)
     except StoppedEarly:
         say("Stopped before anything was read")
     else:

@@ -10,8 +10,10 @@ from houses.broker import watermarks
 from houses.child import ConsumerChild, drain_targets
 from houses.clients import Say
 from houses.config import Config
+from houses.crashes import CrashPoint
 from houses.errors import HousesError
 from houses.producer import Producers
+from houses.storno import StornoLoop
 
 LOG = logging.getLogger(__name__)
 _TICK_S = 0.05
@@ -27,6 +29,8 @@ class Run:
         self._begun_s = time.monotonic()
         self.child = ConsumerChild(config)
         self.producers = Producers(config, config.kafka.topic, config.folder, _in_main_thread(say))
+        self._storno_loop: StornoLoop | None = None
+        self._failure: BaseException | None = None
         self.seconds = 0.0
         """How long it ran, known after the stop."""
         self.ended = False
@@ -55,22 +59,26 @@ class Run:
         self.child.check()
 
     def stop(self, complete: bool) -> None:
-        """Stop in good order. Nothing happens when it was stopped before.
+        """Stop in good order. Nothing happens when it was stopped before, but the error of that stop is raised again.
 
-        1. Producers: every part sends on to the highest id that any has begun (if `complete`), and all is confirmed.
-        2. The consumer reads to the end of the topics, 30 s at most. 3. It saves its position and ends.
+        1. No more stornos. 2. Producers: every part sends on to the highest id that any has begun (if `complete`), and
+        all is confirmed. 3. The consumer reads to the end of the topics, 30 s at most. 4. It saves its position and ends.
 
         Raises:
             HousesError: the first error of any part, or the lag when the consumer did not come to the end.
         """
         with self._lock:
             if self.ended:
+                if self._failure:
+                    raise self._failure
                 return
             try:
-                self.producers.stop(complete=complete)  # 1.
-                self.child.drain(self._targets())  # 2.
-                self.child.stop()  # 3.
+                self.storno_every(None)  # 1.
+                self.producers.stop(complete=complete)  # 2.
+                self.child.drain(self._targets())  # 3.
+                self.child.stop()  # 4.
             except BaseException as error:
+                self._failure = error
                 self.abort(error)
                 raise
             self._note_end()
@@ -85,17 +93,22 @@ class Run:
         Args:
             cause: the exception on its way out; what else goes wrong is noted on it instead of raised.
         """
+        self.child.ask_to_stop()  # at once: another thread may hold the lock while it waits for the consumer
         with self._lock:
             if self.ended:
                 return
             self.child.ask_to_stop()
-            errors = [error for error in map(_error_of, (self._stop_producers, self.child.stop)) if error]
+            steps = (self._stop_stornos, self._stop_producers, self.child.stop)
+            errors = [error for error in map(_error_of, steps) if error]
             self._note_end()
             for error in errors:
                 if cause is None:
                     raise error
                 if str(error) not in str(cause):
                     cause.add_note(str(error))
+
+    def _stop_stornos(self) -> None:
+        self.storno_every(None)
 
     def _stop_producers(self) -> None:
         self.producers.stop(complete=False)
@@ -109,15 +122,43 @@ class Run:
         with self._lock:
             self.child.kill()
 
+    def crash_consumer(self, point: CrashPoint) -> None:
+        """Start the consumer anew so that it dies at that point; returns when it is dead."""
+        with self._lock:
+            self._start_anew(point)
+            self.child.await_crash()
+
     def restart_consumer(self) -> None:
         """Start a consumer again, after it was killed or, if it runs, stopped in good order; returns when it reads."""
         with self._lock:
-            if self.ended:
-                return
-            with suppress(HousesError):  # why the earlier one ended was said by it; the new one is what counts
-                self.child.stop()
-            self.child = ConsumerChild(self._config)
-            self.child.start()
+            self._start_anew(None)
+
+    def _start_anew(self, point: CrashPoint | None) -> None:
+        if self.ended:
+            return
+        with suppress(HousesError):  # why the earlier one ended was said by it; the new one is what counts
+            self.child.stop()
+        self.child = ConsumerChild(self._config, point)
+        self.child.start()
+
+    # --- while running ---
+
+    def catch_up(self) -> None:
+        """Return when the consumer has read up to the present ends of the topics."""
+        self.child.drain(self._targets())
+
+    def storno_every(self, interval_s: float | None) -> None:
+        """Cancel a random recent house every so many seconds; None ends that and raises the first error of it."""
+        loop, self._storno_loop = self._storno_loop, None
+        if loop:
+            loop.stop()
+        if interval_s is not None:
+            self._storno_loop = StornoLoop(self._config, self.producers.recent_id, interval_s).start()
+
+    @property
+    def storno_interval_s(self) -> float | None:
+        """Seconds between stornos; None without."""
+        return loop.interval_s if (loop := self._storno_loop) else None
 
 
 def _in_main_thread(say: Say) -> Say:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -53,7 +54,7 @@ def test_each_example_is_understood(example: str, monkeypatch: pytest.MonkeyPatc
     for _, command in commands():
         if not isinstance(command, click.Group):
             monkeypatch.setattr(command, "callback", lambda **values: called.append(values))
-    cli.main(example.split()[1:], standalone_mode=False)
+    cli.main(shlex.split(example)[1:], standalone_mode=False)
     assert called or "--help" in example
 
 

@@ -24,10 +24,11 @@ ROWS = (
     "errors files values settings draft config message batch join lines journal linescan checkpoint",
     "kafka_port kafka_jars kafka_folder kafka_process local_kafka clients broker tail topics",
     "ids pacing faults sender stream producer storno metrics",
-    "sidefiles replay belonging recovery checkpointer source loop consumer stopping process",
+    "sidefiles replay belonging recovery checkpointer source loop consumer stopping crashes process",
     "snapshot certificate evidence audit_storno compact pending stories lineage",
     "audit audit_houses audit_rejects verify teaching",
-    "columns frames picture analysis admin reset waiting recent status child run results runfolder experiment demo",
+    "columns frames picture analysis admin reset waiting recent status background child run results steering runfolder",
+    "experiment demo feed dashboard chart panel",
     "terminal cli_send cli_look cli_admin cli_run cli __main__",
 )
 MODULES = " ".join(ROWS).split()
@@ -38,7 +39,7 @@ CONFINED = {
     "pandas": {"columns", "frames", "analysis", "results"},
     "matplotlib": {"picture", "analysis", "panel"},
     "ipywidgets": {"panel"},
-    "anywidget": {"panel"},
+    "anywidget": {"chart"},
     "IPython": {"panel"},
     "papermill": {"runner"},
     "jgo": {"kafka_jars"},

@@ -1,0 +1,207 @@
+"""The panel: widgets over the functions that scripts call. Handlers return at once; the page asks for what it shows."""
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from html import escape
+from types import ModuleType
+from typing import Any
+
+import ipywidgets as widgets  # type: ignore[import-untyped]  # it ships no types
+
+from houses.chart import LiveChart
+from houses.dashboard import Dashboard
+from houses.errors import ConfigError, HousesError
+from houses.experiment import Experiment
+from houses.message import MAX_ID_DIGITS, PARTS
+from houses.pacing import MAX_RATE_HZ
+
+_SLIDER_TOP_HZ = 5_000
+_SURE_S = 5.0
+_NAMES = [part.name for part in PARTS]
+_WHOLE = "whole house"
+_FAULTS = {"drop": "drop (%)", "duplicate": "duplicate (%)", "malformed": "malformed (%)", "delay_ms": "delay (ms)"}
+_COLUMNS = "80px 250px 96px repeat(4, 108px)"
+_MOST = {"delay_ms": 60_000.0}
+"""Largest value of a fault's box; of a share 100."""
+
+
+def panel(exp: Experiment) -> "Panel":
+    """Controls and a live view of an experiment, for the end of a cell.
+
+    It works beside a running cell, more than one may show the same experiment, and it ends with its page.
+    """
+    return Panel(exp)
+
+
+class Panel(widgets.VBox):  # type: ignore[misc]  # Any, as the library ships no types
+    """See `panel`."""
+
+    def __init__(self, exp: Experiment) -> None:
+        """Shows the experiment as it is; changes nothing."""
+        self._exp = exp
+        self._dashboard = Dashboard(exp)
+        self._syncing = threading.local()
+        self._sure_until_s = 0.0
+        self._start = self._button("Start", "play", "success", partial(self._soon, "starting", exp.start))
+        self._stop = self._button("Stop", "stop", "warning", partial(self._soon, "stopping", exp.stop))
+        self._reset = self._button("Reset", "trash", "", self._on_reset)
+        self._rates = {name: self._rate_pair(name) for name in ["all", *_NAMES]}
+        self._faults = {(name, kind): self._fault_box(name, kind) for name in _NAMES for kind in _FAULTS}
+        self._storno_id = widgets.Text(placeholder="a recent one", layout={"width": "120px"})
+        self._storno_part = widgets.Dropdown(options=[_WHOLE, *_NAMES], layout={"width": "120px"})
+        self._storno_once = self._button("Storno", "ban", "danger", self._on_storno)
+        self._storno_every_s = widgets.BoundedFloatText(value=5.0, min=0.1, max=3600.0, layout={"width": "80px"})
+        self._storno_again = widgets.ToggleButton(description="Repeat", icon="repeat")
+        self._on_change(self._storno_again, self._on_repeat)
+        self._chart = LiveChart(self._frame)
+        super().__init__([self._buttons(), self._part_grid(), self._storno_row(), self._chart])
+        self._synchronise()
+
+    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
+        """The widget, and for pages without a kernel (saved HTML) a sentence instead of a blank."""
+        bundle: dict[str, Any] = super()._repr_mimebundle_(**options)
+        name = escape(self._exp.folder.name)
+        return bundle | {
+            "text/html": f"<p><em>Panel of experiment {name}: run this cell in JupyterLab to use it.</em></p>"
+        }
+
+    # --- layout ---
+
+    def _buttons(self) -> widgets.Widget:
+        return widgets.HBox([self._start, self._stop, self._reset])
+
+    def _part_grid(self) -> widgets.Widget:
+        """One row a part: its rate and its faults."""
+        cells = [_label(text, bold=True) for text in ("part", "messages per second", "", *_FAULTS.values())]
+        for name, pair in self._rates.items():
+            boxes = [self._faults[name, kind] for kind in _FAULTS if (name, kind) in self._faults]
+            cells += [_label(name), *pair, *boxes, *(_label("") for _ in range(len(_FAULTS) - len(boxes)))]
+        return widgets.GridBox(cells, layout={"grid_template_columns": _COLUMNS, "grid_gap": "0 8px"})
+
+    def _storno_row(self) -> widgets.Widget:
+        once = [_label("storno of", bold=True), self._storno_id, self._storno_part, self._storno_once]
+        again = [_label("every (s)"), self._storno_every_s, self._storno_again]
+        return widgets.HBox([*once, *again], layout={"flex_flow": "row wrap", "margin": "6px 0"})
+
+    def _button(self, text: str, icon: str, style: str, work: Callable[[], None]) -> widgets.Button:
+        button = widgets.Button(description=text, icon=icon, button_style=style)
+        button.on_click(lambda _: self._guarded(work))
+        return button
+
+    def _rate_pair(self, name: str) -> tuple[widgets.FloatSlider, widgets.BoundedFloatText]:
+        """A slider, and a box for an exact figure, which goes beyond the slider's end."""
+        part = None if name == "all" else name
+        slider = widgets.FloatSlider(
+            max=_SLIDER_TOP_HZ, step=10, readout=False, continuous_update=False, layout={"width": "244px"}
+        )
+        box = widgets.BoundedFloatText(max=MAX_RATE_HZ, step=10, layout={"width": "94px"})
+        for widget in (slider, box):
+            self._on_change(widget, lambda rate_hz: self._exp.set_rate(rate_hz, part))
+        return slider, box
+
+    def _fault_box(self, name: str, kind: str) -> widgets.BoundedFloatText:
+        box = widgets.BoundedFloatText(max=_MOST.get(kind, 100.0), step=1, layout={"width": "90px"})
+        self._on_change(box, lambda value: self._on_fault(name, kind, value))
+        return box
+
+    # --- what the user does ---
+
+    def _on_change(self, widget: widgets.Widget, do: Callable[[Any], object]) -> None:
+        """Call `do` when the user, not `_synchronise`, has changed the value."""
+
+        def changed(change: Any) -> None:
+            if not getattr(self._syncing, "on", False):
+                self._guarded(lambda: do(change["new"]))
+
+        widget.observe(changed, "value")
+
+    def _guarded(self, work: Callable[[], object]) -> None:
+        """What a handler raises would be seen only in the log console: it becomes the panel's error line."""
+        try:
+            self._dashboard.complaint = ""
+            work()
+        except HousesError as error:
+            self._dashboard.complaint = str(error)
+
+    def _soon(self, what: str, work: Callable[[], object]) -> None:
+        self._exp.background.submit(what, work)
+
+    def _on_reset(self) -> None:
+        """The second click within five seconds counts: files and topics go."""
+        if time.monotonic() < self._sure_until_s:
+            self._sure_until_s = 0.0
+            self._soon("resetting", self._exp.reset)
+        else:
+            self._sure_until_s = time.monotonic() + _SURE_S
+
+    def _on_fault(self, name: str, kind: str, value: float) -> None:
+        self._exp.set_faults(name, **self._exp.faults(name).model_dump() | {kind: value / _scale(kind)})
+
+    def _on_storno(self) -> None:
+        typed, part = self._storno_id.value.strip(), self._storno_part.value
+        house_id = _house_id(typed) if typed else None
+        self._soon("sending a storno", partial(self._exp.storno, house_id, None if part == _WHOLE else part))
+
+    def _on_repeat(self, on: bool) -> None:
+        interval_s = self._storno_every_s.value if on else None
+        self._soon("stornos", partial(self._exp.storno_every, interval_s))
+
+    # --- what the user sees ---
+
+    def _frame(self, newest_ms: int) -> dict[str, Any]:
+        self._synchronise()
+        return self._dashboard.look(newest_ms)
+
+    def _synchronise(self) -> None:
+        """Show what is set now, by this panel, another one or a cell."""
+        with self._as_program():
+            running, busy = self._exp.is_running, bool(self._exp.background.doing)
+            self._start.disabled, self._stop.disabled = running or busy, busy or not running
+            self._reset.disabled = running or busy
+            self._reset.description = "Delete all?" if time.monotonic() < self._sure_until_s else "Reset"
+            rates = {name: self._exp.rate_hz(name) for name in _NAMES}
+            for name, (slider, box) in self._rates.items():
+                slider.value = box.value = rates.get(name, max(rates.values()))
+            for (name, kind), fault in self._faults.items():
+                fault.value = round(getattr(self._exp.faults(name), kind) * _scale(kind), 6)
+            self._storno_once.disabled = self._storno_again.disabled = busy or not running
+            if not busy:
+                self._storno_again.value = self._exp.storno_interval_s is not None
+
+    @contextmanager
+    def _as_program(self) -> Iterator[None]:
+        self._syncing.on = True
+        try:
+            yield
+        finally:
+            self._syncing.on = False
+
+
+def _scale(kind: str) -> float:
+    """Shares are shown in per cent."""
+    return 1.0 if kind == "delay_ms" else 100.0
+
+
+def _house_id(typed: str) -> int:
+    if not (typed.isascii() and typed.isdigit() and len(typed) <= MAX_ID_DIGITS):
+        raise ConfigError(f"house id {typed[:40]!r}: must be 1 to {MAX_ID_DIGITS} digits, or empty for a recent house")
+    return int(typed)
+
+
+def _label(text: str, *, bold: bool = False) -> widgets.Label:
+    return widgets.Label(text, style={"font_weight": "bold" if bold else "normal"})
+
+
+class _CallableModule(ModuleType):
+    """`houses.panel` is this module once it is imported, and the function until then: both may be called."""
+
+    def __call__(self, exp: Experiment) -> Panel:
+        return panel(exp)
+
+
+# <https://docs.python.org/3/reference/datamodel.html#customizing-module-attribute-access>
+sys.modules[__name__].__class__ = _CallableModule

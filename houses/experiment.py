@@ -213,5 +213,7 @@ class Experiment(Steering):
         return self
 
     def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
-        self._abort(error)
-        self.close()
+        try:
+            self._abort(error)
+        finally:
+            self.close()

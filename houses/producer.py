@@ -55,6 +55,7 @@ class Producers:
         self._streams: dict[str, PartStream] = {}
         self._threads: list[threading.Thread] = []
         self._stopping = threading.Event()
+        self._stopped = False
         self._resources = ExitStack()
         self.error: Exception | None = None
         """The first error of a thread, if any; `stop` raises it."""
@@ -124,6 +125,8 @@ class Producers:
     def stop(self, complete: bool = True, timeout_s: float = 4.0) -> None:
         """End the threads, flush, leave the broker and the folder; raise the first error since the start.
 
+        May be called again when it was interrupted.
+
         1. No new ids: the threads end. 2. The same ids in every part. 3. All of it confirmed by Kafka; ids that were
         reserved and not used are given back.
 
@@ -135,20 +138,22 @@ class Producers:
             HousesError: the first error of a thread, else how many messages were not delivered and why.
         """
         sender, ids = self._sender, self._ids
-        if sender is None or ids is None or self._stopping.is_set():
+        if sender is None or ids is None or self._stopped:
             return
-        with self._resources:
-            # 1.
-            sender.limit_patience(timeout_s)
-            self._stopping.set()
-            for thread in self._threads:
-                thread.join()
-            # 2.
-            if complete and not self.error:
-                self._guarded(lambda: self.send_through(self.highest_id))
-            # 3.
-            self._guarded(sender.close)
-            self._guarded(lambda: ids.release(self.highest_id + 1))
+        interrupted = self._stopping.is_set()  # a stop before this one did not come to its end
+        # 1.
+        sender.limit_patience(timeout_s)
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join()
+        # 2.
+        if complete and not interrupted and not self.error:
+            self._guarded(lambda: self.send_through(self.highest_id))
+        # 3.
+        self._guarded(sender.close)
+        self._guarded(lambda: ids.release(self.highest_id + 1))
+        self._resources.close()
+        self._stopped = True
         if self.error:
             raise self.error
 

@@ -17,6 +17,10 @@ from houses.storno import StornoLoop
 
 LOG = logging.getLogger(__name__)
 _TICK_S = 0.05
+_ABORTED = (
+    "it was stopped at once by somebody else, so not all was sent and read: "
+    "close, reset or make an experiment again only when it does not run"
+)
 
 
 class Run:
@@ -31,6 +35,7 @@ class Run:
         self.producers = Producers(config, config.kafka.topic, config.folder, _in_main_thread(say))
         self._storno_loop: StornoLoop | None = None
         self._failure: BaseException | None = None
+        """Why it did not end in good order."""
         self.seconds = 0.0
         """How long it ran, known after the stop."""
         self.ended = False
@@ -54,12 +59,15 @@ class Run:
             time.sleep(min(left_s, _TICK_S))
 
     def _check(self) -> None:
-        if self.producers.error:
-            raise self.producers.error
-        self.child.check()
+        with self._lock:  # while another thread restarts the consumer, there is none for a moment
+            if self.ended:
+                return
+            if self.producers.error:
+                raise self.producers.error
+            self.child.check()
 
     def stop(self, complete: bool) -> None:
-        """Stop in good order. Nothing happens when it was stopped before, but the error of that stop is raised again.
+        """Stop in good order. When it was stopped before, by whomever, nothing happens but that stop's error.
 
         1. No more stornos. 2. Producers: every part sends on to the highest id that any has begun (if `complete`), and
         all is confirmed. 3. The consumer reads to the end of the topics, 30 s at most. 4. It saves its position and ends.
@@ -100,6 +108,7 @@ class Run:
             self.child.ask_to_stop()
             steps = (self._stop_stornos, self._stop_producers, self.child.stop)
             errors = [error for error in map(_error_of, steps) if error]
+            self._failure = self._failure or cause or HousesError(_ABORTED)
             self._note_end()
             for error in errors:
                 if cause is None:
@@ -173,9 +182,9 @@ def _in_main_thread(say: Say) -> Say:
     return speak
 
 
-def _error_of(step: Callable[[], None]) -> HousesError | None:
+def _error_of(step: Callable[[], None]) -> Exception | None:
     try:
         step()
-    except HousesError as error:
+    except Exception as error:  # noqa: BLE001  # the other steps must be done all the same; the caller raises it
         return error
     return None

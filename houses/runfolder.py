@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from houses.admin import ROLES
 from houses.broker import delete_topics, describe_topics, ensure_broker, ensure_topics
 from houses.checkpoint import Binding, load_binding, save_binding
 from houses.child import LOG_NAME
@@ -16,7 +17,7 @@ from houses.clients import Say
 from houses.config import PROJECT_ROOT, Config, load
 from houses.draft import KNOWN_KEYS
 from houses.errors import ConfigError, FolderError, PositionError
-from houses.files import REAL
+from houses.files import REAL, lock_owner
 from houses.reset import deleting_stops_kafka, exclusive, known_files
 from houses.results import SUMMARY_NAME
 
@@ -85,7 +86,7 @@ def prepare(base: Config, folder: Path, values: Mapping[str, Any], say: Say, *, 
         ConfigError, BrokerError, FolderError, PositionError: as the message says.
     """
     path = folder / "config.yaml"
-    with _alone_in(folder):  # 1.
+    with _alone_in(folder, say):  # 1.
         old = None if fresh else load_binding(REAL, folder / "binding.json")
         base = load(path) if old and path.exists() else base
         folder_uuid = old.folder if old else str(uuid.uuid4())
@@ -98,9 +99,10 @@ def prepare(base: Config, folder: Path, values: Mapping[str, Any], say: Say, *, 
 
 
 @contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
+def _alone_in(folder: Path, say: Say) -> Iterator[None]:
     """Hold the folder; the consumer of a kernel that has just ended needs a few seconds to stop."""
     deadline_s = time.monotonic() + _LOCK_PATIENCE_S
+    said = False
     with ExitStack() as stack:
         while True:
             try:
@@ -108,9 +110,20 @@ def _alone_in(folder: Path) -> Iterator[None]:
                 break
             except FolderError:
                 if time.monotonic() > deadline_s:
-                    raise
+                    raise FolderError(
+                        f"experiment {folder.name!r} is used by another program ({_users(folder)}): close it there "
+                        "(exp.close(), or end its kernel), or choose another name"
+                    ) from None
+                if not said:
+                    say(f"Waiting for {_users(folder)} to leave {folder}")
+                said = True
                 time.sleep(0.1)
         yield
+
+
+def _users(folder: Path) -> str:
+    owners = {role: owner.pid for role in ROLES if (owner := lock_owner(folder, role))}
+    return ", ".join(f"{role}: process {pid}" for role, pid in owners.items()) or "a process that is just ending"
 
 
 def _own_values(base: Config, folder: Path, old: Binding | None, folder_uuid: str) -> dict[str, Any]:

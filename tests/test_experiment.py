@@ -345,8 +345,10 @@ def test_a_folder_in_use_by_another_process_is_refused(base: Config, monkeypatch
     monkeypatch.setattr("houses.runfolder._LOCK_PATIENCE_S", 0.3)
     folder = run_folder("used", base.root)
     folder.mkdir(parents=True)
-    with FolderLock(folder, "consumer"), pytest.raises(FolderError, match="is already the consumer of this folder"):
-        Experiment("used", base=base)
+    said: list[str] = []
+    with FolderLock(folder, "consumer"), pytest.raises(FolderError, match=r"consumer: process \d+\).*another name"):
+        Experiment("used", base=base, say=said.append)
+    assert len(said) == 1 and said[0].startswith("Waiting for consumer: process ")
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "a\\b", ".a", "-a", "a b", "é", "x" * 61, "a\n"])

@@ -1,0 +1,229 @@
+"""Experiments steered while they run: from other threads, to a crash point, to a new beginning."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kafka_lab import make_config, read_parts, wait_until
+
+from houses.config import Config
+from houses.errors import ConfigError, HousesError
+from houses.experiment import Experiment
+from houses.message import PARTS
+from houses.producer import Producers
+
+
+@pytest.fixture
+def base(tmp_path: Path, kafka: str) -> Config:
+    """A project of the test's own."""
+    return make_config(tmp_path, kafka)
+
+
+@pytest.fixture
+def exp(base: Config) -> Iterator[Experiment]:
+    """An experiment that was not started."""
+    with Experiment("steered", rate_hz=200, base=base) as made:
+        yield made
+
+
+# --- the consumer ---
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        "before sync houses.jsonl 5",
+        "after write houses.jsonl 5",
+        "after sync houses.jsonl 5",
+        "after rename storno_ids.json",  # of the first checkpoint: it dies before it reads anything
+        "before rename consumer_offsets.json 2",
+    ],
+)
+def test_a_consumer_that_dies_at_a_crash_point_loses_and_doubles_nothing(base: Config, at: str) -> None:
+    """Whether before or after the write, the sync, or a step of a checkpoint."""
+    with Experiment("crash", rate_hz=300, base=base, offset_save_interval_sec=0.3) as exp:
+        with exp.running():
+            exp.crash_consumer(at)
+            assert not exp.consumer_alive
+            exp.restart_consumer()
+            exp.wait(0.3)
+        certificate = exp.verify()
+        assert certificate.unread == certificate.pending_ids == 0
+        assert len(exp.houses()) == exp.sent["wall"] > 0
+
+
+def test_a_crash_point_that_is_never_reached_is_an_error_that_names_it(
+    exp: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There are no stornos, so their file is never written."""
+    monkeypatch.setattr("houses.child.ConsumerChild.await_crash.__defaults__", (0.3,))
+    with (
+        exp.running(),
+        pytest.raises(HousesError, match=r"crash point \(after write storno_houses\.jsonl 1\) within 0"),
+    ):
+        exp.crash_consumer("after write storno_houses.jsonl")
+
+
+def test_a_crash_point_in_another_form_is_refused_before_anything_happens(exp: Experiment) -> None:
+    """The consumer lives on."""
+    with exp.running():
+        with pytest.raises(ConfigError, match=r"crash point 'during lunch'.*for example: after sync houses\.jsonl 200"):
+            exp.crash_consumer("during lunch")
+        assert exp.consumer_alive
+
+
+def test_restarts_from_another_thread_do_not_disturb_the_one_that_waits(exp: Experiment) -> None:
+    """Between two consumers there is none for a moment, which is no error."""
+    failures: list[BaseException] = []
+
+    def restart() -> None:
+        try:
+            for _ in range(8):
+                exp.restart_consumer()
+        except HousesError as error:
+            failures.append(error)
+
+    with exp.running():
+        thread = threading.Thread(target=restart)
+        thread.start()
+        while thread.is_alive():
+            exp.wait(0.05)
+    assert failures == [] and exp.verify().unread == 0
+
+
+def test_catch_up_returns_when_all_that_was_there_is_read(exp: Experiment) -> None:
+    """A storno that was sent before has its effect."""
+    with exp.running():
+        exp.storno(1_000_000)
+        exp.catch_up()
+        assert exp.latest()["counts"]["stornos"] == 1
+
+
+# --- stopped by somebody else ---
+
+
+def test_a_stop_by_another_thread_ends_the_wait_of_the_cell(exp: Experiment) -> None:
+    """In good order: the cell ends without an error, and everything is read."""
+    with exp.running(seconds=30):
+        exp.wait(0.3)
+        exp.background.submit("stopping", exp.stop)
+    assert exp.background.last_error == "" and not exp.is_running
+    assert exp.verify().unread == 0
+
+
+def test_an_experiment_made_again_inside_its_own_run_is_an_error(base: Config) -> None:
+    """The outer one has lost its topics and says so, instead of ending as if all were well."""
+    with (
+        Experiment("self", rate_hz=100, base=base) as exp,
+        pytest.raises(HousesError, match="stopped at once by somebody else"),
+        exp.running(),
+        Experiment("self", rate_hz=100, base=base),
+    ):
+        pass
+
+
+def test_a_failing_producer_is_raised_by_the_cell_that_waits(exp: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Papermill and nbmake see nothing of an exception in a thread."""
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("the roof fell in")
+
+    exp.start()
+    monkeypatch.setattr("houses.stream.encode_parts", fail)
+    with pytest.raises(RuntimeError, match="the roof fell in"), exp.running(seconds=30):
+        pass
+    assert not exp.is_running and not exp.consumer_alive
+
+
+def test_an_interrupted_stop_is_completed_by_the_next(base: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C comes while it sends the last houses: what was handed over still reaches Kafka."""
+    send_through = Producers.send_through
+
+    def interrupted(producers: Producers, house_id: int) -> None:
+        send_through(producers, house_id)
+        raise KeyboardInterrupt
+
+    with Experiment("interrupted", rate_hz=1000, base=base, linger_ms=3000) as exp:
+        monkeypatch.setattr(Producers, "send_through", interrupted)
+        with pytest.raises(KeyboardInterrupt), exp.running(seconds=0.5):
+            pass
+        sent = exp.sent
+        assert min(sent.values()) > 0
+        assert {name: len(messages) for name, messages in read_parts(exp.config).items()} == sent
+
+
+# --- a new beginning ---
+
+
+def test_reset_begins_anew_with_the_rates_and_faults_as_they_are_set(exp: Experiment) -> None:
+    """Other topics, an empty folder, ids from 0."""
+    with exp.running(seconds=0.3):
+        exp.set_rate(70, "wall")
+        exp.set_faults("roof", delay_ms=5)
+    before = exp.config.kafka.topic
+    exp.reset()
+    assert exp.config.kafka.topic != before and exp.config.kafka.topic.startswith(before[:-8])
+    assert set(exp.sent.values()) == {0} and exp.houses().empty and exp.latest() == {}
+    assert exp.rate_hz("wall") == 70 and exp.rate_hz("roof") == 200 and exp.faults("roof").delay_ms == 5
+    with exp.running(seconds=0.3):
+        pass
+    assert exp.verify().unread == 0 and exp.houses()["id"].min() == 0
+
+
+def test_a_reset_while_it_runs_stops_it_first(exp: Experiment) -> None:
+    """As the button of a panel would."""
+    exp.start()
+    exp.reset()
+    assert not exp.is_running and exp.houses().empty
+
+
+def test_a_backlog_waits_for_the_next_consumer(exp: Experiment) -> None:
+    """Whole houses, whatever rates and faults are set, and they count as sent."""
+    exp.set_faults(drop=1.0)
+    exp.set_rate(0)
+    exp.send_backlog(5_000)
+    assert set(exp.sent.values()) == {5_000} and exp.houses().empty
+    with exp.running():
+        with pytest.raises(HousesError, match="send a backlog before its start"):
+            exp.send_backlog(1)
+        exp.catch_up()
+    assert len(exp.houses()) == 5_000
+
+
+# --- stornos and blind faults ---
+
+
+def test_stornos_come_again_and_again_until_they_are_ended(exp: Experiment) -> None:
+    """The interval can be asked for, and a second call replaces the first."""
+    with exp.running():
+        assert exp.storno_interval_s is None
+        exp.storno_every(60)
+        exp.storno_every(0.05)
+        assert exp.storno_interval_s == 0.05
+        wait_until(lambda: exp.latest()["counts"].get("stornos", 0) >= 3, "three stornos are read")
+        exp.storno_every(None)
+        assert exp.storno_interval_s is None
+        exp.catch_up()
+        before = exp.latest()["counts"]["stornos"]
+        time.sleep(0.3)
+        assert exp.latest()["counts"]["stornos"] == before
+        exp.storno_every(0.05)  # the end of the run ends it too
+    assert not [thread for thread in threading.enumerate() if thread.name == "storno-loop"]
+
+
+def test_blind_faults_follow_from_their_seed_alone(exp: Experiment) -> None:
+    """One part is late, one drops; over many seeds it may be any of them."""
+    guilty = set()
+    for seed in range(40):
+        exp.set_faults()
+        exp.inject_blindly(seed)
+        first = {part.name: exp.faults(part.name) for part in PARTS}
+        exp.set_faults()
+        exp.inject_blindly(seed)
+        assert first == {part.name: exp.faults(part.name) for part in PARTS}
+        (late,) = [name for name, faults in first.items() if faults.delay_ms]
+        (lossy,) = [name for name, faults in first.items() if faults.drop]
+        guilty.add((late, lossy))
+    assert len(guilty) == len(PARTS) ** 2

@@ -11,13 +11,18 @@ if TYPE_CHECKING:
     from houses.errors import HousesError
     from houses.experiment import Experiment
     from houses.frames import load, load_metrics
+    from houses.naive import NaiveConsumer
     from houses.panel import panel
+    from houses.tables import as_table
+    from houses.trials import sweep
 
 __version__ = "1.0.0"
 __all__ = [
     "Experiment",
     "HousesError",
+    "NaiveConsumer",
     "__version__",
+    "as_table",
     "load",
     "load_metrics",
     "panel",
@@ -25,11 +30,14 @@ __all__ = [
     "plot_latency_over_time",
     "save_figure",
     "summary",
+    "sweep",
 ]
 
 _HOME = {
     "Experiment": "experiment",
     "HousesError": "errors",
+    "NaiveConsumer": "naive",
+    "as_table": "tables",
     "load": "frames",
     "load_metrics": "frames",
     "panel": "panel",
@@ -37,6 +45,7 @@ _HOME = {
     "plot_latency_over_time": "analysis",
     "save_figure": "analysis",
     "summary": "analysis",
+    "sweep": "trials",
 }
 
 

@@ -40,6 +40,7 @@ VERBS = {
     "verify": Verb("cli_look", "Prove that every message has exactly one outcome."),
     "compact": Verb("cli_look", "Write houses_live.jsonl, without the cancelled houses."),
     "hello": Verb("cli_admin", "First steps: send and hear a few hellos."),
+    "naive": Verb("cli_admin", "A join that loses and doubles houses when it is killed, to compare with."),
 }
 
 

@@ -26,9 +26,9 @@ ROWS = (
     "ids pacing faults sender stream producer storno metrics",
     "sidefiles replay belonging recovery checkpointer source loop consumer stopping crashes process",
     "snapshot certificate evidence audit_storno compact pending stories lineage",
-    "audit audit_houses audit_rejects verify teaching",
-    "columns frames picture analysis admin reset waiting recent status background child run results steering runfolder",
-    "experiment demo feed dashboard chart panel",
+    "audit audit_houses audit_rejects verify",
+    "columns frames picture analysis admin reset waiting recent status background child teaching run results steering",
+    "runfolder experiment demo naive trials tables feed dashboard chart panel",
     "terminal cli_send cli_look cli_admin cli_run cli __main__",
 )
 MODULES = " ".join(ROWS).split()
@@ -36,7 +36,7 @@ MODULES = " ".join(ROWS).split()
 # Libraries that only a few files may import: what is slow to load, or talks to the outside.
 CONFINED = {
     "confluent_kafka": {"checkpoint", "clients", "broker", "tail", "topics", "sender", "storno", "source", "teaching"},
-    "pandas": {"columns", "frames", "analysis", "results"},
+    "pandas": {"columns", "frames", "analysis", "results", "naive", "trials", "tables"},
     "matplotlib": {"picture", "analysis", "panel"},
     "ipywidgets": {"panel"},
     "anywidget": {"chart"},

@@ -1,5 +1,6 @@
 """Comparing runs: sweeps over a setting, the naive consumer beside ours, and tables for notebooks."""
 
+import time
 from pathlib import Path
 
 import pandas as pd

@@ -19,6 +19,8 @@ _DECADE = 10
 """An axis is logarithmic when its values differ by more than this factor."""
 _NOTABLE = 1.2
 """Smaller ratios are said to be about the same."""
+_ALIKE = 0.1
+"""Medians that differ by less than this share are as good as equal when the best and the worst are named."""
 _MOST_TICKS = 12
 _STYLES = {
     "houses_per_s": ("#000000", "D", "-"),
@@ -93,8 +95,9 @@ def plot_sweep(table: pd.DataFrame, parameter: str, axes: Sequence[Axes] | None 
     runs = known.assign(at=_places(known[parameter]), value=[_shown(value) for value in known[parameter]])
     _draw(top, runs, {"houses_per_s": "throughput"})
     _draw(bottom, runs, {"p50_ms": "half of the houses", "p99_ms": "99% of the houses"})
-    _label_x(bottom, runs, parameter)
-    top.set_ylabel("throughput (houses/s)")
+    for ax in panels:
+        _label_x(ax, runs, parameter)
+    top.set(xlabel=None if picture else parameter, ylabel="throughput (houses/s)")
     bottom.set(xlabel=parameter, ylabel="last part sent → house\ncomplete (ms)")
     explain(top, _rate_title(runs, parameter), _listed(runs, "houses_per_s", "houses a second", parameter))
     explain(bottom, _latency_title(runs, parameter), _listed(runs, "p99_ms", "ms (99% of the houses)", parameter))
@@ -120,10 +123,11 @@ def _draw(ax: Axes, runs: pd.DataFrame, columns: dict[str, str]) -> None:
         medians = runs.groupby("at")[column].median().dropna()
         ax.plot(runs["at"], runs[column], marker, color=colour, alpha=0.4, markersize=5, linestyle="")
         ax.plot(medians.index, medians, marker, color=colour, linestyle=dashes, label=label)
-    _scale(ax.yaxis, ax.set_yscale, runs[list(columns)].to_numpy(float))
+    values = runs[list(columns)].to_numpy(float)
+    _scale(ax.yaxis, ax.set_yscale, values)
     if ax.get_yscale() == "linear":
-        ax.set_ylim(0, None)
-    if len(columns) > 1:
+        ax.set_ylim(0, 1.08 * np.nanmax(values, initial=0) or 1)
+    if len(runs) and len(columns) > 1:
         ax.legend(frameon=False, fontsize=9)
 
 
@@ -140,22 +144,31 @@ def _label_x(ax: Axes, runs: pd.DataFrame, parameter: str) -> None:
     is_number = is_numeric_dtype(runs[parameter]) and not is_bool_dtype(runs[parameter])
     if is_number:
         _scale(ax.xaxis, ax.set_xscale, runs["at"].to_numpy())
-    values = runs.drop_duplicates("at")
+    values = runs.drop_duplicates("at").sort_values("at")
     if not is_number or len(values) <= _MOST_TICKS:
         ax.set_xticks(values["at"], values["value"])
 
 
 def _medians(runs: pd.DataFrame, column: str) -> "pd.Series[Any]":
-    """By value, as it is shown."""
-    return runs.groupby("value", sort=False)[column].median().dropna()
+    """By value as it is shown, in the order of the axis."""
+    return runs.sort_values("at", kind="stable").groupby("value", sort=False)[column].median().dropna()
+
+
+def _ends(medians: "pd.Series[Any]") -> tuple[Any, Any]:
+    """The values with the lowest and the highest median; of nearly equal ones those at the ends of the axis."""
+    low = medians.index[medians <= medians.min() + _ALIKE * abs(medians.min())]
+    high = medians.index[medians >= medians.max() - _ALIKE * abs(medians.max())]
+    places = {value: at for at, value in enumerate(medians.index)}
+    ends = [(low[0], high[-1]), (low[-1], high[0])]
+    return max(ends, key=lambda pair: abs(places[pair[0]] - places[pair[1]]))
 
 
 def _rate_title(runs: pd.DataFrame, parameter: str) -> str:
     medians = _medians(runs, "houses_per_s")
     if medians.empty:
         return "No run to compare yet"
-    most, least = (f"{parameter} {value}" for value in (medians.idxmax(), medians.idxmin()))
-    high_hz, low_hz = medians.max(), medians.min()
+    worst, best = _ends(medians)
+    least, most, low_hz, high_hz = f"{parameter} {worst}", f"{parameter} {best}", medians[worst], medians[best]
     if len(medians) == 1:
         return f"{most} handles {_number(high_hz)} houses a second"
     if high_hz < low_hz * _NOTABLE:
@@ -170,8 +183,8 @@ def _latency_title(runs: pd.DataFrame, parameter: str) -> str:
     medians = _medians(runs, "p99_ms")
     if medians.empty:
         return "No house is complete yet"
-    fast, slow = (f"{parameter} {value}" for value in (medians.idxmin(), medians.idxmax()))
-    low_ms, high_ms = medians.min(), medians.max()
+    best, worst = _ends(medians)
+    fast, slow, low_ms, high_ms = f"{parameter} {best}", f"{parameter} {worst}", medians[best], medians[worst]
     if len(medians) == 1:
         return f"99% of the houses are complete within {in_ms(high_ms)}"
     if high_ms < low_ms * _NOTABLE:

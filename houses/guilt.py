@@ -126,7 +126,9 @@ def truth(folder: Path | str) -> pd.DataFrame:
             counts[record["part"], record["fault"]] += 1
             delays[record["part"]] = max(delays[record["part"]], record.get("delay_ms", 0.0))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise FolderError(f"{path}: not a line of faults: {line[:60]!r}: remove it, or run again") from error
+            raise FolderError(
+                f"{path}: not a line of faults: {line[:60].rstrip()!r}: remove it, or run again"
+            ) from error
     rows = {name: [counts[name, kind] for kind in KINDS] for name in _NAMES}
     table = pd.DataFrame.from_dict(rows, orient="index", columns=list(KINDS))
     return table.assign(delay_ms=pd.Series(delays)).rename_axis("part")

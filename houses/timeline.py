@@ -48,6 +48,7 @@ def _runs(metrics: pd.DataFrame) -> list[pd.DataFrame]:
     """The lines of each process from where it knew its positions; processes that never came so far are left out."""
     if metrics.empty:
         return []
+    metrics = metrics.reset_index(drop=True)
     is_first = (metrics["pid"] != metrics["pid"].shift()) | (metrics["state"] == "starting")
     seconds = (metrics["time"] - metrics["time"].iloc[0]).dt.total_seconds()
     known = metrics.assign(seconds=seconds)[metrics["state"] != "starting"]

@@ -2,9 +2,11 @@
 
 from typing import Any
 
+import numpy as np
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from houses.picture import Picture, alt_text
 
@@ -31,3 +33,8 @@ def legend_of(ax: Axes) -> list[str]:
     """What the legend says, line by line."""
     legend = ax.get_legend()
     return [] if legend is None else [text.get_text() for text in legend.get_texts()]
+
+
+def points_of(line: Line2D) -> tuple[list[float], list[float]]:
+    """Where a line goes, in the units of its axes."""
+    return np.asarray(line.get_xdata(), float).tolist(), np.asarray(line.get_ydata(), float).tolist()

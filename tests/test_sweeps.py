@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from figures import assert_whole, legend_of, title_of
+from figures import assert_whole, legend_of, points_of, title_of
 from matplotlib.figure import Figure
 
 from houses.errors import HousesError
@@ -91,8 +91,8 @@ def test_every_run_is_a_point_and_the_line_goes_through_the_medians() -> None:
     """On logarithmic axes where values span more than a decade."""
     top, bottom = plot_sweep(BATCHES, "max_batch").axes
     points, medians = top.get_lines()
-    assert len(np.asarray(points.get_xdata())) == 5
-    assert (list(medians.get_xdata()), list(medians.get_ydata())) == ([1, 100, 10_000], [1_000, 40_000, 41_000])
+    assert len(points_of(points)[0]) == 5
+    assert points_of(medians) == ([1, 100, 10_000], [1_000, 40_000, 41_000])
     assert {axis.get_scale() for axis in (top.xaxis, top.yaxis, bottom.xaxis, bottom.yaxis)} == {"log"}
     assert [label.get_text() for label in bottom.get_xticklabels()] == ["1", "100", "10,000"]
     assert legend_of(bottom) == ["half of the houses", "99% of the houses"]

@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from figures import assert_whole, legend_of, title_of
+from figures import assert_whole, legend_of, points_of, title_of
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -83,6 +83,12 @@ def test_a_process_id_that_comes_again_is_another_process() -> None:
     assert timeline.restarts(measured(again))["wall_again"].tolist() == [210]
 
 
+def test_lines_of_several_files_may_be_put_together() -> None:
+    """Their row numbers then repeat."""
+    together = pd.concat([measured(CRASH[:4]), measured(CRASH[4:])])
+    assert timeline.restarts(together)["wall_again"].tolist() == [210]
+
+
 def test_nothing_is_read_again_when_more_was_saved_than_said() -> None:
     """The last line before a crash may be older than the last checkpoint."""
     rows: list[Row] = [(0, 1, "running", 5, 5), (1, 2, "recovering", 8, 8)]
@@ -115,13 +121,13 @@ def test_the_timeline_marks_the_low_watermark_that_a_checkpoint_saved() -> None:
     """The generation is new at 4 s: what was saved stands in the line before."""
     ax = timeline.plot_timeline(measured(CRASH)).axes[0]
     (marks,) = [line for line in ax.get_lines() if line.get_label() == "checkpoint: a restart begins there"]
-    assert (list(marks.get_xdata()), list(marks.get_ydata())) == ([2.0], [90])
+    assert points_of(marks) == ([2.0], [90])
 
 
 def test_the_timeline_shows_the_part_that_is_asked_for() -> None:
     """Another part is 2 messages ahead; a part that there is not is an error."""
     ax = timeline.plot_timeline(measured(CRASH), "roof").axes[0]
-    assert list(ax.get_lines()[0].get_ydata()) == [2, 102, 302]
+    assert points_of(ax.get_lines()[0])[1] == [2, 102, 302]
     with pytest.raises(ConfigError, match="'door'"):
         timeline.plot_timeline(measured(CRASH), "door")
 

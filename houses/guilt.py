@@ -21,7 +21,8 @@ from houses.waiting import WaitingHouse
 
 _NAMES = [part.name for part in PARTS]
 _LEAST_MS = 0.1
-"""Lower end of the logarithmic axis."""
+_LEAST_TOP_MS = 10.0
+"""Ends of the logarithmic axis, which shows two decades at least."""
 _MOST_POINTS = 1_000
 _MARKS = 8
 """Markers on a curve."""
@@ -197,11 +198,12 @@ def _draw_waits(ax: Axes, known: pd.DataFrame) -> None:
     for name, row in table[table["houses"] > 0].iterrows():
         waits_ms = np.sort(known.loc[known["last_part"] == name, "last_by_ms"].clip(lower=_LEAST_MS))
         chosen = _spread(len(waits_ms), _MOST_POINTS)
-        left = 100 * (len(waits_ms) - chosen) / len(known)
+        at_ms, left = [_LEAST_MS, *waits_ms[chosen]], 100 * (len(waits_ms) - np.append(0, chosen)) / len(known)
         label = f"{name} last: {percent(row['share'])} of houses, median {in_ms(row['median_ms'])}"
         style: dict[str, Any] = {"color": COLOURS[name], "linestyle": DASHES[name], "marker": MARKERS[name]}
-        ax.plot(waits_ms[chosen], left, label=label, markevery=_spread(len(chosen), _MARKS).tolist(), **style)
+        ax.plot(at_ms, left, label=label, clip_on=False, markevery=_spread(len(left), _MARKS).tolist(), **style)
     ax.set_xscale("log")
+    ax.set_xlim(_LEAST_MS, max(_LEAST_TOP_MS, known["last_by_ms"].max() * 1.1))
     ax.xaxis.set_major_formatter("{x:g}")
     ax.legend(frameon=False, fontsize=9)
     waiting = ", ".join(f"{name} {percent(share)}" for name, share in table["waiting_share"].fillna(0).items())

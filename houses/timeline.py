@@ -170,9 +170,9 @@ def _timeline_title(runs: list[pd.DataFrame], table: pd.DataFrame, name: str) ->
     crashes = table[table["crash"]]
     again = f"{(crashes if len(crashes) else table)[f'{name}_again'].sum():,} messages of the {name} partition"
     if len(crashes):
-        what = "A crash" if len(crashes) == 1 else f"{len(crashes)} crashes"
+        what, in_all = ("A crash", "") if len(crashes) == 1 else (f"{len(crashes)} crashes", " in all")
         away_s = crashes["seconds_away"].sum()
-        return f"{what}: the consumer was away for {away_s:.1f} s\nand read {again} again"
+        return f"{what}: the consumer was away for {away_s:.1f} s{in_all}\nand read {again} again"
     if len(table):
         what = "1 restart" if len(table) == 1 else f"{len(table)} restarts"
         return f"No crash, {what}: {again} were read again"

@@ -52,6 +52,8 @@ def plot_waterfall(story: Story, ax: Axes | None = None) -> Picture | Axes:
     times = _times(story)
     for at, part in enumerate(story.parts):
         _draw_part(ax, at, part, times)
+        absent = "never came" if story.state == "evicted" else "not yet"
+        _write(ax, at - 0.2, _told(part, times.sent_ms.get(part.part), absent))
     notes = list(_notes(story))
     for at, (_, text) in enumerate(notes, len(story.parts)):
         _write(ax, at, text)
@@ -93,7 +95,6 @@ def _draw_part(ax: Axes, at: int, part: PartStory, times: _Times) -> None:
         style: dict[str, Any] = {"color": COLOURS[name], "hatch": HATCHES[name], "edgecolor": "white"}
         style["alpha"] = 0.4 if times.completed_ms is None else 1.0
         ax.barh(at + 0.17, max(0.0, end_ms - start_ms), 0.36, start_ms, **style)
-    _write(ax, at - 0.2, _told(part, start_ms))
 
 
 def _mark_completion(ax: Axes, completed_ms: float) -> None:
@@ -102,11 +103,11 @@ def _mark_completion(ax: Axes, completed_ms: float) -> None:
     ax.text(completed_ms, -0.75, f"complete at {in_ms(completed_ms)} ", **style)
 
 
-def _told(part: PartStory, start_ms: float | None) -> str:
+def _told(part: PartStory, start_ms: float | None, absent: str) -> str:
     """What is written above the bar of a part."""
     if part.state == "missing":
         reached = "" if part.reached_id is None else f", to house {part.reached_id}"
-        return f"not yet: partition {part.partition} read to {part.position:,} of {part.end:,}{reached}"
+        return f"{absent}: partition {part.partition} read to {part.position:,} of {part.end:,}{reached}"
     sent = (
         "time of sending not known" if start_ms is None else f"sent at {in_ms(start_ms)}" if start_ms else "sent first"
     )

@@ -148,8 +148,8 @@ def test_curves_begin_at_the_share_of_each_part_and_fall_where_houses_stop_waiti
     """Two of four houses waited for the wall, 10 and 30 ms; a clock that runs behind counts as 0.1 ms."""
     drawn = guilt.plot_blame(waited(wall=[30.0, 10.0], roof=[-5.0, 5.0]))
     wall, roof = drawn.axes[0].get_lines()
-    assert points_of(wall) == ([10.0, 30.0], [50.0, 25.0])
-    assert points_of(roof) == ([0.1, 5.0], [50.0, 25.0])
+    assert points_of(wall) == ([0.1, 10.0, 30.0], [50.0, 50.0, 25.0])
+    assert points_of(roof) == ([0.1, 0.1, 5.0], [50.0, 50.0, 25.0])
     assert wall.get_linestyle() != roof.get_linestyle() and wall.get_marker() != roof.get_marker()
 
 

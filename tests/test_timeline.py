@@ -140,7 +140,7 @@ def test_the_timeline_shows_the_part_that_is_asked_for() -> None:
         ([], "The consumer has not read yet"),
         (
             [*CRASH[:7], (20, 3, "recovering", 300, 300), (21, 3, "running", 400, 400)],
-            "2 crashes: the consumer was away for 15.0 s\nand read 220 messages of the wall partition again",
+            "2 crashes: the consumer was away for 15.0 s in all\nand read 220 messages of the wall partition again",
         ),
     ],
 )

@@ -68,6 +68,7 @@ def test_a_missing_part_says_how_far_its_partition_was_read() -> None:
     assert_whole(drawn)
     assert title_of(drawn) == "House 7 waits for its roof"
     assert texts(drawn)[2] == "not yet: partition 2 read to 1,500 of 1,600, to house 77"
+    assert texts(plot_waterfall(replace(PENDING, state="evicted")))[2].startswith("never came: partition 2")
     edge = drawn.axes[0].get_xlim()[1]
     assert bars(drawn) == [(0, edge), (20, edge)]
 

@@ -86,6 +86,8 @@ class ConsumerLoop:
         self._source.next[:] = [*recovered.low, recovered.storno_next]
         self._save_checkpoint()
         self._reporter.metrics.state = "recovering"
+        self._fill_metrics()
+        self._reporter.write()  # where it begins: what a crash costs is counted from here
         self._source.assign_storno(recovered.storno_next)
         end = self._source.storno_end()
         while not self._should_stop() and self._source.next[STORNO] < end:

@@ -27,8 +27,8 @@ ROWS = (
     "sidefiles replay belonging recovery checkpointer source loop consumer stopping crashes process",
     "snapshot certificate evidence audit_storno compact pending stories lineage",
     "audit audit_houses audit_rejects verify",
-    "columns frames picture analysis admin reset waiting recent status background child teaching run results steering",
-    "runfolder experiment demo naive trials tables feed dashboard chart panel",
+    "columns frames picture analysis waiting guilt timeline waterfall sweeps tables admin reset recent status background",
+    "child teaching run results steering runfolder experiment demo naive trials feed dashboard chart panel",
     "terminal cli_send cli_look cli_admin cli_run cli __main__",
 )
 MODULES = " ".join(ROWS).split()
@@ -36,8 +36,10 @@ MODULES = " ".join(ROWS).split()
 # Libraries that only a few files may import: what is slow to load, or talks to the outside.
 CONFINED = {
     "confluent_kafka": {"checkpoint", "clients", "broker", "tail", "topics", "sender", "storno", "source", "teaching"},
-    "pandas": {"columns", "frames", "analysis", "results", "naive", "trials", "tables"},
-    "matplotlib": {"picture", "analysis", "panel"},
+    "pandas": {
+        *("columns", "frames", "analysis", "guilt", "timeline", "sweeps", "tables", "results", "naive", "trials"),
+    },
+    "matplotlib": {"picture", "analysis", "guilt", "timeline", "waterfall", "sweeps"},
     "ipywidgets": {"panel"},
     "anywidget": {"chart"},
     "IPython": {"panel"},
@@ -101,6 +103,13 @@ def test_public_name_leads_somewhere(name: str) -> None:
     """What `import houses` promises is there, and `dir` shows it."""
     assert getattr(houses, name) is not None
     assert name in dir(houses)
+
+
+@pytest.mark.parametrize("name", houses._HOME)
+def test_public_name_can_be_called_when_its_file_is_imported(name: str) -> None:
+    """Importing a file sets `houses.FILE`, in place of a function of that name."""
+    importlib.import_module(f"houses.{houses._HOME[name]}")
+    assert callable(getattr(houses, name))
 
 
 def test_unknown_name_is_an_attribute_error() -> None:

@@ -1,6 +1,5 @@
 """Comparing runs: sweeps over a setting, the naive consumer beside ours, and tables for notebooks."""
 
-import time
 from pathlib import Path
 
 import pandas as pd

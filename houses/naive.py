@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from collections import Counter
 from types import TracebackType
 from typing import Self
@@ -12,9 +13,11 @@ import pandas as pd
 from houses.child import spawn
 from houses.errors import HousesError
 from houses.results import Results
-from houses.teaching import NAIVE_HOUSES
+from houses.teaching import NAIVE_HOUSES, NAIVE_POSITIONS
 
 _STOP_TIMEOUT_S = 20.0
+_SAVE_TIMEOUT_S = 5.0
+_KILL_AFTER_S = 0.25
 
 
 class NaiveConsumer:
@@ -46,10 +49,17 @@ class NaiveConsumer:
             self._process = spawn(command, log)
 
     def kill(self) -> None:
-        """End it without any warning (SIGKILL)."""
+        """End it without any warning (SIGKILL), a moment after it has saved its position, so that there is something to see."""
         if process := self._process:
+            deadline_s = time.monotonic() + _SAVE_TIMEOUT_S
+            while not _KILL_AFTER_S <= self._since_save_s() <= 2 * _KILL_AFTER_S and time.monotonic() < deadline_s:
+                time.sleep(0.02)
             process.kill()
             self._end(process)
+
+    def _since_save_s(self) -> float:
+        path = self._folder / NAIVE_POSITIONS
+        return time.time() - path.stat().st_mtime if path.exists() else 0.0
 
     def stop(self) -> None:
         """Let it read what is there, and end; nothing happens when it does not run."""
@@ -97,7 +107,7 @@ class NaiveConsumer:
         return self
 
     def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
-        if error is None:
-            self.stop()
-        else:
-            self.kill()
+        if error and self._process:
+            self._process.kill()
+            self._end(self._process)
+        self.stop()

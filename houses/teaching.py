@@ -104,8 +104,8 @@ def _hear(message: Message, say: Say) -> bool:
 # --- a consumer to learn from ---
 
 NAIVE_HOUSES = "houses.jsonl"
-_POSITIONS = "positions.json"
-_SAVE_EVERY_S = 0.5
+NAIVE_POSITIONS = "positions.json"
+_SAVE_EVERY_S = 1.0
 _QUIET_S = 0.5
 
 
@@ -113,7 +113,7 @@ def naive_consume(config: Config, folder: Path, should_stop: Callable[[], bool])
     """Join parts to houses as many do at first: save how far it has read, and forget what is in the table.
 
     1. Go on at the saved position. 2. Put each part into the table; write a line when its house is complete.
-    3. Twice a second, save the position. A kill between two saves writes houses twice, and the parts that were in the
+    3. Once a second, save the position. A kill between two saves writes houses twice, and the parts that were in the
     table at the last save are lost.
 
     Args:
@@ -133,13 +133,13 @@ def naive_consume(config: Config, folder: Path, should_stop: Callable[[], bool])
                 heard_s = time.monotonic()
             file.flush()
             if time.monotonic() >= save_s + _SAVE_EVERY_S:  # 3.
-                replace_file(REAL, folder / _POSITIONS, json.dumps(positions).encode())
+                replace_file(REAL, folder / NAIVE_POSITIONS, json.dumps(positions).encode())
                 save_s = time.monotonic()
     consumer.close()
 
 
 def _saved_positions(folder: Path) -> list[int]:
-    path = folder / _POSITIONS
+    path = folder / NAIVE_POSITIONS
     return list(json.loads(path.read_text(encoding="ascii"))) if path.exists() else [0, 0, 0]
 
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from houses.errors import HousesError
     from houses.experiment import Experiment
     from houses.frames import load, load_metrics
+    from houses.growth import plot_pending
     from houses.guilt import blame, blame_pending, evicted, plot_blame, plot_pending_blame, truth
     from houses.naive import NaiveConsumer
     from houses.panel import panel
@@ -37,6 +38,7 @@ __all__ = [
     "plot_blame",
     "plot_latency",
     "plot_latency_over_time",
+    "plot_pending",
     "plot_pending_blame",
     "plot_sweep",
     "plot_timeline",
@@ -64,6 +66,7 @@ _HOME = {
     "plot_blame": "guilt",
     "plot_latency": "analysis",
     "plot_latency_over_time": "analysis",
+    "plot_pending": "growth",
     "plot_pending_blame": "guilt",
     "plot_sweep": "sweeps",
     "plot_timeline": "timeline",

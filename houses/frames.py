@@ -147,8 +147,8 @@ def load_metrics(path: Path | str) -> pd.DataFrame:
     """The lines of metrics.jsonl, one row each; torn ones, which killed consumers leave behind, are left out.
 
     Columns: `time` (UTC), `pid`, `state`, `last_error`, per part `wall_position` and `wall_low` (offsets), `storno_position`, `lag`
-    (messages), `pending` (houses), `pending_id_sum`, `oldest_pending_age_s`, `checkpoint_generation`, and the counts since
-    that process began as `count_houses`, `count_duplicate` and so on.
+    (messages), `pending` (houses), `pending_id_sum`, `oldest_pending_age_s`, `checkpoint_generation`, and since that
+    process began the `commits` (batches of houses synced) and the counts as `count_houses`, `count_duplicate` and so on.
     """
     path = Path(path)
     data = path.read_bytes() if path.exists() else b""

@@ -70,6 +70,8 @@ class Metrics:
 
     A sample: at most 199 houses of each partition's batch.
     """
+    commits: int = 0
+    """Batches with houses that were synced since this process began, each with one fsync of its file."""
     last_error: str = ""
     checkpoint_generation: int = 0
 
@@ -145,6 +147,7 @@ class Reporter:
 
     def committed(self) -> None:
         """All houses so far are on the disk now."""
+        self.metrics.commits += bool(self._sent)
         now_s = datetime.now(UTC).timestamp()
         self._latency.add((now_s - sent_s) * 1000 for ts in self._sent if (sent_s := _utc_seconds(ts)) is not None)
         self._sent.clear()

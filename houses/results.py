@@ -1,6 +1,8 @@
 """What a folder and its topics hold, for notebooks: tables, measurements, raw messages, the certificate."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from houses.analysis import summary
 from houses.certificate import Certificate
 from houses.clients import Say, be_silent
 from houses.config import Config
+from houses.consumer import checkpoint_store
 from houses.errors import HousesError
 from houses.files import REAL, replace_file
 from houses.frames import Loaded, load, load_metrics
@@ -89,6 +92,20 @@ class Results:
     def latest(self) -> Mapping[str, Any]:
         """The consumer's last line of measurements; empty before the first."""
         return last_metrics(self._config.metrics_path) or {}
+
+    def checkpoint(self) -> dict[str, Any]:
+        """Where a restart would begin, as the consumer saved it last, from wherever `offset_store` says; empty before the first.
+
+        Its keys are the fields of `checkpoint.Checkpoint`: `low`, `next` (offsets per partition), `storno_next` and so on.
+
+        Raises:
+            PositionError: the record is damaged. BrokerError: Kafka's group cannot be read.
+        Example:
+            exp.checkpoint()["low"]
+        """
+        with closing(checkpoint_store(self._config)) as store:
+            saved = store.load()
+        return asdict(saved) if saved else {}
 
     def peek(self, what: str | None = None, count: int = 3, start: int | None = None) -> pd.DataFrame:
         """Raw messages as they lie in Kafka, one row each: partition, offset, time (UTC, as the broker has it), key, value.

@@ -27,7 +27,7 @@ ROWS = (
     "sidefiles replay belonging recovery checkpointer source loop consumer stopping crashes process",
     "snapshot certificate evidence audit_storno compact pending stories lineage",
     "audit audit_houses audit_rejects verify",
-    "columns frames picture analysis waiting guilt timeline waterfall sweeps tables admin reset recent status background",
+    "columns frames picture analysis waiting guilt timeline growth waterfall sweeps tables admin reset recent status background",
     "child teaching run results steering runfolder experiment demo naive trials feed dashboard chart panel",
     "terminal cli_send cli_look cli_admin cli_run cli __main__",
 )
@@ -37,9 +37,10 @@ MODULES = " ".join(ROWS).split()
 CONFINED = {
     "confluent_kafka": {"checkpoint", "clients", "broker", "tail", "topics", "sender", "storno", "source", "teaching"},
     "pandas": {
-        *("columns", "frames", "analysis", "guilt", "timeline", "sweeps", "tables", "results", "naive", "trials"),
+        *("columns", "frames", "analysis", "guilt", "timeline", "growth", "sweeps", "tables"),
+        *("results", "naive", "trials"),
     },
-    "matplotlib": {"picture", "analysis", "guilt", "timeline", "waterfall", "sweeps"},
+    "matplotlib": {"picture", "analysis", "guilt", "timeline", "growth", "waterfall", "sweeps"},
     "ipywidgets": {"panel"},
     "anywidget": {"chart"},
     "IPython": {"panel"},

@@ -1,6 +1,7 @@
 """What can be asked of an experiment on a real Kafka beside its tables: stories, pending houses, truth, restarts."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from kafka_lab import make_config, wait_until
@@ -68,3 +69,16 @@ def test_a_restart_says_from_where_it_reads_before_it_does(roofless: Experiment)
     assert not row["crash"] and earlier["state"] == "stopped"
     assert row["foundation_again"] == earlier["foundation_position"] - earlier["foundation_low"] >= 30
     assert row["roof_again"] == 0
+
+
+@pytest.mark.parametrize("store", ["file", "kafka"])
+def test_the_checkpoint_is_read_back_from_wherever_it_is(tmp_path: Path, kafka: str, store: str) -> None:
+    """None before the first run; afterwards the position behind all messages, which is also what the consumer said."""
+    with Experiment("store", rate_hz=200, base=make_config(tmp_path, kafka), offset_store=store) as exp:
+        assert exp.checkpoint() == {}
+        with exp.running(seconds=0.2):
+            pass
+        saved = exp.checkpoint()
+        assert saved["low"] == saved["next"] == tuple(exp.latest()["position"]) == tuple(exp.sent.values())
+        assert saved["synced"][0] == exp.config.houses_path.stat().st_size
+        assert exp.config.offsets_path.exists() == (store == "file")

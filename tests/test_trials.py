@@ -35,6 +35,7 @@ def test_a_backlog_is_joined_faster_than_houses_are_sent(base: Config) -> None:
     """The consumer does not wait for producers then."""
     table = sweep("backlog", "max_batch", [1_000], seconds=1.0, backlog=20_000, base=base, rate_hz=100)
     assert table["houses_per_s"][0] > 1_000
+    assert 0 < table["fsyncs_per_house"][0] < 0.1  # a batch of 1,000 messages holds 333 houses
 
 
 def test_a_sweep_over_an_unknown_setting_is_refused(base: Config) -> None:

@@ -23,6 +23,10 @@ _FLAGS = [
     # Otherwise it looks for its maker's hosts at every start.
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
+_KERNEL_READY = """() => {
+    const context = window.jupyterapp?.shell.currentWidget?.sessionContext, kernel = context?.session?.kernel;
+    return context?.isReady && kernel?.connectionStatus === 'connected' && kernel.status === 'idle';
+}"""
 _TOKEN = "token-of-the-tests"
 _NOT_OURS = re.compile(
     r"favicon"
@@ -37,7 +41,8 @@ def jupyter_lab(folder: Path, environment: Mapping[str, str]) -> Iterator[str]:
     port = free_port()
     command = [sys.executable, str(PROJECT_ROOT / "lab.py"), "lab", "--no-browser", f"--ServerApp.port={port}"]
     command += [f"--IdentityProvider.token={_TOKEN}", f"--ServerApp.root_dir={folder}"]
-    command += ["--LabApp.expose_app_in_browser=True"]
+    command += ["--LabApp.expose_app_in_browser=True", f"--LabApp.user_settings_dir={folder}/.settings"]
+    command += [f"--LabApp.workspaces_dir={folder}/.workspaces"]
     with (folder / "jupyter.log").open("wb") as log:
         server = psutil.Popen(command, cwd=folder, env=os.environ | dict(environment), stdout=log, stderr=log)
         try:
@@ -123,8 +128,8 @@ class NotebookPage:
         self.await_kernel()
 
     def await_kernel(self) -> None:
-        """Return when the kernel can be used."""
-        self.page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").first.wait_for(timeout=60_000)
+        """Return when the kernel can be used; before that, running a cell would ask which kernel to take."""
+        self.page.wait_for_function(_KERNEL_READY, timeout=90_000)
 
     # --- the panel ---
 

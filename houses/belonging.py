@@ -1,9 +1,10 @@
-"""Whether a folder, its checkpoint record and the topics belong together."""
+"""Whether a folder, its files, its checkpoint record and the topics belong together."""
 
 from houses.checkpoint import Binding, Checkpoint, TopicInfo, load_binding, save_binding
 from houses.config import Config
-from houses.errors import PositionError
+from houses.errors import FolderError, PositionError
 from houses.files import FileOps
+from houses.journal import Journal
 
 
 def bound_to(config: Config, ops: FileOps, parts: TopicInfo, storno: TopicInfo) -> Binding:
@@ -46,3 +47,19 @@ def check_owner(checkpoint: Checkpoint | None, binding: Binding, store: str) -> 
         )
     if checkpoint.topic_ids != (binding.parts.id, binding.storno.id):
         raise PositionError(f"{store}: was saved for other topics; start from the files with: houses consume --rescan")
+
+
+def check_files(checkpoint: Checkpoint | None, journal: Journal) -> None:
+    """`FolderError` unless each file reaches to its synced length, and a line ends there."""
+    for file, synced in zip(journal.files, checkpoint.synced if checkpoint else (0, 0, 0), strict=True):
+        if file.length_bytes < synced:
+            raise FolderError(
+                f"{file.path}: {file.length_bytes} bytes long, but {synced} were on the disk at the last checkpoint: "
+                "restore the file, or start anew with: houses reset --archive"
+            )
+        # A cut at the synced length would go through the middle of a line, and lose the houses behind it.
+        if synced and not file.line_ends_at(synced):
+            raise FolderError(
+                f"{file.path}: changed at or before byte {synced}, where a line ended at the last checkpoint: "
+                "restore the file, or start anew with: houses reset --archive"
+            )

@@ -91,6 +91,10 @@ class JsonlFile:
         self.sync()
         self.length_bytes = position
 
+    def line_ends_at(self, position: int) -> bool:
+        """Whether the byte before `position` (1 or more) is a line feed."""
+        return self._ops.read(self._fd, position - 1, 1) == b"\n"
+
     def lines(self, start: int) -> Iterator[tuple[int, bytes]]:
         """Position and bytes of each line from byte `start` on; the last may lack its line feed."""
         rest = b""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from houses.belonging import bound_to, check_owner
+from houses.belonging import bound_to, check_files, check_owner
 from houses.checkpoint import Binding, Checkpoint, CheckpointStore, TopicInfo
 from houses.config import Config
 from houses.errors import FolderError, MessageError, PositionError
@@ -67,7 +67,7 @@ def recover(
     """Bring the output folder into a state that reading can go on from.
 
     1. Binding: the folder belongs to these topics.
-    2. Checkpoint: it belongs to this folder; no file is shorter than it says.
+    2. Checkpoint: it belongs to this folder; the files reach as far as it says, and a line ends there.
     3. Closed ids and stornos: from their side files, else from the whole files and the storno topic from 0.
     4. Lines from the tail on: what they hold is done; a torn line behind the synced length is cut off, a bad one before
     refused. 5. Bytes behind the synced length are written again and synced. 6. Positions: the topics still hold them.
@@ -83,7 +83,7 @@ def recover(
     journal = Journal(ops, paths, (broker.parts.name, broker.storno.name))
     with ExitStack() as when_refused:
         when_refused.callback(journal.close)
-        _check_lengths(checkpoint, journal)
+        check_files(checkpoint, journal)
         state = _load(config, ops, checkpoint, binding, journal)
         if _read_tail(state, checkpoint, broker, accept_gap, say):
             # The cache of closed ids may cover what was cut off: it is judged again by the lengths that are left.
@@ -95,15 +95,6 @@ def recover(
         _check_positions(state, checkpoint, broker, accept_gap)
         when_refused.pop_all()
     return state
-
-
-def _check_lengths(checkpoint: Checkpoint | None, journal: Journal) -> None:
-    for file, synced in zip(journal.files, checkpoint.synced if checkpoint else (0, 0, 0), strict=True):
-        if file.length_bytes < synced:
-            raise FolderError(
-                f"{file.path}: {file.length_bytes} bytes long, but {synced} were on the disk at the last checkpoint: "
-                "restore the file, or start anew with: houses reset --archive"
-            )
 
 
 def _load(config: Config, ops: FileOps, checkpoint: Checkpoint | None, binding: Binding, journal: Journal) -> Recovered:

@@ -28,6 +28,13 @@ def shorten(name: str) -> Change:
     return lambda lab: lab.disk.put(lab.config.folder / name, (lab.disk.content(lab.config.folder / name) or b"")[:-1])
 
 
+def replace(name: str, old: bytes, new: bytes) -> Change:
+    """Edit a file as `sed -i` does."""
+    return lambda lab: lab.disk.put(
+        lab.config.folder / name, (lab.disk.content(lab.config.folder / name) or b"").replace(old, new)
+    )
+
+
 def put(name: str, data: bytes) -> Change:
     """Write a file."""
     return lambda lab: lab.disk.put(lab.config.folder / name, data)
@@ -61,6 +68,12 @@ def truncate_topic(index: int, length: int) -> Change:
 REFUSALS: dict[str, tuple[Change, type[HousesError], str]] = {
     "file shorter": (shorten("houses.jsonl"), FolderError, r"houses\.jsonl: \d+ bytes long, but \d+ .*restore"),
     "file gone": (put("rejects.jsonl", b""), FolderError, r"rejects\.jsonl: 0 bytes long, but \d+ .*reset --archive"),
+    "a longer name": (
+        replace("houses.jsonl", b"alice", b"alexander"),
+        FolderError,
+        r"houses\.jsonl: changed at or before byte \d+, .*restore.*reset --archive",
+    ),
+    "line feeds of Windows": (replace("rejects.jsonl", b"\n", b"\r\n"), FolderError, r"rejects\.jsonl: changed at or"),
     "damaged in the tail": (flip("houses.jsonl", -9), FolderError, r"houses\.jsonl: damaged at byte \d+"),
     "older record": (put("consumer_offsets.json", b'{"0":2,"1":2,"2":2}'), PositionError, "consume --rescan"),
     "no record": (put("consumer_offsets.json", b"[]"), PositionError, r"not a checkpoint .*consume --rescan"),

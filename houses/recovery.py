@@ -84,10 +84,10 @@ def recover(
     with ExitStack() as when_refused:
         when_refused.callback(journal.close)
         check_files(checkpoint, journal)
-        state = _load(config, ops, checkpoint, binding, journal)
+        state = _load(config, ops, checkpoint, binding, journal, broker)
         if _read_tail(state, checkpoint, broker, accept_gap, say):
             # The cache of closed ids may cover what was cut off: it is judged again by the lengths that are left.
-            state = _load(config, ops, checkpoint, binding, journal)
+            state = _load(config, ops, checkpoint, binding, journal, broker)
             _read_tail(state, checkpoint, broker, accept_gap, say)
         for file, synced in zip(journal.files, checkpoint.synced if checkpoint else (0, 0, 0), strict=True):
             file.rewrite_from(synced)
@@ -97,7 +97,14 @@ def recover(
     return state
 
 
-def _load(config: Config, ops: FileOps, checkpoint: Checkpoint | None, binding: Binding, journal: Journal) -> Recovered:
+def _load(
+    config: Config,
+    ops: FileOps,
+    checkpoint: Checkpoint | None,
+    binding: Binding,
+    journal: Journal,
+    broker: BrokerView,
+) -> Recovered:
     """The state as the checkpoint and the side files tell it; what they cannot tell is to be read from the files."""
     generation = checkpoint.generation if checkpoint else 0
     tail = list(checkpoint.tail) if checkpoint else [0, 0, 0]
@@ -106,9 +113,12 @@ def _load(config: Config, ops: FileOps, checkpoint: Checkpoint | None, binding: 
         tail = [0, 0, 0]
     # The register says itself how far it goes, and it was saved after the lines that it caused: it counts without a
     # checkpoint too, or stornos that the topic no longer holds would be forgotten.
-    storno_next = load_stornos(config, ops, stornos)
+    storno_next = known = load_stornos(config, ops, stornos)
     if checkpoint:
         storno_next = min(storno_next, checkpoint.storno_next)
+    elif broker.watermarks[STORNO][0] == 0:
+        # But the files may lack what it caused: as long as the topic holds all stornos, it is read again instead.
+        storno_next, stornos = 0, StornoRegister()
     if not checkpoint or storno_next < checkpoint.storno_next:
         # Late lines and rejected stornos that have their line must be known, or the storno topic, read again from there,
         # would add them again.
@@ -120,7 +130,7 @@ def _load(config: Config, ops: FileOps, checkpoint: Checkpoint | None, binding: 
         DoneOffsets(),
         generation,
         list(checkpoint.low) if checkpoint else [0, 0, 0],
-        [*(checkpoint.next if checkpoint else (0, 0, 0)), storno_next],
+        [*(checkpoint.next if checkpoint else (0, 0, 0)), storno_next if checkpoint else known],
         storno_next,
         tuple(tail),
     )

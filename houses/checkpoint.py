@@ -142,6 +142,11 @@ class CheckpointStore(Protocol):
         """Give back what the store holds open."""
 
 
+def old_path(path: Path) -> Path:
+    """Where a record goes that is forgotten."""
+    return path.with_name(path.name + ".old")
+
+
 class FileStore:
     """The record in consumer_offsets.json."""
 
@@ -163,7 +168,7 @@ class FileStore:
     def forget(self) -> None:
         """See `CheckpointStore`; the file stays beside it as NAME.old."""
         with suppress(FileNotFoundError):
-            self._ops.rename(self._path, self._path.with_name(self._path.name + ".old"))
+            self._ops.rename(self._path, old_path(self._path))
             self._ops.sync_dir(self._path.parent)
 
     def close(self) -> None:

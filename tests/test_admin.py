@@ -160,6 +160,15 @@ def test_reset_removes_topics_and_files_and_nothing_else(tmp_path: Path, kafka: 
     assert not set(topic_ids(made).values()) & set(before.values())
 
 
+def test_reset_removes_the_checkpoint_that_a_rescan_put_aside(tmp_path: Path, kafka: str) -> None:
+    """It is a file of ours as the others are."""
+    made = finished(tmp_path, kafka)
+    check(made, "consume", "--rescan", "--until-end")
+    assert names(made.folder) == FILES | {"consumer_offsets.json.old"}
+    check(made, "reset", "--yes")
+    assert names(made.folder) == set()
+
+
 @pytest.mark.parametrize("answer", ["n\n", "\n", ""])
 def test_reset_without_a_yes_changes_nothing(tmp_path: Path, kafka: str, answer: str) -> None:
     """No, no answer, and nobody there: exit code 1, all as it was."""

@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from houses.errors import BrokerError, FolderError, PositionError
-from houses.files import FileOps, read_file, replace_file
+from houses.files import FileOps, read_file, replace_file, sync_folder
 from houses.message import PARTS
 
 _FORMAT = "houses-checkpoint-1"
@@ -169,7 +169,7 @@ class FileStore:
         """See `CheckpointStore`; the file stays beside it as NAME.old."""
         with suppress(FileNotFoundError):
             self._ops.rename(self._path, old_path(self._path))
-            self._ops.sync_dir(self._path.parent)
+            sync_folder(self._ops, self._path.parent)
 
     def close(self) -> None:
         """See `CheckpointStore`."""

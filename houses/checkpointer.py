@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from houses.checkpoint import Checkpoint, CheckpointStore
 from houses.config import Config
-from houses.files import FileOps
+from houses.files import FileOps, sync_folder
 from houses.join import JoinTable
 from houses.journal import Journal
 from houses.message import PARTS, STORNO
@@ -108,7 +108,7 @@ class Checkpointer:
         table = self._table
         stage_side_files(self._config, self._ops, table.stornos, table.closed, self.generation, storno_next, lengths)
         # 2. folder
-        self._ops.sync_dir(self._config.folder)
+        sync_folder(self._ops, self._config.folder)
         # 3. record
         low = self.low_watermarks(next_offsets)
         self._store.save(

@@ -99,7 +99,7 @@ def replace_file(ops: FileOps, path: Path, data: bytes) -> None:
     After a crash at any moment it holds either the old or the new bytes.
     """
     stage_file(ops, path, data)
-    ops.sync_dir(path.parent)
+    sync_folder(ops, path.parent)
 
 
 def stage_file(ops: FileOps, path: Path, data: bytes) -> None:
@@ -111,6 +111,16 @@ def stage_file(ops: FileOps, path: Path, data: bytes) -> None:
     except OSError as error:
         raise FolderError(
             f"{path}: could not be written ({error.strerror}); the old one stays: free the disk or mend it, then start again"
+        ) from error
+
+
+def sync_folder(ops: FileOps, folder: Path) -> None:
+    """Bring the names in `folder` to the disk; `FolderError` when it does not take them."""
+    try:
+        ops.sync_dir(folder)
+    except OSError as error:
+        raise FolderError(
+            f"{folder}: could not be synced ({error.strerror}): nothing is lost; free the disk or mend it, then start again"
         ) from error
 
 

@@ -95,6 +95,22 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_consumer(sync_fuse: int) -
     check_end(lab)
 
 
+def test_a_folder_that_cannot_be_synced_ends_the_consumer_without_a_checkpoint() -> None:
+    """At the start, and before a record: the names in it may not be on the disk, so nothing refers to them."""
+    lab = lab_of([1], [1], [1])
+    lab.disk.keeps_names = False
+    with pytest.raises(FolderError, match=r"^/lab/output: could not be synced \(Input/output error\): nothing is lost"):
+        lab.consume([ALL])
+    lab.disk.keeps_names = True
+    with pytest.raises(FolderError, match=r"^/lab/output: could not be synced .*then start again"):
+        lab.consume([ALL, Poll(NOTHING, 0.0, lambda _: setattr(lab.disk, "keeps_names", False))])
+    record = lab.record()
+    assert record and record.generation == 1
+    lab.disk.keeps_names = True
+    lab.consume(rest=True)
+    check_end(lab)
+
+
 # --- checkpoints and the broker ---
 
 

@@ -62,17 +62,18 @@ class ConsumerLoop:
         }
 
     def run(self, until: list[int] | None) -> Counter[str]:
-        """Read until told to stop, or until the four positions of `until` are reached; returns the outcomes by kind."""
-        try:
-            self._begin()
-            while not self._should_stop() and not (until and self._at_end(until)):
-                self._step()
-            self._commit()
-            self._checkpoint()
-            self._reporter.metrics.state = "stopped"
-            return self._reporter.counts
-        finally:
-            self._fill_metrics()
+        """Read until told to stop, or until the four positions of `until` are reached; returns the outcomes by kind.
+
+        After an error the figures stay as they were: positions may have moved on to records that were not handled.
+        """
+        self._begin()
+        while not self._should_stop() and not (until and self._at_end(until)):
+            self._step()
+        self._commit()
+        self._checkpoint()
+        self._reporter.metrics.state = "stopped"
+        self._fill_metrics()
+        return self._reporter.counts
 
     def _begin(self) -> None:
         """First checkpoint before the first house; then all stornos before the first part.
@@ -118,9 +119,11 @@ class ConsumerLoop:
         chunks = self._source.poll(self._limits.max_batch, self._limits.poll_timeout_ms / 1000)
         now_s = time.monotonic()
         if chunks:
+            ends = list(self._source.next)
+            self._source.next[:] = starts  # in doubt nothing counts as read
             if not self._identity_known():
-                self._source.next[:] = starts  # told to stop meanwhile: the next run reads these records again
-                return
+                return  # told to stop meanwhile: the next run reads these records again
+            self._source.next[:] = ends
             self._checkpointer.marks.note(now_s, starts, self._journal.lengths)
             for chunk in chunks:
                 self._handle(chunk, now_s)

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy
 import pytest
@@ -13,7 +14,7 @@ import yaml
 from houses import config
 from houses.config import Config
 from houses.draft import KNOWN_KEYS, is_secret
-from houses.errors import ConfigError
+from houses.errors import ConfigError, FolderError
 from houses.settings import Section, Settings
 
 LEGACY = Path(__file__).parent / "legacy"
@@ -447,6 +448,18 @@ def test_written_configuration_means_the_same_in_another_folder(write: Write, tm
     assert after.notes == ()
     with pytest.raises(ConfigError, match=r"consumer\.output_file = .*: must be under"):
         before.dump(tmp_path / "elsewhere" / "config.yaml")
+
+
+def test_a_configuration_that_cannot_be_written_leaves_the_old_one(write: Write, tmp_path: Path) -> None:
+    """Whatever interrupts the writing, the file is the old or the new one, never half of it or empty."""
+    path = tmp_path / "copy.yaml"
+    loaded = config.load(write("producer: {msgs_per_sec: 1}"), {})
+    loaded.dump(path)
+    old = path.read_bytes()
+    with patch("os.replace", side_effect=OSError(28, "No space left on device")):
+        with pytest.raises(FolderError, match=r"copy\.yaml: could not be written .* the old one stays"):
+            loaded.with_values({"producer.msgs_per_sec": 2}).dump(path)
+        assert path.read_bytes() == old
 
 
 def test_copy_for_another_place_takes_its_output_files_from_there(write: Write, tmp_path: Path) -> None:

@@ -1,13 +1,18 @@
-"""metrics.jsonl on a disk that is full or cannot be written: the measurements suffer, the consumer does not."""
+"""metrics.jsonl when the disk is full or the consumer stops early: the measurements suffer, the consumer does not."""
 
 import errno
 import io
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
+from kafka_lab import make_config
 
+from houses.clients import be_silent
+from houses.consumer import consume
 from houses.errors import FolderError
 from houses.metrics import Reporter, last_metrics
+from houses.stopping import StoppedEarly
 
 
 class NarrowFile(io.FileIO):
@@ -62,3 +67,11 @@ def test_measurements_that_cannot_be_opened_are_one_clear_error(tmp_path: Path) 
     (tmp_path / "metrics.jsonl").mkdir()
     with pytest.raises(FolderError, match=r"metrics\.jsonl: cannot be opened for writing \(Is a directory\): check"):
         Reporter(tmp_path / "metrics.jsonl")
+
+
+def test_a_consumer_that_is_stopped_before_it_reads_is_not_taken_for_killed(tmp_path: Path) -> None:
+    """Its last state is `stopped`, and so says `houses status`."""
+    made = make_config(tmp_path, "127.0.0.1:1")
+    with patch("houses.consumer.look_at_broker", side_effect=StoppedEarly), pytest.raises(StoppedEarly):
+        consume(made, lambda: False, be_silent)
+    assert (last_metrics(made.metrics_path) or {})["state"] == "stopped"

@@ -186,11 +186,13 @@ def lock_owner(folder: Path, role: str) -> psutil.Process | None:
     """The living process that holds a role of the folder, or None.
 
     A process counts only when its start time is the recorded one: a process id alone may meanwhile be another program.
+    One that was killed and that its parent has not waited for (a zombie) holds nothing any more.
     """
     try:
         record = json.loads((folder / f".{role}.pid").read_text(encoding="ascii"))
         process = psutil.Process(record["pid"])
-        return process if abs(process.create_time() - record["create_time"]) < 1.0 else None
+        is_it = abs(process.create_time() - record["create_time"]) < 1.0
+        return process if is_it and process.status() != psutil.STATUS_ZOMBIE else None
     except (OSError, ValueError, KeyError, TypeError, psutil.Error):
         return None
 

@@ -21,6 +21,7 @@ from houses.config import Config
 from houses.consumer import checkpoint_store
 from houses.errors import FolderError, HousesError
 from houses.files import REAL, FolderLock, lock_owner
+from houses.kafka_process import is_alive
 from houses.verify import verify
 
 FILES = {
@@ -103,6 +104,19 @@ def test_a_program_that_only_has_the_recorded_pid_is_never_signalled(tmp_path: P
         (made.folder / ".consumer.pid").write_text(json.dumps(record), encoding="ascii")
         assert check(made, "stop").startswith("Nothing to stop")
         assert innocent.poll() is None
+
+
+def test_a_killed_consumer_that_nobody_has_waited_for_owns_nothing(tmp_path: Path, kafka: str) -> None:
+    """Its parent has not looked at it, so the system still lists it: nothing to stop, and nothing runs."""
+    made = make_project(tmp_path, kafka)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        record = {"pid": process.pid, "create_time": psutil.Process(process.pid).create_time()}
+        (made.folder / ".consumer.pid").write_text(json.dumps(record), encoding="ascii")
+        assert lock_owner(made.folder, "consumer") is not None
+        process.kill()
+        wait_until(lambda: not is_alive(psutil.Process(process.pid)), "its death")
+        assert lock_owner(made.folder, "consumer") is None
+        assert check(made, "stop").startswith("Nothing to stop")
 
 
 def test_a_kernel_that_produces_is_never_signalled(tmp_path: Path, kafka: str) -> None:

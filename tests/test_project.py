@@ -17,14 +17,14 @@ import houses
 
 ROOT = Path(__file__).resolve().parents[1]
 HOUSES = ROOT / "houses"
-LONGEST_FILE = 290  # lines; about 250 is the aim
+LONGEST_FILE = 255  # lines; about 250 is the aim
 
 # Each file of houses/ imports only from files above it.
 ROWS = (
     "errors files values settings draft config message batch join lines journal linescan checkpoint",
     "kafka_port kafka_jars kafka_folder kafka_process local_kafka clients broker tail topics",
     "ids pacing faults sender stream producer storno metrics",
-    "sidefiles replay belonging recovery checkpointer source loop consumer stopping crashes process",
+    "sidefiles replay belonging recovery checkpointer source identity loop stopping consumer crashes process",
     "snapshot certificate evidence audit_storno compact pending stories lineage",
     "audit audit_houses audit_rejects verify",
     "columns frames picture analysis waiting guilt timeline waterfall sweeps tables admin reset recent status background",

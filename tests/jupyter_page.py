@@ -2,7 +2,6 @@
 
 import os
 import re
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -58,7 +57,7 @@ def jupyter_lab(folder: Path, environment: Mapping[str, str]) -> Iterator[str]:
             psutil.wait_procs(family, 10)
 
 
-def _await_answer(address: str, server: "subprocess.Popen[bytes]", timeout_s: float = 60.0) -> None:
+def _await_answer(address: str, server: psutil.Popen, timeout_s: float = 60.0) -> None:
     deadline_s = time.monotonic() + timeout_s
     while True:
         try:

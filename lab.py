@@ -5,6 +5,7 @@ python3 lab.py test        the tests; --all adds the slow ones and the notebooks
 python3 lab.py lab         the notebooks in JupyterLab, on this machine only
 python3 lab.py bench       the measurements
 python3 lab.py crashtest   the crash campaign
+python3 lab.py run 01      a notebook without a browser; run --all: all of them
 python3 lab.py VERB        anything else that `houses` does: produce, consume, storno, storno-loop, status, show, peek,
                            stop, reset, verify, compact, kafka, hello; for example: python3 lab.py status --help
 """

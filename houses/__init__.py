@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from houses.growth import plot_pending
     from houses.guilt import blame, blame_pending, evicted, plot_blame, plot_pending_blame, truth
     from houses.naive import NaiveConsumer
+    from houses.notebook_sweep import sweep_notebook
     from houses.panel import panel
+    from houses.runner import run_notebook
     from houses.sweeps import littles_law, plot_sweep
     from houses.tables import as_table
     from houses.timeline import plot_timeline, plot_watermarks, restarts
@@ -45,9 +47,11 @@ __all__ = [
     "plot_waterfall",
     "plot_watermarks",
     "restarts",
+    "run_notebook",
     "save_figure",
     "summary",
     "sweep",
+    "sweep_notebook",
     "truth",
 ]
 
@@ -73,9 +77,11 @@ _HOME = {
     "plot_waterfall": "waterfall",
     "plot_watermarks": "timeline",
     "restarts": "timeline",
+    "run_notebook": "runner",
     "save_figure": "analysis",
     "summary": "analysis",
     "sweep": "trials",
+    "sweep_notebook": "notebook_sweep",
     "truth": "guilt",
 }
 

@@ -27,6 +27,7 @@ class Verb(NamedTuple):
 
 VERBS = {
     "demo": Verb("cli_run", "Everything once, with a crash in the middle and a proof at the end."),
+    "run": Verb("cli_notebooks", "Run a notebook, or all of them, without a browser."),
     "kafka": Verb("cli_run", "Start, stop or look at the local Kafka."),
     "produce": Verb("cli_send", "Send the parts of houses."),
     "consume": Verb("cli_run", "Join parts to houses until stopped."),

@@ -1,6 +1,5 @@
 """One short experiment after the other, each with another value of one setting, and what came of it as a table."""
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -76,16 +75,17 @@ def _send(exp: Experiment, seconds: float) -> dict[str, float]:
     """Rate and durable latency of houses that come one by one."""
     with exp.running():
         exp.wait(_WARM_UP_S)
-        begun_s, before = time.monotonic(), exp.latest()
+        before = exp.latest()
         exp.wait(seconds)
-        after, passed_s = exp.latest(), time.monotonic() - begun_s
+        after = exp.latest()
     earlier = before["durable_latency_ms"]
     histogram = {bound: count - earlier.get(bound, 0) for bound, count in after["durable_latency_ms"].items()}
     rows = exp.metrics()
-    pending = rows[(rows["pid"] == after["pid"]) & rows["time"].between(before["time"], after["time"])]["pending"]
+    rows = rows[(rows["pid"] == after["pid"]) & rows["time"].between(before["time"], after["time"])]
+    passed_s = (rows["time"].iloc[-1] - rows["time"].iloc[0]).total_seconds()
     return {
         "houses_per_s": (after["counts"].get("houses", 0) - before["counts"].get("houses", 0)) / passed_s,
         "p50_ms": percentile_ms(histogram, 0.5) or float("nan"),
         "p99_ms": percentile_ms(histogram, 0.99) or float("nan"),
-        "pending": float(pending.mean()),
+        "pending": float(rows["pending"].mean()),
     }

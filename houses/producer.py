@@ -62,9 +62,11 @@ class Producers:
 
     # --- start and stop ---
 
-    def start(self) -> Self:
+    def start(self, meanwhile: Callable[[], None] = lambda: None) -> Self:
         """Take the folder's producer role, find the first free id, and start sending. Once only.
 
+        Args:
+            meanwhile: what is to be done before the first message, beside half a second's wait; its error ends the start.
         Raises:
             FolderError: another producer holds the folder, or producer_base_id.json is damaged.
             BrokerError: no broker answers, or the topic is absent.
@@ -78,6 +80,7 @@ class Producers:
             ids = IdAllocator(self._folder / self._config.base_id_path.name, used)
             log = FaultLog(self._folder / FAULTS_NAME)
             stack.callback(log.close)
+            meanwhile()
             sender.await_producer_id()
             self._sender, self._ids = sender, ids
             self._start_threads(sender, ids, log)

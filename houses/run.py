@@ -42,10 +42,9 @@ class Run:
         """Whether it was stopped, in whatever way."""
 
     def start(self) -> None:
-        """The consumer first; as soon as it reads, the producers. When one of them fails, neither is left."""
+        """Producers send as soon as the consumer reads. When one of them fails, neither is left."""
         try:
-            self.child.start()
-            self.producers.start()
+            self.producers.start(meanwhile=self.child.start)
             self._begun_s = time.monotonic()
         except BaseException as error:
             self.abort(error)

@@ -10,8 +10,8 @@ from houses.config import Config
 from houses.experiment import Experiment
 from houses.metrics import percentile_ms
 
-_WARM_UP_S = 0.5
-"""The first requests of a connection are slow ones; latencies count from then on."""
+_WARM_UP_S = 0.25
+"""The first batches are slow ones; latencies count from then on."""
 
 
 def sweep(

@@ -7,11 +7,14 @@ import pandas as pd
 
 from houses.clients import Say, be_silent
 from houses.config import Config
+from houses.errors import HousesError
 from houses.experiment import Experiment
 from houses.metrics import percentile_ms
 
 _WARM_UP_S = 0.25
-"""The first batches are slow ones; latencies count from then on."""
+"""After the first house: what has piled up behind the first request, a slow one, is joined by then."""
+_FIRST_HOUSE_S = 5.0
+"""Patience with a busy computer."""
 
 
 def sweep(
@@ -58,11 +61,13 @@ def _work_off(exp: Experiment, backlog: int, seconds: float) -> dict[str, float]
     exp.send_backlog(backlog)
     exp.set_rate(0)
     exp.start()
-    exp.wait_until(lambda: exp.latest()["counts"].get("houses", 0) >= backlog, seconds)
+    _await_houses(exp, 1, _FIRST_HOUSE_S)
+    _await_houses(exp, backlog, seconds)
     rows = exp.metrics()
     rows = rows[rows["pid"] == exp.latest()["pid"]]
-    grows = rows["count_houses"].diff(-1).lt(0) | rows["count_houses"].diff().gt(0)
-    busy = rows[grows]
+    busy = rows[rows["count_houses"].diff(-1).lt(0) | rows["count_houses"].diff().gt(0)]
+    if busy.empty:
+        raise HousesError(f"{exp.folder}: no house of the backlog after {_FIRST_HOUSE_S:.0f} s: see consumer.log there")
     first, last = busy.iloc[0], busy.iloc[-1]
     joined = last["count_houses"] - first["count_houses"]
     return {
@@ -74,9 +79,11 @@ def _work_off(exp: Experiment, backlog: int, seconds: float) -> dict[str, float]
 def _send(exp: Experiment, seconds: float) -> dict[str, float]:
     """Rate and durable latency of houses that come one by one."""
     with exp.running():
+        _await_houses(exp, 1, _FIRST_HOUSE_S)
         exp.wait(_WARM_UP_S)
         before = exp.latest()
         exp.wait(seconds)
+        exp.wait_until(lambda: exp.latest()["time"] > before["time"], _FIRST_HOUSE_S)
         after = exp.latest()
     earlier = before["durable_latency_ms"]
     histogram = {bound: count - earlier.get(bound, 0) for bound, count in after["durable_latency_ms"].items()}
@@ -89,3 +96,8 @@ def _send(exp: Experiment, seconds: float) -> dict[str, float]:
         "p99_ms": percentile_ms(histogram, 0.99) or float("nan"),
         "pending": float(rows["pending"].mean()),
     }
+
+
+def _await_houses(exp: Experiment, number: int, seconds: float) -> None:
+    """Wait until its consumer has counted so many, but so many seconds at most."""
+    exp.wait_until(lambda: exp.latest()["counts"].get("houses", 0) >= number, seconds)

@@ -1,7 +1,6 @@
 """Ending this project's processes: found by their locks, asked, waited for, never killed."""
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -10,13 +9,12 @@ from houses.config import Config
 from houses.errors import HousesError
 from houses.files import lock_owner
 from houses.kafka_process import is_alive
+from houses.say import Say
 from houses.stopping import ask_to_stop
 
 ROLES = {"producer": "produce", "storno-loop": "storno-loop", "consumer": "consume"}
 """Locks of a folder, in the order in which their holders are stopped: role -> verb that takes it."""
 _STOP_TIMEOUT_S = 15.0
-
-Say = Callable[[str], None]
 
 
 def stop(config: Config, say: Say, *, everywhere: bool = False, timeout_s: float = _STOP_TIMEOUT_S) -> None:

@@ -13,23 +13,12 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
 
 from houses import local_kafka
 from houses.checkpoint import TopicInfo
-from houses.clients import Say, be_silent, client_config, connect, error_text, metadata_of, result_of, unreachable
+from houses.clients import connect, error_text, metadata_of, result_of, unreachable
 from houses.config import Config
 from houses.errors import BrokerError
 from houses.message import PARTS
+from houses.say import Say, be_silent
 from houses.settings import KafkaConfig
-
-__all__ = [
-    "client_config",
-    "cluster_id",
-    "connect",
-    "delete_topics",
-    "describe_topics",
-    "ensure_broker",
-    "ensure_topics",
-    "ensure_topics_named",
-    "watermarks",
-]
 
 _PROBE_TIMEOUT_S = 2.0
 _ABSENT = (KafkaError.UNKNOWN_TOPIC_OR_PART,)

@@ -11,11 +11,8 @@ from typing import Any, NamedTuple
 
 import click
 
-from houses.errors import HousesError
+from houses.errors import EXIT_ERROR, EXIT_INTERRUPTED, HousesError
 from houses.terminal import complain
-
-EXIT_ERROR = 1
-EXIT_INTERRUPTED = 130
 
 
 class Verb(NamedTuple):

@@ -124,7 +124,7 @@ def peek(
       houses peek --partition 1 --from 100
       houses peek --topic house-storno
     """
-    from houses.lineage import peek as read
+    from houses.topics import peek as read
 
     records = read(configured(ctx), topic, partition, start, count)
     for record in records:
@@ -169,6 +169,6 @@ def compact(ctx: click.Context) -> None:
     Example:
       houses compact
     """
-    from houses.lineage import compact as write_live
+    from houses.compact import compact as write_live
 
     say(str(write_live(configured(ctx))))

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -17,15 +17,10 @@ LOG = logging.getLogger("houses.kafka")
 """Where librdkafka's own messages go, instead of stderr."""
 LOG.addHandler(logging.NullHandler())
 
-Say = Callable[[str], None]
 T = TypeVar("T")
 Client = TypeVar("Client", AdminClient, Consumer, Producer)
 _REFUSALS = (KafkaError._AUTHENTICATION, KafkaError._SSL)
 _NO_ANSWER = (KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN)
-
-
-def be_silent(_: str) -> None:
-    """The default `say`: nobody listens."""
 
 
 def client_config(kafka: KafkaConfig) -> dict[str, Any]:

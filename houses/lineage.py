@@ -4,30 +4,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from houses.audit_storno import described
-from houses.compact import Compacted, compact
 from houses.config import Config
 from houses.errors import MessageError
 from houses.lines import HouseLine, parse_house_line, parse_reject_line, split_lines
 from houses.linescan import blocks
 from houses.message import PARTS, STORNO, Part, PartMessage, Reject, decode_part, decode_storno, peek_id
 from houses.metrics import last_metrics
-from houses.pending import PendingSet, pending_at
 from houses.snapshot import Snapshot, take_snapshot
 from houses.stories import PartState, PartStory, State, StornoStory, Story
-from houses.topics import RawRecord, Run, peek, read_ranges
-
-__all__ = [
-    "Compacted",
-    "PartStory",
-    "PendingSet",
-    "RawRecord",
-    "StornoStory",
-    "Story",
-    "compact",
-    "peek",
-    "pending_at",
-    "story",
-]
+from houses.topics import Run, read_ranges
 
 
 @dataclass(slots=True)

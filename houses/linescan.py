@@ -85,7 +85,7 @@ _HOUSE = re.compile(
 )
 
 
-def house_columns(data: bytes) -> HouseColumns | None:
+def claimed_columns(data: bytes) -> HouseColumns | None:
     """The columns of whole lines of houses.jsonl; None when one of them is not in the form that is written today."""
     try:
         text = data.decode("ascii")

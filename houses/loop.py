@@ -9,7 +9,6 @@ from houses.batch import decode_parts
 from houses.belonging import check_topics
 from houses.checkpoint import CheckpointStore
 from houses.checkpointer import Checkpointer
-from houses.clients import Say
 from houses.config import Config
 from houses.errors import BrokerError, MessageError
 from houses.files import FileOps
@@ -17,6 +16,7 @@ from houses.join import House
 from houses.message import STORNO, Reject, decode_storno, utc_now
 from houses.metrics import Reporter
 from houses.recovery import Recovered
+from houses.say import Say
 from houses.source import Chunk, Source
 
 _COMMIT_DELAY_S = 1.0

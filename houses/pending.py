@@ -11,7 +11,7 @@ from houses.config import Config
 from houses.errors import MessageError
 from houses.evidence import PartitionLog
 from houses.lines import parse_house_line, parse_reject_line, split_lines
-from houses.linescan import Block, blocks, house_columns
+from houses.linescan import Block, blocks, claimed_columns
 from houses.message import PARTS, STORNO, Reject, peek_id
 from houses.snapshot import Snapshot, take_snapshot
 from houses.topics import read_ranges
@@ -78,7 +78,7 @@ def pending_at(config: Config, positions: Sequence[int]) -> PendingSet:
 
 
 def _add_houses(state: _State, block: Block) -> None:
-    columns = None if block.is_torn else house_columns(block.data)
+    columns = None if block.is_torn else claimed_columns(block.data)
     if columns is None:
         _add_house_lines(state, block)
         return

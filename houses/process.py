@@ -5,11 +5,11 @@ import time
 from collections.abc import Callable, Mapping
 
 from houses.broker import ensure_broker
-from houses.clients import Say
 from houses.config import Config
 from houses.consumer import consume
 from houses.crashes import CrashingOps, CrashPoint
 from houses.files import REAL
+from houses.say import Say
 from houses.stopping import StoppedEarly, StopRequest
 
 _STOP_LIMIT_S = 4.5

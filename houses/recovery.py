@@ -14,7 +14,7 @@ from houses.errors import FolderError, MessageError, PositionError
 from houses.files import FileOps
 from houses.join import ClosedIds, JoinTable, StornoRegister
 from houses.journal import FILES, Journal, JsonlFile
-from houses.lines import gap_end, gap_reject, parse_house_line, parse_reject_line
+from houses.lines import gap_range, gap_reject, parse_house_line, parse_reject_line
 from houses.message import STORNO, Reject, Storno, peek_id
 from houses.replay import DoneOffsets
 from houses.sidefiles import load_closed_ids, load_stornos
@@ -192,7 +192,7 @@ def _note_reject(state: Recovered, line: bytes) -> None:
     topics = (state.binding.parts.name, state.binding.storno.name)
     reject = parse_reject_line(line, topics)
     if reject.reason == "gap":
-        state.known_gaps[reject.partition].append((reject.offset, gap_end(reject)))
+        state.known_gaps[reject.partition].append(gap_range(reject))
         return
     begin = state.storno_next if reject.partition == STORNO else state.low[reject.partition]
     if reject.offset >= begin:

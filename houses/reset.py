@@ -1,7 +1,7 @@
 """Starting anew: topics by their ids, the output files that the project knows, the checkpoint record in its store."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,8 +17,7 @@ from houses.consumer import checkpoint_store
 from houses.errors import FolderError, PositionError
 from houses.faults import FAULTS_NAME
 from houses.files import REAL, FolderLock
-
-Say = Callable[[str], None]
+from houses.say import Say
 
 
 @dataclass(frozen=True, slots=True)

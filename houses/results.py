@@ -9,12 +9,12 @@ import pandas as pd
 
 from houses.analysis import summary
 from houses.certificate import Certificate
-from houses.clients import Say, be_silent
 from houses.config import Config
 from houses.errors import HousesError
 from houses.files import REAL, replace_file
 from houses.frames import Loaded, load, load_metrics
 from houses.metrics import last_metrics
+from houses.say import Say, be_silent
 from houses.stream import part_named
 from houses.topics import peek, printable
 from houses.verify import verify

@@ -6,9 +6,10 @@ from typing import Any
 
 from confluent_kafka import KafkaError, Message, Producer
 
-from houses.clients import Say, be_silent, connect, metadata_of
+from houses.clients import connect, metadata_of
 from houses.config import Config
 from houses.errors import BrokerError
+from houses.say import Say, be_silent
 from houses.settings import ProducerConfig
 
 _WAIT_S = 0.05

@@ -33,6 +33,7 @@ from houses.message import PARTS, encode_parts, utc_now
 from houses.metrics import last_metrics, percentile_ms
 from houses.process import CalmCollector
 from houses.producer import Producers
+from houses.say import be_silent
 from houses.sender import producer_settings
 from houses.source import consumer_settings
 
@@ -116,10 +117,6 @@ def _spread(rates: list[float]) -> dict[str, float]:
     return {"minimum": min(rates), "median": statistics.median(rates), "maximum": max(rates)}
 
 
-def _be_silent(_: str) -> None:
-    pass
-
-
 def _never() -> bool:
     return False
 
@@ -172,7 +169,7 @@ def _consumer_rate_hz(config: Config, houses: int) -> float:
         return counts
 
     ConsumerLoop.run = timed_run  # type: ignore[method-assign,assignment]  # so that opening the folder is not measured
-    counts = consume(config, CalmCollector(_never), _be_silent, until_end=True)
+    counts = consume(config, CalmCollector(_never), be_silent, until_end=True)
     return 3 * counts["houses"] / elapsed
 
 

@@ -14,13 +14,14 @@ from kafka_lab import read_jsonl, wait_until
 
 from houses import admin, local_kafka
 from houses import reset as reset_module
-from houses.broker import connect, delete_topics, describe_topics, ensure_topics, watermarks
+from houses.broker import delete_topics, describe_topics, ensure_topics, watermarks
 from houses.checkpoint import load_binding, save_binding
-from houses.clients import be_silent
+from houses.clients import connect
 from houses.config import Config
 from houses.consumer import checkpoint_store
 from houses.errors import FolderError, HousesError
 from houses.files import REAL, FolderLock, lock_owner
+from houses.say import be_silent
 from houses.verify import verify
 
 FILES = {

@@ -15,15 +15,14 @@ from pydantic import SecretStr
 
 from houses import local_kafka
 from houses.broker import (
-    client_config,
     cluster_id,
-    connect,
     delete_topics,
     describe_topics,
     ensure_broker,
     ensure_topics,
     watermarks,
 )
+from houses.clients import client_config, connect
 from houses.config import Config
 from houses.errors import BrokerError
 from houses.settings import KafkaConfig, SecurityConfig

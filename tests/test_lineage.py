@@ -21,9 +21,10 @@ from kafka_lab import make_lab, read_jsonl, wait_until
 
 from houses.config import Config
 from houses.consumer import consume
-from houses.lineage import pending_at, story
+from houses.lineage import story
 from houses.message import encode_storno
 from houses.metrics import last_metrics
+from houses.pending import pending_at
 from houses.topics import first_and_end
 
 

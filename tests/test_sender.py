@@ -14,7 +14,8 @@ from kafka_lab import Values, ids_of, make_config, make_lab, read_parts, wait_un
 
 from houses import local_kafka
 from houses import producer as producer_module
-from houses.broker import connect, ensure_topics
+from houses.broker import ensure_topics
+from houses.clients import connect
 from houses.config import Config
 from houses.errors import BrokerError, FolderError
 from houses.files import FileOps, lock_owner

@@ -14,8 +14,7 @@ from kafka_lab import make_lab
 from houses.clients import client_config
 from houses.config import Config
 from houses.errors import BrokerError
-from houses.lineage import peek
-from houses.topics import RawRecord, first_and_end, printable, read_ranges
+from houses.topics import RawRecord, first_and_end, peek, printable, read_ranges
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,8 @@ from confluent_kafka import Producer
 from kafka_lab import ids_of, read_jsonl, read_parts, wait_until
 
 from houses import recent
-from houses.broker import connect, delete_topics, describe_topics
+from houses.broker import delete_topics, describe_topics
+from houses.clients import connect
 from houses.config import Config
 from houses.files import lock_owner
 from houses.message import PARTS, encode_part, utc_now

@@ -105,6 +105,8 @@ def command(word: str, rest: "list[str]") -> "tuple[list[str], Path]":
         contents = (ROOT / "notebooks" / "00_contents.ipynb").exists()
         first = "00_contents.ipynb" if contents else "01_first_run.ipynb"
         options = ["--ServerApp.ip=127.0.0.1", f"--LabApp.default_url=/lab/tree/notebooks/{first}"]
+        # Both ask about or show what is elsewhere, in a box over the notebook.
+        options += ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
         if hasattr(os, "geteuid") and os.geteuid() == 0:  # as in most containers
             options.append("--allow-root")
         return ["-m", "jupyterlab", *options, *rest], ROOT

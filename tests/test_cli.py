@@ -13,7 +13,9 @@ import pytest
 from command_line import arguments, call, environment, make_project, run, send_houses
 from kafka_lab import Values
 
-from houses.cli import VERBS, cli, main
+from houses.cli import cli, main
+from houses.draft import is_override
+from houses.verbs import VERBS, as_typed
 
 HEAVY = {"pandas", "matplotlib", "numpy", "IPython", "ipywidgets", "rich", "papermill"}
 
@@ -84,6 +86,51 @@ def test_the_consumer_loads_no_notebook_library(tmp_path: Path, kafka: str) -> N
     assert not set(loaded.stdout.splitlines()[-1].split()) & HEAVY
 
 
+# --- what is typed here ---
+
+LAB = {"HOUSES_PROGRAM": "python3 lab.py"}
+
+
+@pytest.mark.parametrize(
+    ("text", "typed"),
+    [
+        ("is that so? (houses stop), or not", "is that so? (python3 lab.py stop), or not"),
+        ("houses --config a/b.yaml verify", "python3 lab.py --config a/b.yaml verify"),
+        ("houses kafka start, then houses storno-loop", "python3 lab.py kafka start, then python3 lab.py storno-loop"),
+        ("5 houses; houses.jsonl", "5 houses; houses.jsonl"),
+        (".venv/bin/houses stop", ".venv/bin/houses stop"),
+        ("three houses wait for parts", "three houses wait for parts"),
+    ],
+)
+def test_commands_in_a_text_are_written_as_they_are_typed(
+    text: str, typed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only where lab.py has said so; a house is a house."""
+    monkeypatch.delenv("HOUSES_PROGRAM", raising=False)
+    assert as_typed(text) == text
+    monkeypatch.setenv("HOUSES_PROGRAM", LAB["HOUSES_PROGRAM"])
+    assert as_typed(text) == typed
+
+
+def test_help_usage_and_errors_are_those_of_lab_py(tmp_path: Path) -> None:
+    """The help of the group, of a verb and of one below it; a wrong word; what a verb says and what is wrong."""
+    made = make_project(tmp_path, "127.0.0.1:1")
+    for words in ((), ("produce",), ("kafka", "stop")):
+        shown = run(None, *words, "--help", **LAB).stdout
+        assert shown.startswith(f"Usage: {' '.join(('python3 lab.py', *words))} ["), shown
+        assert re.search(r"Examples?:\n +python3 lab\.py ", shown)
+        assert not re.search(r"houses (stop|produce|kafka)", shown)
+    assert "Try 'python3 lab.py --help'" in run(None, "dance", **LAB).stderr
+    assert "none (python3 lab.py consume)" in run(made, "status", **LAB).stdout
+    made.houses_path.write_text("junk\n", encoding="ascii")
+    assert "see what is lost: python3 lab.py verify" in run(made, "show", **LAB).stderr
+
+
+def test_the_variable_is_no_override_of_a_key() -> None:
+    """config.yaml has no key of that name, and nothing complains about it."""
+    assert not is_override("HOUSES_PROGRAM")
+
+
 # --- exit codes ---
 
 
@@ -120,6 +167,25 @@ def test_wrong_usage_is_exit_code_2(words: tuple[str, ...], capsys: pytest.Captu
     said = capsys.readouterr()
     assert said.out == ""
     assert "Error: " in said.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("produse",), "No such command 'produse'. Did you mean 'produce'?"),
+        (("kafka", "restart"), "No such command 'restart'. (Did you mean one of: 'start', 'status'?)"),
+        (("status", "--config", "x.yaml"), "--config comes before the verb: houses --config PATH status"),
+        (("hello", "send", "--config=x"), "--config comes before the verb: houses --config PATH hello send"),
+        (("peek", "--cuont", "3"), "No such option '--cuont'."),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_slip_of_the_fingers_is_told_what_was_meant(
+    words: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A verb, one below it, and --config in the wrong place."""
+    assert main(list(words)) == 2
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from confluent_kafka.admin import AdminClient, ClusterMetadata  # type: ignore[a
 from pydantic import SecretStr
 
 from houses.errors import BrokerError
+from houses.kafka_port import is_loopback, parse_address
 from houses.settings import KafkaConfig
 
 LOG = logging.getLogger("houses.kafka")
@@ -57,12 +58,21 @@ def error_text(error: KafkaException) -> str:
     return kafka_error.str() if isinstance(kafka_error, KafkaError) else str(kafka_error)
 
 
+def may_start(kafka: KafkaConfig) -> bool:
+    """Whether a local Kafka may be started at the address: a single loopback one, without login and TLS."""
+    servers = kafka.bootstrap_servers
+    return (
+        kafka.security.security_protocol == "PLAINTEXT"
+        and "," not in servers
+        and is_loopback(parse_address(servers)[0])
+    )
+
+
 def unreachable(kafka: KafkaConfig, why: str) -> BrokerError:
     """The error for a broker that does not answer, to be raised by the caller."""
-    return BrokerError(
-        f"kafka.bootstrap_servers = {kafka.bootstrap_servers}: no answer from Kafka ({why}); "
-        "start one (houses kafka start, or docker compose up -d), or correct the address in config.yaml"
-    )
+    start = "start one (houses kafka start, or docker compose up -d), or correct the address in config.yaml"
+    advice = start if may_start(kafka) else "see that it runs and that kafka.bootstrap_servers is right"
+    return BrokerError(f"kafka.bootstrap_servers = {kafka.bootstrap_servers}: no answer from Kafka ({why}); {advice}")
 
 
 def result_of(kafka: KafkaConfig, future: "Future[T]", timeout_s: float, ignore: tuple[int, ...] = ()) -> T | None:

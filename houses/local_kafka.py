@@ -16,10 +16,10 @@ from houses import kafka_folder as files
 from houses import kafka_process as jvm
 from houses.errors import BrokerError
 from houses.kafka_jars import KAFKA_VERSION, ensure_jars
-from houses.kafka_port import Answer, cluster_id, free_port, is_loopback, parse_address, probe
+from houses.kafka_port import Answer, cluster_id, free_port, is_loopback, look, parse_address, probe
 from houses.say import Say, be_silent
 
-__all__ = ["Answer", "Status", "free_port", "is_loopback", "parse_address", "probe", "start", "status", "stop"]
+__all__ = ["Answer", "Status", "free_port", "is_loopback", "look", "parse_address", "probe", "start", "status", "stop"]
 
 
 _READY_TIMEOUT_S = 60.0

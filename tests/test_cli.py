@@ -208,10 +208,12 @@ def test_bad_values_are_quoted_with_what_is_allowed(
 
 
 def test_no_kafka_elsewhere_is_one_line(tmp_path: Path) -> None:
-    """An address that is not of this machine is never started: exit code 1, and what to do."""
+    """An address that is not of this machine is never started: exit code 1, why, and what to do."""
     done = run(make_project(tmp_path, "192.0.2.1:9092", {"kafka.topic": "houses"}), "verify")
     assert (done.returncode, done.stdout) == (1, "")
-    assert re.fullmatch(r"Error: kafka.bootstrap_servers = 192\.0\.2\.1:9092: .*\n", done.stderr)
+    assert re.fullmatch(
+        r"Error: kafka.bootstrap_servers = 192\.0\.2\.1:9092: no answer from Kafka \(.+\); see that.*\n", done.stderr
+    )
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, kafka: str) -> None:

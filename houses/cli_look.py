@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from houses.say import counted
 from houses.terminal import complain, configured, print_json, progress, say, table
 
 if TYPE_CHECKING:
@@ -87,7 +88,8 @@ def _show_pending(config: "Config", count: int, as_json: bool) -> None:
     names = [part.name for part in PARTS]
     rows = [(house.id, *(house.offsets.get(name, "missing") for name in names)) for house in houses[:count]]
     say(
-        f"{len(houses)} houses wait for parts"
+        counted(len(houses), "house waits", "houses wait")
+        + " for parts"
         + (f"; the first {len(rows)}, with the offsets of what has come:" if rows else "")
     )
     if rows:

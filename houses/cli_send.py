@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from houses.say import counted
 from houses.terminal import configured, progress, say
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ def _watch(producers: "Producers", stop: "StopRequest", seconds: float | None, c
 
 
 def _sent(producers: "Producers") -> str:
-    return ", ".join(f"{number} {name}s" for name, number in producers.sent.items())
+    return ", ".join(counted(number, name) for name, number in producers.sent.items())
 
 
 # --- stornos ---
@@ -199,7 +200,7 @@ def storno_loop(ctx: click.Context, interval: float | None) -> int:
         except StoppedEarly:
             pass
         loop.stop()
-    say(f"Sent {len(loop.sent)} stornos")
+    say(f"Sent {counted(len(loop.sent), 'storno')}")
     return stop.exit_status
 
 

@@ -11,6 +11,7 @@ from houses.config import Config
 from houses.files import REAL, FileOps
 from houses.lines import parse_house_line, split_lines
 from houses.linescan import blocks
+from houses.say import counted
 from houses.snapshot import read_register
 
 LIVE_NAME = "houses_live.jsonl"
@@ -29,7 +30,7 @@ class Compacted:
 
     def __str__(self) -> str:
         """In one line."""
-        return f"{self.path}: {self.kept:,} houses; {self.dropped:,} cancelled ones left out"
+        return f"{self.path}: {counted(self.kept, 'house')}; {counted(self.dropped, 'cancelled one')} left out"
 
 
 def compact(config: Config, ops: FileOps = REAL) -> Compacted:

@@ -17,7 +17,7 @@ from houses.consumer import checkpoint_store
 from houses.errors import FolderError, PositionError
 from houses.faults import FAULTS_NAME
 from houses.files import REAL, FolderLock
-from houses.say import Say
+from houses.say import Say, counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,9 @@ class ResetPlan:
         if self.clear_kafka:
             lines.append("stop the local Kafka and delete all its topics, those of experiments too")
         if self.topics:
-            lines.append(f"delete topics {', '.join(t.name for t in self.topics)} with {self.messages} messages")
+            lines.append(
+                f"delete topics {', '.join(t.name for t in self.topics)} with {counted(self.messages, 'message')}"
+            )
         if self.record:
             lines.append(f"delete the checkpoint in {self.record}")
         if self.files:
@@ -190,4 +192,8 @@ def _put_away(plan: ResetPlan, say: Say) -> None:
             REAL.unlink(path)
     for folder in filter(None, (plan.archive, plan.files[0].parent)):
         REAL.sync_dir(folder)
-    say(f"Moved {len(plan.files)} files to {plan.archive}" if plan.archive else f"Deleted {len(plan.files)} files")
+    say(
+        f"Moved {counted(len(plan.files), 'file')} to {plan.archive}"
+        if plan.archive
+        else f"Deleted {counted(len(plan.files), 'file')}"
+    )

@@ -307,7 +307,7 @@ def test_compact_writes_the_houses_that_were_not_cancelled(tmp_path: Path, kafka
     check(made, "storno", "2")
     read_houses(made)
     before = made.houses_path.read_bytes()
-    assert "4 houses; 1 cancelled ones left out" in check(made, "compact")
+    assert "4 houses; 1 cancelled one left out" in check(made, "compact")
     assert [line["id"] for line in read_jsonl(made.folder / "houses_live.jsonl")] == [0, 1, 3, 4]
     assert made.houses_path.read_bytes() == before
 

@@ -53,8 +53,19 @@ def story(config: Config, house_id: int) -> Story:
     parts = tuple(_part(facts, part) for part in PARTS)
     completed_at = facts.written.completed_at if facts.written else None
     storno = described(facts.mask) if facts.mask else ""
+    before = facts.written.mask if facts.written else 0
     stornos = tuple(_find_stornos(config, facts))
-    return Story(house_id, _state(facts, parts), parts, completed_at, storno, stornos, tuple(facts.rejects))
+    return Story(
+        house_id,
+        _state(facts, parts),
+        parts,
+        completed_at,
+        storno,
+        facts.mask,
+        before,
+        stornos,
+        tuple(facts.rejects),
+    )
 
 
 def _positions(config: Config, snapshot: Snapshot) -> tuple[int, ...]:
@@ -151,7 +162,10 @@ def _state(facts: _Facts, parts: tuple[PartStory, ...]) -> State:
         return "cancelled" if facts.mask else "finished"
     if facts.evicted:
         return "evicted"
-    return "unknown" if all(part.state == "missing" for part in parts) else "pending"
+    states = {part.state for part in parts} - {"missing"}
+    if not states:
+        return "unknown"
+    return "pending" if "pending" in states else "unread"
 
 
 def _find_stornos(config: Config, facts: _Facts) -> Iterator[StornoStory]:

@@ -73,7 +73,17 @@ def _show_recent(config: "Config", count: int, as_json: bool) -> None:
     if rows:
         table(("id", *(part.name for part in PARTS), "completed (UTC)", "ms", "state"), rows)
     else:
-        say("No house is finished yet: houses produce, and houses consume")
+        say(f"No house is finished yet: {_why_none(config)}")
+
+
+def _why_none(config: "Config") -> str:
+    from houses.files import lock_owner
+
+    if lock_owner(config.folder, "consumer"):
+        return "the consumer that runs has not come to one; houses status says more"
+    if config.base_id_path.exists():
+        return "parts were sent, and houses consume joins them"
+    return "houses produce sends parts, and houses consume joins them"
 
 
 def _show_pending(config: "Config", count: int, as_json: bool) -> None:
@@ -129,6 +139,8 @@ def peek(
     from houses.topics import peek as read
 
     records = read(configured(ctx), topic, partition, start, count)
+    if records and not as_json:
+        say(records[0].heading())
     for record in records:
         if as_json:
             print_json(record.to_json())

@@ -57,11 +57,17 @@ def kafka_stop(ctx: click.Context) -> None:
       houses kafka stop
     """
     from houses import local_kafka
+    from houses.admin import holders
 
     config = configured(ctx)
     ran = local_kafka.status(config.data_dir).running
     local_kafka.stop(config.data_dir, say)
-    say("Kafka has stopped" if ran else f"Nothing to stop: no Kafka of {config.data_dir} runs")
+    if not ran:
+        say(f"Nothing to stop: no Kafka of {config.data_dir} runs")
+        return
+    say("Kafka has stopped")
+    for folder, role, process in holders(config, everywhere=True):
+        say(f"The {role} of {folder} (process {process.pid}) still runs, and waits until Kafka is back")
 
 
 @kafka.command("status")

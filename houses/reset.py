@@ -16,7 +16,7 @@ from houses.config import Config
 from houses.consumer import checkpoint_store
 from houses.errors import FolderError, PositionError
 from houses.faults import FAULTS_NAME
-from houses.files import REAL, FolderLock
+from houses.files import REAL, FolderLock, lock_owner
 from houses.say import Say, counted
 
 
@@ -61,6 +61,8 @@ def exclusive(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         for role in ROLES:
+            if owner := lock_owner(folder, role):
+                raise FolderError(f"{folder}: process {owner.pid} is its {role}: stop it first (houses stop)")
             stack.enter_context(FolderLock(folder, role))
         yield
 

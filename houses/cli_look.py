@@ -90,7 +90,8 @@ def _show_pending(config: "Config", count: int, as_json: bool) -> None:
     from houses.message import PARTS
     from houses.waiting import waiting_houses
 
-    houses = waiting_houses(config)
+    with progress("Looking", None, err=True) as show:
+        houses = waiting_houses(config, lambda line: show(0, line))
     if as_json:
         for house in houses[:count]:
             print_json(house.to_json())
@@ -185,4 +186,7 @@ def compact(ctx: click.Context) -> None:
     """
     from houses.compact import compact as write_live
 
-    say(str(write_live(configured(ctx))))
+    config = configured(ctx)
+    with progress("Writing", None, err=True) as show:
+        done = write_live(config, say=lambda line: show(0, line))
+    say(str(done))

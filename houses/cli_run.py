@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from houses.terminal import configured, say
+from houses.terminal import configured, progress, say
 
 
 @click.command()
@@ -92,7 +92,7 @@ def kafka_status(ctx: click.Context) -> None:
 @click.option("--stop-with-stdin", is_flag=True, help="Stop when stdin or the parent process ends (for programs).")
 @click.option("--crash-at", metavar="POINT", help="Die (SIGKILL) there, to see what recovery does.")
 @click.pass_context
-def consume(ctx: click.Context, /, **choices: Any) -> int:
+def consume(ctx: click.Context, /, until_end: bool, crash_at: str | None, **choices: Any) -> int:
     """Join parts to houses until Ctrl-C or `houses stop`; the next start goes on where this one ends.
 
     \b
@@ -103,4 +103,8 @@ def consume(ctx: click.Context, /, **choices: Any) -> int:
     """
     from houses.process import run_consumer
 
-    return run_consumer(configured(ctx), say, **choices)
+    config, choices = configured(ctx), choices | {"until_end": until_end, "crash_at": crash_at}
+    if not until_end or crash_at:  # who is killed leaves no terminal behind as it was
+        return run_consumer(config, say, **choices)
+    with progress("Reading", None) as show:
+        return run_consumer(config, say, **choices, show=lambda line: show(0, line))

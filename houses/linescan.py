@@ -35,6 +35,11 @@ class Block:
         """Byte of the file at which the line with this number (from 0) in the block begins."""
         return self.start + (int(self._ends[line - 1]) if line else 0)
 
+    @property
+    def end(self) -> int:
+        """Byte of the file behind it."""
+        return self.start + len(self.data)
+
     @cached_property
     def _ends(self) -> Ints:
         return np.flatnonzero(np.frombuffer(self.data, np.uint8) == 0x0A) + 1

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 import pytest
-from command_line import arguments, call, environment, make_project, run, send_houses
+from command_line import arguments, call, environment, make_project, read_houses, run, send_houses
 from kafka_lab import Values
 
 from houses.cli import cli, main
@@ -238,6 +238,8 @@ def test_piped_output_is_plain(tmp_path: Path, kafka: str) -> None:
         ("consume", "--until-end"),
         ("status",),
         ("show",),
+        ("show", "--pending"),
+        ("compact",),
         ("peek",),
         ("verify",),
         ("kafka", "status"),
@@ -249,21 +251,36 @@ def test_piped_output_is_plain(tmp_path: Path, kafka: str) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no pseudo terminals there")
-def test_a_terminal_gets_a_progress_bar(tmp_path: Path, kafka: str) -> None:
-    """The same verb that is plain in a pipe draws on a terminal."""
+@pytest.mark.parametrize(
+    ("words", "title"),
+    [
+        (("produce", "--seconds", "1"), b"Sending"),
+        (("consume", "--until-end"), b"Reading"),
+        (("verify",), b"Verifying"),
+        (("show", "--pending"), b"Looking"),
+        (("compact",), b"Writing"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_terminal_gets_a_progress_bar(tmp_path: Path, kafka: str, words: tuple[str, ...], title: bytes) -> None:
+    """The same verb that is plain in a pipe draws on a terminal, and leaves its lines there."""
     import pty
 
     made = make_project(tmp_path, kafka)
+    send_houses(made, 2)
+    if words[0] != "consume":
+        read_houses(made)
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        arguments(made, "produce", "--seconds", "1"), stdout=theirs, env=environment(TERM="xterm-256color")
+        arguments(made, *words), stdout=theirs, stderr=theirs, env=environment(TERM="xterm-256color")
     )
     os.close(theirs)
     drawn = b"".join(iter(lambda: _read(ours), b""))
     os.close(ours)
-    assert process.wait() == 0
+    assert process.wait() == 0, drawn
     assert b"\x1b[" in drawn
-    assert b"Sending" in drawn
+    assert title in drawn
+    assert b"\x1b[?25h" in drawn  # the cursor is shown again
 
 
 def _read(terminal: int) -> bytes:

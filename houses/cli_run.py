@@ -10,7 +10,7 @@ from houses.terminal import configured, progress, say
 @click.command()
 @click.pass_context
 def demo(ctx: click.Context) -> Any:
-    """Send, join, cancel, crash, recover and prove it: the whole lab in about a minute.
+    """Send, join, cancel, crash, recover and prove it: the whole lab in about half a minute.
 
     \b
     Example:

@@ -1,6 +1,7 @@
 """The lab's one command: sets itself up in .venv on the first run, then does what it is told.
 
 python3 lab.py demo         Everything once, with a crash in the middle and a proof at the end.
+python3 lab.py run          Run a notebook, or all of them, without a browser.
 python3 lab.py kafka        Start, stop or look at the local Kafka.
 python3 lab.py produce      Send the parts of houses.
 python3 lab.py consume      Join parts to houses until stopped.
@@ -14,6 +15,7 @@ python3 lab.py reset        Start anew: topics, output files, checkpoint.
 python3 lab.py verify       Prove that every message has exactly one outcome.
 python3 lab.py compact      Write houses_live.jsonl, without the cancelled houses.
 python3 lab.py hello        First steps: send and hear a few hellos.
+python3 lab.py naive        A join that loses and doubles houses when it is killed, to compare with.
 
 python3 lab.py lab          The notebooks in JupyterLab, on this machine only.
 python3 lab.py test         The tests; --all adds the slow ones and the notebooks, --system those that need root.

@@ -11,32 +11,75 @@ if TYPE_CHECKING:
     from houses.errors import HousesError
     from houses.experiment import Experiment
     from houses.frames import load, load_metrics
+    from houses.guilt import blame, blame_pending, evicted, plot_blame, plot_pending_blame, truth
+    from houses.naive import NaiveConsumer
+    from houses.notebook_sweep import sweep_notebook
     from houses.panel import panel
+    from houses.runner import run_notebook
+    from houses.sweeps import littles_law, plot_sweep
+    from houses.tables import as_table
+    from houses.timeline import plot_timeline, plot_watermarks, restarts
+    from houses.trials import sweep
+    from houses.waterfall import plot_waterfall
 
 __version__ = "1.0.0"
 __all__ = [
     "Experiment",
     "HousesError",
+    "NaiveConsumer",
     "__version__",
+    "as_table",
+    "blame",
+    "blame_pending",
+    "evicted",
+    "littles_law",
     "load",
     "load_metrics",
     "panel",
+    "plot_blame",
     "plot_latency",
     "plot_latency_over_time",
+    "plot_pending_blame",
+    "plot_sweep",
+    "plot_timeline",
+    "plot_waterfall",
+    "plot_watermarks",
+    "restarts",
+    "run_notebook",
     "save_figure",
     "summary",
+    "sweep",
+    "sweep_notebook",
+    "truth",
 ]
 
 _HOME = {
     "Experiment": "experiment",
     "HousesError": "errors",
+    "NaiveConsumer": "naive",
+    "as_table": "tables",
+    "blame": "guilt",
+    "blame_pending": "guilt",
+    "evicted": "guilt",
+    "littles_law": "sweeps",
     "load": "frames",
     "load_metrics": "frames",
     "panel": "panel",
+    "plot_blame": "guilt",
     "plot_latency": "analysis",
     "plot_latency_over_time": "analysis",
+    "plot_pending_blame": "guilt",
+    "plot_sweep": "sweeps",
+    "plot_timeline": "timeline",
+    "plot_waterfall": "waterfall",
+    "plot_watermarks": "timeline",
+    "restarts": "timeline",
+    "run_notebook": "runner",
     "save_figure": "analysis",
     "summary": "analysis",
+    "sweep": "trials",
+    "sweep_notebook": "notebook_sweep",
+    "truth": "guilt",
 }
 
 

@@ -66,7 +66,7 @@ class ConsumerChild:
         command += ["--crash-at", str(self._crash_at)] if self._crash_at else []
         with self._log_path.open("ab") as log:
             self._log_start = log.tell()
-            self._process = _spawn(command, log)
+            self._process = spawn(command, log)
         try:
             if not self._await(lambda: self.killed or self.metrics().get("state") in _READING, timeout_s):
                 raise HousesError(f"the consumer does not read after {timeout_s:.0f} s: see {self._log_path}")
@@ -187,7 +187,7 @@ def drain_targets(parts: Mapping[int, tuple[int, int]], storno: Mapping[int, tup
     return {partition: end for partition, (_, end) in parts.items()} | {STORNO: storno[0][1]}
 
 
-def _spawn(command: list[str], log: IO[bytes]) -> "subprocess.Popen[bytes]":
+def spawn(command: list[str], log: IO[bytes]) -> "subprocess.Popen[bytes]":
     """Start in a new session (POSIX) or process group (Windows), with a pipe as stdin that no other child inherits."""
     own_group: dict[str, Any] = {"start_new_session": True}
     if sys.platform == "win32":

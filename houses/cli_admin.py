@@ -1,5 +1,7 @@
 """Verbs around the pipeline: stop, start anew, first steps."""
 
+from pathlib import Path
+
 import click
 
 from houses.errors import EXIT_ERROR
@@ -107,6 +109,31 @@ def hello_listen(ctx: click.Context, from_beginning: bool) -> int:
     try:
         stop_request.listen()
         listen(configured(ctx), from_beginning, stop_request.should_stop, say)
+    except StoppedEarly:
+        pass
+    return stop_request.exit_status
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.pass_context
+def naive(ctx: click.Context, folder: Path) -> int:
+    """Join parts as many do at first, into FOLDER: a kill loses some houses and doubles others. To compare with `consume`.
+
+    Stops when its stdin or its parent process ends, when it has read what is there.
+
+    \b
+    Example:
+      houses naive output/naive
+    """
+    from houses.stopping import StoppedEarly, StopRequest
+    from houses.teaching import naive_consume
+
+    folder.mkdir(parents=True, exist_ok=True)
+    stop_request = StopRequest()
+    try:
+        stop_request.listen(stdin=True)
+        naive_consume(configured(ctx), folder, stop_request.should_stop)
     except StoppedEarly:
         pass
     return stop_request.exit_status

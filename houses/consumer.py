@@ -14,6 +14,7 @@ from houses.metrics import Reporter
 from houses.recovery import BrokerView, recover
 from houses.say import Say
 from houses.source import Source
+from houses.stopping import StoppedEarly
 
 
 def checkpoint_store(config: Config, ops: FileOps = REAL) -> CheckpointStore:
@@ -63,6 +64,10 @@ def consume(
                 with closing(recovered.journal), closing(Source(config, say)) as source:
                     loop = ConsumerLoop(config, ops, store, recovered, source, reporter, should_stop, say)
                     counts = loop.run([end for _, end in broker.watermarks] if until_end else None)
+        except StoppedEarly:
+            reporter.metrics.state = "stopped"
+            reporter.close()
+            raise
         except Exception as error:
             reporter.close(error)
             raise

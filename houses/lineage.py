@@ -61,10 +61,10 @@ def story(config: Config, house_id: int) -> Story:
         parts,
         completed_at,
         storno,
-        facts.mask,
-        before,
         stornos,
         tuple(facts.rejects),
+        facts.mask,
+        before,
     )
 
 

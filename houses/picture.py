@@ -89,3 +89,15 @@ def explain(ax: Axes, title: str, more: str = "") -> None:
 def in_ms(value: float) -> str:
     """A duration in ms as people write it."""
     return f"{value:.3g} ms" if value < 1000 else f"{value / 1000:.3g} s"
+
+
+def percent(share: float) -> str:
+    """A share from 0 to 1 as people write it: all of it is 100%, and nothing less is.
+
+    Example:
+        >>> percent(0.9996), percent(0.25), percent(0.0001)
+        ('over 99%', '25%', 'under 1%')
+    """
+    if 0.995 <= share < 1:
+        return "over 99%"
+    return "under 1%" if 0 < share < 0.005 else f"{share:.0%}"

@@ -10,7 +10,7 @@ from pathlib import Path
 from houses import kafka_folder, local_kafka
 from houses.admin import ROLES
 from houses.broker import delete_topics, describe_topics, ensure_broker, watermarks
-from houses.checkpoint import Binding, CheckpointStore, FileStore, TopicInfo, load_binding
+from houses.checkpoint import Binding, CheckpointStore, FileStore, TopicInfo, load_binding, old_path
 from houses.compact import LIVE_NAME
 from houses.config import Config
 from houses.consumer import checkpoint_store
@@ -143,7 +143,7 @@ def known_files(config: Config, *, of_topics: bool = True) -> list[Path]:
     started in between finds its position from the files, or refuses them.
     """
     journal = [config.houses_path, config.storno_houses_path, config.rejects_path]
-    side = [config.offsets_path, config.storno_ids_path, config.closed_ids_path]
+    side = [config.offsets_path, old_path(config.offsets_path), config.storno_ids_path, config.closed_ids_path]
     others = [config.metrics_path, *(config.folder / name for name in OTHER_FILES)]
     others += sorted(config.folder.glob(f"{LIVE_NAME}.*.tmp"))  # of a compact that was killed
     cut = [path.with_name(path.name + ".cut") for path in journal]

@@ -1,23 +1,28 @@
 """What a folder and its topics hold, for notebooks: tables, measurements, raw messages, the certificate."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pandas as pd
 
+from houses import lineage
 from houses.analysis import summary
 from houses.certificate import Certificate
 from houses.config import Config
 from houses.errors import HousesError
 from houses.files import REAL, replace_file
 from houses.frames import Loaded, load, load_metrics
+from houses.guilt import truth, waiting_table
 from houses.metrics import last_metrics
+from houses.pending import PendingSet, pending_at
 from houses.say import Say, be_silent
+from houses.stories import Story
 from houses.stream import part_named
 from houses.topics import peek, printable
 from houses.verify import verify
+from houses.waiting import waiting_houses
 
 SUMMARY_NAME = "summary.json"
 
@@ -60,6 +65,22 @@ class Results:
     def rejects(self) -> pd.DataFrame:
         """One row per record that became no house; see `Loaded.rejects`."""
         return self.data().rejects.copy()
+
+    def pending(self) -> pd.DataFrame:
+        """The houses that are incomplete where the consumer stands now; see `guilt.waiting_table` for the columns."""
+        return waiting_table(waiting_houses(self._config))
+
+    def pending_at(self, positions: Sequence[int]) -> PendingSet:
+        """The houses that were incomplete when the consumer stood at these offsets (next to read, per partition)."""
+        return pending_at(self._config, positions)
+
+    def story(self, house_id: int) -> Story:
+        """All that topics and files tell of one house; `print` it, or draw it with `plot_waterfall`."""
+        return lineage.story(self._config, house_id)
+
+    def truth(self) -> pd.DataFrame:
+        """What the producers injected on purpose, per part: what `blame` should find; see `guilt.truth`."""
+        return truth(self.folder)
 
     def metrics(self) -> pd.DataFrame:
         """What the consumer said of itself, ten rows a second in an experiment; see `load_metrics`."""

@@ -26,6 +26,7 @@ RUN_DIR_VARIABLE = "HOUSES_RUN_DIR"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
 _LOCK_PATIENCE_S = 10.0
 _METRICS_INTERVAL_S = 0.1
+_FIGURES = ("*.png", "*.svg")
 _OWN_KEYS = (
     "kafka.topic",
     "consumer.storno_topic",
@@ -146,7 +147,8 @@ def _clear(config: Config, say: Say) -> None:
         binding = None
     if binding and not deleting_stops_kafka(config):
         delete_topics(config.kafka, (binding.parts, binding.storno))
-    for file in [*known_files(config), *(config.folder / name for name in (LOG_NAME, SUMMARY_NAME))]:
+    figures = (path for pattern in _FIGURES for path in config.folder.glob(pattern))
+    for file in [*known_files(config), *(config.folder / name for name in (LOG_NAME, SUMMARY_NAME)), *figures]:
         REAL.unlink(file)
     REAL.sync_dir(config.folder)
 

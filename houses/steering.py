@@ -1,6 +1,8 @@
 """What may be done to an experiment while it runs, from any thread: rates, faults, stornos, crashes."""
 
 import threading
+import time
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -17,6 +19,7 @@ from houses.settings import PartFaults
 from houses.storno import StornoSender
 from houses.stream import PartCounts, part_named
 
+_TICK_S = 0.05
 _BLIND_DELAY_MS = (150.0, 400.0)
 _BLIND_DROP = (0.01, 0.05)
 
@@ -47,6 +50,13 @@ class Steering(Results):
     def wait(self, seconds: float) -> None:
         """Sleep, but raise at once when a producer fails or the consumer ends by itself."""
         self._running().wait(seconds)
+
+    def wait_until(self, done: Callable[[], bool], seconds: float) -> bool:
+        """`wait` until `done()`, but at most so many seconds; whether it came true."""
+        deadline_s = time.monotonic() + seconds
+        while not (is_done := done()) and time.monotonic() < deadline_s:
+            self.wait(_TICK_S)
+        return is_done
 
     def catch_up(self) -> None:
         """Return when the consumer has read everything that is in the topics now; an error after 30 s."""

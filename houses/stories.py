@@ -70,13 +70,13 @@ class Story:
     """When its third part met the others; None when it did not, or the older program wrote it."""
     storno: str
     """The storno state that the files give it, in words; empty without any."""
-    mask: int
-    """The parts that are cancelled according to the files."""
-    mask_before: int
-    """Those of them that were cancelled before it was complete."""
     stornos: tuple[StornoStory, ...]
     rejects: tuple[Reject, ...]
     """Records with its id that became no part of it."""
+    mask: int = 0
+    """The parts that are cancelled according to the files."""
+    mask_before: int = 0
+    """Those of them that were cancelled before it was complete."""
 
     def lines(self) -> list[str]:
         """The story, line by line, safe to print on a terminal."""

@@ -14,6 +14,7 @@ class Verb(NamedTuple):
 
 VERBS = {
     "demo": Verb("cli_run", "Everything once, with a crash in the middle and a proof at the end."),
+    "run": Verb("cli_notebooks", "Run a notebook, or all of them, without a browser."),
     "kafka": Verb("cli_run", "Start, stop or look at the local Kafka."),
     "produce": Verb("cli_send", "Send the parts of houses."),
     "consume": Verb("cli_run", "Join parts to houses until stopped."),
@@ -27,6 +28,7 @@ VERBS = {
     "verify": Verb("cli_look", "Prove that every message has exactly one outcome."),
     "compact": Verb("cli_look", "Write houses_live.jsonl, without the cancelled houses."),
     "hello": Verb("cli_admin", "First steps: send and hear a few hellos."),
+    "naive": Verb("cli_admin", "A join that loses and doubles houses when it is killed, to compare with."),
 }
 
 _COMMAND = re.compile(rf"(?<![\w./-])houses(?= (?:--config \S+ )?(?:{'|'.join(VERBS)})\b)")

@@ -1,8 +1,9 @@
-"""One real Kafka for each worker of the run, and the two options that add the slow and the system tests."""
+"""One real Kafka for the run, and the two options that add the slow and the system tests."""
 
-from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from houses import local_kafka
 
@@ -30,10 +31,25 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Bootstrap address (host:port) of a real local Kafka of this worker alone, stopped at its end."""
-    data_dir = tmp_path_factory.mktemp("kafka")
-    started = local_kafka.start(data_dir, f"127.0.0.1:{local_kafka.free_port()}")
+def kafka(request: pytest.FixtureRequest) -> str:
+    """Bootstrap address (host:port) of the run's real local Kafka, which all workers share."""
+    data_dir = _kafka_dir(request.config)
+    data_dir.mkdir(exist_ok=True)
+    with FileLock(data_dir.with_suffix(".lock")):
+        started = local_kafka.status(data_dir)
+        if not started.running:
+            started = local_kafka.start(data_dir, f"127.0.0.1:{local_kafka.free_port()}")
     assert started.running and started.address
-    yield started.address
-    local_kafka.stop(data_dir)
+    return started.address
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop it when the last worker has ended: that is, in the process that started the workers, or is the only one."""
+    if not hasattr(config, "workerinput") and hasattr(config, "_tmp_path_factory"):
+        local_kafka.stop(_kafka_dir(config))
+
+
+def _kafka_dir(config: pytest.Config) -> Path:
+    """In the temporary folder of the run; those of the workers are in it."""
+    folder: Path = config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]  # what tmp_path_factory gives
+    return (folder.parent if hasattr(config, "workerinput") else folder) / "kafka"

@@ -21,6 +21,7 @@ from houses.config import Config
 from houses.consumer import checkpoint_store
 from houses.errors import FolderError, HousesError
 from houses.files import REAL, FolderLock, lock_owner
+from houses.kafka_process import is_alive
 from houses.say import be_silent
 from houses.verify import verify
 
@@ -106,6 +107,19 @@ def test_a_program_that_only_has_the_recorded_pid_is_never_signalled(tmp_path: P
         assert innocent.poll() is None
 
 
+def test_a_killed_consumer_that_nobody_has_waited_for_owns_nothing(tmp_path: Path, kafka: str) -> None:
+    """Its parent has not looked at it, so the system still lists it: nothing to stop, and nothing runs."""
+    made = make_project(tmp_path, kafka)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        record = {"pid": process.pid, "create_time": psutil.Process(process.pid).create_time()}
+        (made.folder / ".consumer.pid").write_text(json.dumps(record), encoding="ascii")
+        assert lock_owner(made.folder, "consumer") is not None
+        process.kill()
+        wait_until(lambda: not is_alive(psutil.Process(process.pid)), "its death")
+        assert lock_owner(made.folder, "consumer") is None
+        assert check(made, "stop").startswith("Nothing to stop")
+
+
 def test_a_kernel_that_produces_is_never_signalled(tmp_path: Path, kafka: str) -> None:
     """The lock is held by a process that is no `houses produce` (here: pytest): exit code 1 says where to stop it."""
     made = make_project(tmp_path, kafka)
@@ -159,6 +173,15 @@ def test_reset_removes_topics_and_files_and_nothing_else(tmp_path: Path, kafka: 
     read_houses(made)
     assert [line["id"] for line in read_jsonl(made.houses_path)] == list(range(5))
     assert not set(topic_ids(made).values()) & set(before.values())
+
+
+def test_reset_removes_the_checkpoint_that_a_rescan_put_aside(tmp_path: Path, kafka: str) -> None:
+    """It is a file of ours as the others are."""
+    made = finished(tmp_path, kafka)
+    check(made, "consume", "--rescan", "--until-end")
+    assert names(made.folder) == FILES | {"consumer_offsets.json.old"}
+    check(made, "reset", "--yes")
+    assert names(made.folder) == set()
 
 
 @pytest.mark.parametrize("answer", ["n\n", "\n", ""])

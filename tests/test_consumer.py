@@ -180,6 +180,32 @@ def test_rescan_reads_the_files_instead_of_the_checkpoint(feed: Feed) -> None:
     assert feed.config.offsets_path.with_name("consumer_offsets.json.old").read_bytes() == record
 
 
+@pytest.mark.parametrize("share", [0, 0.5])
+def test_rescan_makes_good_what_a_file_lost(feed: Feed, share: float) -> None:
+    """Any of the three, missing or cut in two: refused at first, then nothing is lost and nothing there twice."""
+    feed.houses(*range(300))
+    feed.part(1, 7, 900)
+    feed.send(0, b"junk")
+    feed.storno(b"4", b"junk", b'{"id":9,"partition":2}')
+    feed.read()
+    for name in ("houses", "storno", "rejects"):
+        path = feed.path(name)
+        data = path.read_bytes()
+        path.unlink()
+        if share:
+            path.write_bytes(data[: int(len(data) * share)])
+        with pytest.raises(FolderError, match="restore the file; or read again .* houses consume --rescan"):
+            feed.read()
+        feed.read(rescan=True)
+        assert sorted(map(without_time, data.splitlines())) == sorted(map(without_time, path.read_bytes().splitlines()))
+        ok(feed.config)
+
+
+def without_time(line: bytes) -> bytes:
+    """A line but for the time at which its house was completed."""
+    return line.partition(b'"completed_at"')[0]
+
+
 # --- the folder of the older consumer ---
 
 

@@ -19,7 +19,11 @@ SOLUTION = re.compile(r"<details><summary>Solution</summary>\n\n```python\n(.*?)
 LONGEST_CELL = 15
 LONGEST_INTRODUCTION = 120
 
+CONTENTS, *EXPERIMENTS = NOTEBOOKS
+"""The first one only tells what the others are."""
+
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+each_experiment = pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 
 
 @pytest.fixture
@@ -56,9 +60,13 @@ def mock_of(notebook: Any) -> dict[str, Any]:
 # --- how they are written ---
 
 
-def test_there_are_notebooks() -> None:
-    """The tests below run for each."""
-    assert NOTEBOOKS
+def test_the_contents_name_each_notebook_and_its_question() -> None:
+    """In order, with a link."""
+    assert CONTENTS.stem == "00_contents" and EXPERIMENTS
+    text = "\n".join(cell.source for cell in read(CONTENTS).cells)
+    assert re.findall(r"^\| \[(\w+)\]\(\1\.ipynb\) \| .+\? \|$", text, re.MULTILINE) == [
+        path.stem for path in EXPERIMENTS
+    ]
 
 
 @each_notebook
@@ -69,7 +77,7 @@ def test_it_begins_with_a_title_a_question_and_few_words(path: Path) -> None:
     assert len(first.source.split()) <= LONGEST_INTRODUCTION
 
 
-@each_notebook
+@each_experiment
 def test_parameters_are_typed_explained_and_mocked_by_their_names(path: Path) -> None:
     """`rate_hz: float = 1000.0  # houses per second`."""
     notebook = read(path)
@@ -80,7 +88,7 @@ def test_parameters_are_typed_explained_and_mocked_by_their_names(path: Path) ->
     assert set(mock_of(notebook)) <= names
 
 
-@each_notebook
+@each_experiment
 def test_cells_are_short_and_hold_no_classes_threads_or_loops_that_wait(path: Path) -> None:
     """All machinery is in `houses`, and the last cell closes the experiment."""
     cells = code_cells(read(path))
@@ -92,7 +100,7 @@ def test_cells_are_short_and_hold_no_classes_threads_or_loops_that_wait(path: Pa
     assert cells[-1].source == "exp.close()"
 
 
-@each_notebook
+@each_experiment
 def test_it_ends_with_a_summary_and_exercises_with_folded_solutions(path: Path) -> None:
     """Two or three, and each solution is Python."""
     text = "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown")
@@ -123,7 +131,7 @@ def test_papermill_runs_the_first_notebook_in_a_folder_of_its_own(headless: Path
 
 
 @pytest.mark.slow
-@each_notebook
+@each_experiment
 def test_the_solutions_of_the_exercises_run(path: Path, headless: Path) -> None:
     """Behind the notebook's own cells, in their order."""
     notebook = copy.deepcopy(read(path))

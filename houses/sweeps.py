@@ -1,0 +1,200 @@
+"""Several runs compared: throughput and latency against what was changed between them; and Little's law in one run."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, overload
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from pandas.api.types import is_bool_dtype, is_numeric_dtype
+
+from houses.errors import HousesError
+from houses.picture import ACCENT, Picture, explain, in_ms, number_log_axis
+
+_LITTLE = ("arrivals_hz", "mean_time_s", "under_way", "waiting_s", "expected_pending", "measured_pending")
+_COLUMNS = ("houses_per_s", "p50_ms", "p99_ms")
+_DECADE = 10
+"""An axis is logarithmic when its values differ by more than this factor."""
+_NOTABLE = 1.2
+"""Smaller ratios are said to be about the same."""
+_ALIKE = 0.1
+"""Medians that differ by less than this share are as good as equal when the best and the worst are named."""
+_MOST_TICKS = 12
+_STYLES = {
+    "houses_per_s": ("#000000", "D", "-"),
+    "p50_ms": ("#56B4E9", "v", "-"),
+    "p99_ms": (ACCENT, "X", "--"),
+}
+"""Okabe-Ito colours that stand for no part, markers and dashes."""
+
+
+def littles_law(houses: pd.DataFrame, metrics: pd.DataFrame) -> dict[str, float | None]:
+    """Whether as many houses are under way as arrive in the time that each of them takes: L = λW.
+
+    Of the steady middle of a run, the second and third quarter of the time between the first and the last house; None
+    when unknown:
+
+    - `arrivals_hz`, λ: houses a second whose first part was sent;
+    - `mean_time_s`, W: from the first part sent to the house complete;
+    - `under_way`, their product: houses that are begun, in Kafka or in the consumer;
+    - `waiting_s`: from the first part sent to the last one sent. The consumer sees a house only when its first part has come
+      to it, and the way there takes about as long as that of the last part. So this is what a house is pending;
+    - `expected_pending`: `arrivals_hz` times `waiting_s`;
+    - `measured_pending`: the mean of the consumer's measurements. Houses that never become complete count here only.
+
+    Args:
+        houses: rows as `load(...).houses`.
+        metrics: rows as `load_metrics`, of the same run.
+    Source:
+        J. D. C. Little, A Proof for the Queuing Formula L = λW, 1961.
+    """
+    known = houses[["completed_at", "first_latency_ms", "latency_ms"]].dropna()
+    begun = known["completed_at"] - pd.to_timedelta(known["first_latency_ms"], unit="ms")
+    quarter = (begun.max() - begun.min()) / 4
+    if not quarter > pd.Timedelta(0):  # no house, or all at once
+        return dict.fromkeys(_LITTLE)
+    start, end = begun.min() + quarter, begun.max() - quarter
+    steady = known[(begun >= start) & (begun < end)]
+    measured = metrics[(metrics["time"] >= start) & (metrics["time"] < end)]
+    arrivals_hz = len(steady) / (end - start).total_seconds()
+    mean_time_s = steady["first_latency_ms"].mean() / 1000
+    waiting_s = mean_time_s - steady["latency_ms"].mean() / 1000
+    pending = measured["pending"].mean() if len(measured) else None
+    values = (arrivals_hz, mean_time_s, arrivals_hz * mean_time_s, waiting_s, arrivals_hz * waiting_s, pending)
+    return {name: None if pd.isna(value) else float(value) for name, value in zip(_LITTLE, values, strict=True)}
+
+
+# --- figures ---
+
+
+@overload
+def plot_sweep(table: pd.DataFrame, parameter: str, axes: None = None) -> Picture: ...
+@overload
+def plot_sweep(table: pd.DataFrame, parameter: str, axes: Sequence[Axes]) -> Sequence[Axes]: ...
+def plot_sweep(table: pd.DataFrame, parameter: str, axes: Sequence[Axes] | None = None) -> Picture | Sequence[Axes]:
+    """Throughput (houses/s) and latency (ms) of several runs against what was changed, one above the other.
+
+    Every run is a point; lines go through the medians of the runs that share a value. Axes are logarithmic where values
+    span more than a decade. Values that are no numbers stand side by side in the order of the table.
+
+    Args:
+        table: one row per run, with the column `parameter` and `houses_per_s`, `p50_ms`, `p99_ms`.
+        parameter: for example "max_batch", "rate_hz" or "acks".
+        axes: two, where to draw; without them the result is a new figure.
+    Raises:
+        HousesError: a column is missing.
+    """
+    if lacking := [name for name in (parameter, *_COLUMNS) if name not in table]:
+        raise HousesError(f"no column {lacking[0]!r} in the table of runs: it has {', '.join(map(str, table))}")
+    picture = None if axes else Picture(figsize=(8, 6), layout="constrained", facecolor="white")
+    panels = picture.subplots(2, 1, sharex=True) if picture else axes or ()
+    top, bottom = panels
+    known = table.dropna(subset=[parameter])
+    runs = known.assign(at=_places(known[parameter]), value=[_shown(value) for value in known[parameter]])
+    _draw(top, runs, {"houses_per_s": "throughput"})
+    _draw(bottom, runs, {"p50_ms": "half of the houses", "p99_ms": "99% of the houses"})
+    for ax in panels:
+        _label_x(ax, runs, parameter)
+    top.set(xlabel=None if picture else parameter, ylabel="throughput (houses/s)")
+    bottom.set(xlabel=parameter, ylabel="last part sent → house\ncomplete (ms)")
+    explain(top, _rate_title(runs, parameter), _listed(runs, "houses_per_s", "houses a second", parameter))
+    explain(bottom, _latency_title(runs, parameter), _listed(runs, "p99_ms", "ms (99% of the houses)", parameter))
+    return picture or (top, bottom)
+
+
+def _places(values: "pd.Series[Any]") -> "np.ndarray[Any, np.dtype[np.float64]]":
+    """Where values stand on the axis: numbers at themselves, others at 0, 1, 2 in the order of their first appearance."""
+    if is_numeric_dtype(values) and not is_bool_dtype(values):
+        return np.asarray(values, float)
+    return np.asarray(pd.factorize(values)[0], float)
+
+
+def _shown(value: Any) -> str:
+    return (
+        f"{value:,.10g}" if isinstance(value, int | float | np.number) and not isinstance(value, bool) else str(value)
+    )
+
+
+def _draw(ax: Axes, runs: pd.DataFrame, columns: dict[str, str]) -> None:
+    for column, label in columns.items():
+        colour, marker, dashes = _STYLES[column]
+        medians = runs.groupby("at")[column].median().dropna()
+        ax.plot(runs["at"], runs[column], marker, color=colour, alpha=0.4, markersize=5, linestyle="")
+        ax.plot(medians.index, medians, marker, color=colour, linestyle=dashes, label=label)
+    values = runs[list(columns)].to_numpy(float)
+    _scale(ax.yaxis, ax.set_yscale, values)
+    if ax.get_yscale() == "linear":
+        ax.set_ylim(0, 1.08 * np.nanmax(values, initial=0) or 1)
+    if len(runs) and len(columns) > 1:
+        ax.legend(frameon=False, fontsize=9)
+
+
+def _scale(axis: Axis, set_scale: Callable[[str], None], values: "np.ndarray[Any, np.dtype[np.float64]]") -> None:
+    low, high = np.nanmin(values, initial=np.inf), np.nanmax(values, initial=0)
+    if low > 0 and low * _DECADE < high:
+        set_scale("log")
+        number_log_axis(axis, low, high)
+    else:
+        axis.set_major_formatter("{x:,.10g}")
+
+
+def _label_x(ax: Axes, runs: pd.DataFrame, parameter: str) -> None:
+    is_number = is_numeric_dtype(runs[parameter]) and not is_bool_dtype(runs[parameter])
+    if is_number:
+        _scale(ax.xaxis, ax.set_xscale, runs["at"].to_numpy())
+    values = runs.drop_duplicates("at").sort_values("at")
+    if not is_number or len(values) <= _MOST_TICKS:
+        ax.set_xticks(values["at"], values["value"])
+
+
+def _medians(runs: pd.DataFrame, column: str) -> "pd.Series[Any]":
+    """By value as it is shown, in the order of the axis."""
+    return runs.sort_values("at", kind="stable").groupby("value", sort=False)[column].median().dropna()
+
+
+def _ends(medians: "pd.Series[Any]") -> tuple[Any, Any]:
+    """The values with the lowest and the highest median; of nearly equal ones those at the ends of the axis."""
+    low = medians.index[medians <= medians.min() + _ALIKE * abs(medians.min())]
+    high = medians.index[medians >= medians.max() - _ALIKE * abs(medians.max())]
+    places = {value: at for at, value in enumerate(medians.index)}
+    ends = [(low[0], high[-1]), (low[-1], high[0])]
+    return max(ends, key=lambda pair: abs(places[pair[0]] - places[pair[1]]))
+
+
+def _rate_title(runs: pd.DataFrame, parameter: str) -> str:
+    medians = _medians(runs, "houses_per_s")
+    if medians.empty:
+        return "No run to compare yet"
+    worst, best = _ends(medians)
+    least, most, low_hz, high_hz = f"{parameter} {worst}", f"{parameter} {best}", medians[worst], medians[best]
+    if len(medians) == 1:
+        return f"{most} handles {_number(high_hz)} houses a second"
+    if high_hz < low_hz * _NOTABLE:
+        return f"About {_number(medians.median())} houses a second, whatever {parameter} is"
+    if not low_hz:
+        return f"{most} handles {_number(high_hz)} houses a second, {least} none"
+    times = f"{_number(high_hz / low_hz)} times as many houses a second"
+    return f"{most} handles {times} as {least}:\n{_number(high_hz)} instead of {_number(low_hz)}"
+
+
+def _latency_title(runs: pd.DataFrame, parameter: str) -> str:
+    medians = _medians(runs, "p99_ms")
+    if medians.empty:
+        return "No house is complete yet"
+    best, worst = _ends(medians)
+    fast, slow, low_ms, high_ms = f"{parameter} {best}", f"{parameter} {worst}", medians[best], medians[worst]
+    if len(medians) == 1:
+        return f"99% of the houses are complete within {in_ms(high_ms)}"
+    if high_ms < low_ms * _NOTABLE:
+        return f"99% of the houses are complete within about {in_ms(medians.median())}, whatever {parameter} is"
+    return f"99% of the houses are complete within {in_ms(low_ms)} at {fast},\nwithin {in_ms(high_ms)} at {slow}"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def _listed(runs: pd.DataFrame, column: str, unit: str, parameter: str) -> str:
+    values = ", ".join(f"{_number(median)} at {value}" for value, median in _medians(runs, column).items())
+    return f"Medians by {parameter}, {unit}: {values or 'none'}."

@@ -1,0 +1,207 @@
+"""What the consumer did over time, from its measurements: how far it read, where a restart would begin, what crashes cost."""
+
+from itertools import pairwise
+from typing import Any, overload
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
+
+from houses.message import PARTS
+from houses.picture import ACCENT, COLOURS, DASHES, MARKERS, Picture, axes_for, explain
+from houses.stream import part_named
+
+_NAMES = [part.name for part in PARTS]
+_PROCESSES = (("#000000", "o"), ("#CC79A7", "D"), ("#56B4E9", "v"))
+"""Okabe-Ito colours that stand for no part, and markers, for one consumer process after the other."""
+_TIME = "time since the consumer's first measurement (s)"
+_MARKS = 12
+"""Markers on a line, about."""
+_RESTART_COLUMNS = [
+    "last_before",
+    "first_after",
+    "seconds_away",
+    "crash",
+    "pid_before",
+    "pid",
+    *(f"{name}_again" for name in _NAMES),
+]
+
+
+def restarts(metrics: pd.DataFrame) -> pd.DataFrame:
+    """One row each time a consumer went on where an earlier process had ended.
+
+    Columns: `last_before`, the last line of the earlier one, and `first_after`, the first in which the new one reads
+    (UTC); `seconds_away` between them; `crash`: the earlier one said neither that it stopped nor that it failed;
+    `pid_before`, `pid`; `foundation_again`, `wall_again`, `roof_again`: messages that both have read. What a killed
+    consumer read after its last line is not known and not counted.
+
+    Args:
+        metrics: rows as `load_metrics`.
+    """
+    rows = [_restart(before, after) for before, after in pairwise(_runs(metrics))]
+    return pd.DataFrame(rows, columns=_RESTART_COLUMNS)
+
+
+def _runs(metrics: pd.DataFrame) -> list[pd.DataFrame]:
+    """The lines of each process from where it knew its positions; processes that never came so far are left out."""
+    if metrics.empty:
+        return []
+    metrics = metrics.reset_index(drop=True)
+    is_first = (metrics["pid"] != metrics["pid"].shift()) | (metrics["state"] == "starting")
+    seconds = (metrics["time"] - metrics["time"].iloc[0]).dt.total_seconds()
+    known = metrics.assign(seconds=seconds)[metrics["state"] != "starting"]
+    runs = [rows for _, rows in known.groupby(is_first.cumsum())]
+    return [rows for rows in runs if (rows["state"] != "failed").any()]
+
+
+def _restart(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, Any]:
+    last, first = before.iloc[-1], after.iloc[0]
+    return {
+        "last_before": last["time"],
+        "first_after": first["time"],
+        "seconds_away": (first["time"] - last["time"]).total_seconds(),
+        "crash": last["state"] not in ("stopped", "failed"),
+        "pid_before": last["pid"],
+        "pid": first["pid"],
+    } | {f"{name}_again": max(0, last[f"{name}_position"] - first[f"{name}_position"]) for name in _NAMES}
+
+
+# --- figures ---
+
+
+@overload
+def plot_timeline(metrics: pd.DataFrame, part: str = "wall", ax: None = None) -> Picture: ...
+@overload
+def plot_timeline(metrics: pd.DataFrame, part: str, ax: Axes) -> Axes: ...
+def plot_timeline(metrics: pd.DataFrame, part: str = "wall", ax: Axes | None = None) -> Picture | Axes:
+    """Next offset and low watermark of one partition over time (s), a line per consumer process, with what crashes cost.
+
+    Args:
+        metrics: rows as `load_metrics`.
+        part: foundation, wall or roof: whose partition.
+        ax: where to draw; without it the result is a new figure.
+    Raises:
+        ConfigError: there is no such part.
+    """
+    name = part_named(part).name
+    picture, ax = axes_for(ax)
+    if runs := _runs(metrics):
+        _draw_processes(ax, runs, name)
+        _draw_restarts(ax, runs, name)
+        ax.legend(edgecolor="none", fontsize=9, loc="upper left")
+        table = restarts(metrics)
+        explain(ax, _timeline_title(runs, table, name), _timeline_alt(table))
+    else:
+        explain(ax, "The consumer has not read yet")
+    ax.set(xlabel=_TIME, ylabel=f"offset in the {name} partition (messages)")
+    _count_from_zero(ax)
+    return picture or ax
+
+
+@overload
+def plot_watermarks(metrics: pd.DataFrame, ax: None = None) -> Picture: ...
+@overload
+def plot_watermarks(metrics: pd.DataFrame, ax: Axes) -> Axes: ...
+def plot_watermarks(metrics: pd.DataFrame, ax: Axes | None = None) -> Picture | Axes:
+    """How far the low watermark is behind the next offset over time (s): messages that a restart reads again; and pending houses.
+
+    Args:
+        metrics: rows as `load_metrics`.
+        ax: where to draw; without it the result is a new figure.
+    """
+    picture, ax = axes_for(ax)
+    if runs := _runs(metrics):
+        _draw_distances(ax, runs)
+        ax.legend(frameon=False, fontsize=9, loc="upper center", ncols=4)
+        ax.margins(y=0.15)  # room for the legend
+        explain(ax, _watermarks_title(runs), "Per part, messages between low watermark and next offset over time.")
+    else:
+        explain(ax, "The consumer has not read yet")
+    ax.set(xlabel=_TIME, ylabel="from low watermark to next offset (messages)\npending (houses)")
+    _count_from_zero(ax)
+    return picture or ax
+
+
+def _count_from_zero(ax: Axes) -> None:
+    ax.set_ylim(0, None)
+    ax.yaxis.set_major_locator(MaxNLocator(nbins="auto", integer=True))
+    ax.yaxis.set_major_formatter("{x:,.0f}")
+
+
+def _draw_processes(ax: Axes, runs: list[pd.DataFrame], name: str) -> None:
+    for at, rows in enumerate(runs):
+        colour, marker = _PROCESSES[at % len(_PROCESSES)]
+        style: dict[str, Any] = {"color": colour, "marker": marker, "markevery": -(-len(rows) // _MARKS)}
+        label = f"next offset of consumer {at + 1}" if at < len(_PROCESSES) else None
+        ax.plot(rows["seconds"], rows[f"{name}_position"], label=label, markersize=4, **style)
+        label = None if at else "low watermark"
+        ax.plot(rows["seconds"], rows[f"{name}_low"], "--", color=colour, linewidth=1, label=label)
+        # The line before the new generation: the one after may hold what an eviction moved since.
+        saved = rows[rows["checkpoint_generation"].diff().shift(-1) > 0]
+        label = None if at else "checkpoint: a restart begins there"
+        ax.plot(saved["seconds"], saved[f"{name}_low"], "X", color=colour, markersize=8, clip_on=False, label=label)
+
+
+def _draw_restarts(ax: Axes, runs: list[pd.DataFrame], name: str) -> None:
+    crash: Any = {"color": ACCENT, "linestyle": "-.", "label": "crash"}
+    again: Any = {"facecolor": f"{ACCENT}30", "edgecolor": ACCENT, "hatch": "..", "linewidth": 0, "label": "read again"}
+    for before, after in pairwise(runs):
+        restart, (start, end) = _restart(before, after), _read_again(before, after, name)
+        if restart["crash"]:
+            ax.axvline(before["seconds"].iloc[-1], **crash)
+            crash["label"] = None  # one line in the legend for all
+        if restart[f"{name}_again"]:
+            ax.add_patch(Rectangle(start, end[0] - start[0], end[1] - start[1], **again))
+            again["label"] = None
+
+
+def _read_again(before: pd.DataFrame, after: pd.DataFrame, name: str) -> tuple[tuple[float, int], tuple[float, int]]:
+    """Time (s) and offset of two corners: the end of the earlier process at the start of the new one, and where it caught up."""
+    column = f"{name}_position"
+    last = before[column].iloc[-1]
+    caught_up = after.loc[after[column] >= last, "seconds"]
+    end_s = caught_up.iloc[0] if len(caught_up) else after["seconds"].iloc[-1]
+    return (before["seconds"].iloc[-1], after[column].iloc[0]), (end_s, last)
+
+
+def _timeline_title(runs: list[pd.DataFrame], table: pd.DataFrame, name: str) -> str:
+    crashes = table[table["crash"]]
+    again = f"{(crashes if len(crashes) else table)[f'{name}_again'].sum():,} messages of the {name} partition"
+    if len(crashes):
+        what, in_all = ("A crash", "") if len(crashes) == 1 else (f"{len(crashes)} crashes", " in all")
+        away_s = crashes["seconds_away"].sum()
+        return f"{what}: the consumer was away for {away_s:.1f} s{in_all}\nand read {again} again"
+    if len(table):
+        what = "1 restart" if len(table) == 1 else f"{len(table)} restarts"
+        return f"No crash, {what}: {again} were read again"
+    read = runs[0][f"{name}_position"].iloc[-1] - runs[0][f"{name}_position"].iloc[0]
+    return f"The consumer read {read:,} messages of the {name} partition in one go"
+
+
+def _timeline_alt(table: pd.DataFrame) -> str:
+    again = ", ".join(f"{name} {table[f'{name}_again'].sum():,}" for name in _NAMES)
+    return f"Next offset and low watermark over time, a line per consumer process. Read again after restarts: {again}."
+
+
+def _draw_distances(ax: Axes, runs: list[pd.DataFrame]) -> None:
+    for at, rows in enumerate(runs):
+        every = -(-len(rows) // _MARKS)
+        for name in _NAMES:
+            style: dict[str, Any] = {"color": COLOURS[name], "linestyle": DASHES[name], "marker": MARKERS[name]}
+            distance, label = rows[f"{name}_position"] - rows[f"{name}_low"], None if at else f"{name} (messages)"
+            ax.plot(rows["seconds"], distance, label=label, markersize=4, markevery=every, **style)
+        label = None if at else "pending (houses)"
+        ax.plot(rows["seconds"], rows["pending"], "-.", color="black", label=label)
+
+
+def _watermarks_title(runs: list[pd.DataFrame]) -> str:
+    rows = pd.concat(runs)
+    distance = sum(rows[f"{name}_position"] - rows[f"{name}_low"] for name in _NAMES)
+    worst = distance.argmax()
+    row = rows.iloc[worst]
+    return (
+        f"A restart from a checkpoint at {row['seconds']:.1f} s would read {distance.iloc[worst]:,} messages again;\n"
+        f"{row['pending']:,} houses were pending then"
+    )

@@ -1,0 +1,232 @@
+"""The panel without a page: what its widgets do, and what a frame says."""
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kafka_lab import make_config, wait_until
+
+import houses
+from houses.config import Config
+from houses.experiment import Experiment
+from houses.panel import Panel, panel
+
+EVIL = "<img src=x onerror=alert(1)>"
+
+
+@pytest.fixture
+def base(tmp_path: Path, kafka: str) -> Config:
+    """A project of the test's own."""
+    return make_config(tmp_path, kafka)
+
+
+@pytest.fixture
+def exp(base: Config) -> Iterator[Experiment]:
+    """An experiment that was not started."""
+    with Experiment("panel", rate_hz=200, base=base) as made:
+        yield made
+
+
+def frame(shown: Panel, newest_ms: int = 0) -> dict[str, Any]:
+    """What the page would get now, which must be plain JSON."""
+    made: dict[str, Any] = json.loads(json.dumps(shown._frame(newest_ms)))
+    return made
+
+
+def status(shown: Panel) -> dict[str, str]:
+    """The rows of the status by name."""
+    return dict(frame(shown)["status"])
+
+
+def wait_for_work(exp: Experiment) -> None:
+    """Until what was clicked is done."""
+    wait_until(lambda: not exp.background.doing, "the background work is done", 40)
+
+
+def test_houses_panel_is_callable_however_it_was_imported() -> None:
+    """The module has the name of the function."""
+    assert callable(houses.panel)
+    assert houses.panel.__name__ in ("panel", "houses.panel")
+
+
+def test_start_stop_and_reset_work_and_are_disabled_when_they_make_no_sense(exp: Experiment) -> None:
+    """Each click returns at once; the work is done beside it."""
+    shown = panel(exp)
+
+    def disabled() -> tuple[bool, ...]:
+        shown._synchronise()
+        return shown._start.disabled, shown._stop.disabled, shown._reset.disabled
+
+    assert disabled() == (False, True, False)
+    shown._start.click()
+    assert disabled() == (True, True, True) and status(shown)["experiment"] == "starting"
+    wait_for_work(exp)
+    assert disabled() == (True, False, True) and status(shown)["experiment"] == "running"
+    wait_until(lambda: status(shown)["consumer"] == "running", "the consumer is seen")
+    shown._start.click()  # twice does no harm
+    wait_for_work(exp)
+    shown._stop.click()
+    wait_for_work(exp)
+    assert disabled() == (False, True, False) and exp.verify().unread == 0
+    assert status(shown)["experiment"] == "not running" and status(shown)["consumer"] == "stopped"
+
+
+def test_reset_asks_once_more(exp: Experiment) -> None:
+    """The first click only changes the button."""
+    shown, before = panel(exp), exp.config.kafka.topic
+    shown._reset.click()
+    shown._synchronise()
+    assert shown._reset.description == "Delete all?" and exp.config.kafka.topic == before
+    shown._reset.click()
+    wait_for_work(exp)
+    assert exp.config.kafka.topic != before and exp.background.last_error == ""
+    assert frame(shown)["series"] == exp.config.kafka.topic
+    shown._synchronise()
+    assert shown._reset.description == "Reset"
+
+
+def test_rates_and_faults_reach_the_experiment_and_every_other_panel(exp: Experiment) -> None:
+    """Slider and box show the same; the box goes beyond the slider's end; shares are in per cent."""
+    one, other = panel(exp), panel(exp)
+    one._rates["wall"][0].value = 1000
+    one._rates["roof"][1].value = 12_345
+    one._faults["wall", "drop"].value = 2.9
+    one._faults["wall", "delay_ms"].value = 300
+    assert exp.rate_hz("wall") == 1000 and exp.rate_hz("roof") == 12_345 and exp.rate_hz("foundation") == 200
+    assert exp.faults("wall").drop == pytest.approx(0.029) and exp.faults("wall").delay_ms == 300
+    for shown in (one, other):
+        shown._synchronise()
+        assert [widget.value for widget in shown._rates["roof"]] == [5_000, 12_345]
+        assert shown._faults["wall", "drop"].value == 2.9 and shown._faults["wall", "delay_ms"].value == 300
+    assert exp.rate_hz("roof") == 12_345  # showing it on a slider that ends at 5,000 has not changed it
+    one._rates["all"][0].value = 500
+    assert {exp.rate_hz(name) for name in ("foundation", "wall", "roof")} == {500}
+
+
+def test_what_a_cell_sets_is_shown(exp: Experiment) -> None:
+    """And showing it sets nothing."""
+    shown = panel(exp)
+    exp.set_rate(77, "wall")
+    exp.set_faults("roof", duplicate=0.5)
+    before = exp.config
+    frame(shown)
+    assert shown._rates["wall"][1].value == 77 and shown._faults["roof", "duplicate"].value == 50
+    assert exp.config is before
+
+
+def test_a_storno_is_sent_for_the_id_that_was_typed_or_a_recent_one(exp: Experiment) -> None:
+    """Whole or one part, once or again and again."""
+    shown = panel(exp)
+    with exp.running():
+        wait_until(lambda: min(exp.sent.values()) > 0, "a house is sent")
+        shown._storno_id.value, shown._storno_part.value = " 1000000 ", "wall"
+        shown._storno_once.click()
+        wait_for_work(exp)
+        shown._storno_id.value, shown._storno_part.value = "", "whole house"
+        shown._storno_once.click()
+        wait_for_work(exp)
+        shown._storno_every_s.value, shown._storno_again.value = 0.1, True
+        wait_for_work(exp)
+        assert exp.storno_interval_s == 0.1
+        shown._storno_again.value = False
+        wait_for_work(exp)
+        assert exp.storno_interval_s is None and exp.background.last_error == ""
+    stornos = exp.peek("storno", count=100, start=0)["value"].tolist()
+    assert (
+        stornos[0] == '{"id":1000000,"partition":2}'
+        and stornos[1].startswith('{"id":')
+        and "partition" not in stornos[1]
+    )
+
+
+@pytest.mark.parametrize("typed", ["seven", "-7", "1e3", "\u0667", "1" * 19, EVIL])
+def test_a_bad_id_is_an_error_line_that_quotes_it(exp: Experiment, typed: str) -> None:
+    """It goes away with the next thing that is done."""
+    shown = panel(exp)
+    shown._storno_id.value = typed
+    shown._storno_once.click()
+    error = frame(shown)["error"]
+    assert repr(typed)[:20] in error and "must be 1 to 18 digits" in error
+    shown._rates["wall"][1].value = 3
+    assert frame(shown)["error"] == ""
+
+
+def test_the_error_of_work_that_was_clicked_is_shown(exp: Experiment) -> None:
+    """Here the folder's files are damaged, so the consumer does not start."""
+    shown = panel(exp)
+    exp.config.houses_path.write_bytes(EVIL.encode() + b"\n")
+    shown._start.click()
+    wait_for_work(exp)
+    assert "damaged at byte 0" in frame(shown)["error"]
+    assert status(shown)["experiment"] == "not running"
+
+
+def test_a_killed_consumer_and_a_failed_producer_are_seen(exp: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In plain words."""
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("the roof fell in")
+
+    shown = panel(exp)
+    exp.start()
+    exp.kill_consumer()
+    assert status(shown)["consumer"] == "killed"
+    monkeypatch.setattr("houses.stream.encode_parts", fail)
+    wait_until(lambda: bool(exp.producer_error), "a producer has failed")
+    assert frame(shown)["error"] == "RuntimeError: the roof fell in"
+    with pytest.raises(RuntimeError, match="the roof fell in"):
+        exp.stop()
+
+
+def test_a_frame_brings_only_the_points_that_are_new(exp: Experiment) -> None:
+    """And counters that agree with the files."""
+    shown = panel(exp)
+    with exp.running(seconds=1.0):
+        pass
+    whole = frame(shown)
+    assert len(whole["points"]) > 3 and all(len(point) == 4 for point in whole["points"])
+    assert frame(shown, whole["points"][-2][0])["points"] == whole["points"][-1:]
+    counters = dict(whole["counters"])
+    assert counters["houses"] == f"{len(exp.houses()):,}" and counters["wall"] == f"{exp.sent['wall']:,}"
+
+
+def test_an_answer_names_the_view_that_asked_and_a_bad_question_has_none(exp: Experiment) -> None:
+    """An answer reaches every view of the widget."""
+    shown = panel(exp)
+    sent: list[dict[str, Any]] = []
+    shown._chart.send = sent.append
+    shown._chart._handle_custom_msg({"view": "v1", "newest_ms": 0}, [])
+    shown._chart._handle_custom_msg({"view": "v1", "newest_ms": "many"}, [])
+    shown._chart._handle_custom_msg({}, [])
+    assert [answer["view"] for answer in sent] == ["v1"] and "status" in sent[0]
+
+
+def test_a_panel_owns_no_thread(exp: Experiment) -> None:
+    """The page asks; nobody pushes."""
+    before = threading.active_count()
+    for _ in range(3):
+        frame(panel(exp))
+    assert threading.active_count() == before
+
+
+def test_a_saved_page_shows_a_sentence_instead_of_a_blank(exp: Experiment) -> None:
+    """Without a kernel a widget cannot be shown."""
+    bundle = panel(exp)._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in bundle
+    assert bundle["text/html"].startswith("<p>") and "panel" in bundle["text/html"]
+
+
+def test_taken_up_again_the_panel_shows_what_is_there(base: Config) -> None:
+    """After a restart of the kernel: totals of all consumers so far, and it can be started."""
+    with Experiment("again", rate_hz=200, base=base) as first, first.running(seconds=0.5):
+        pass
+    with Experiment("again", base=base, fresh=False) as exp:
+        shown = panel(exp)
+        assert dict(frame(shown)["counters"])["houses"] == f"{len(exp.houses()):,}"
+        assert status(shown)["consumer"] == "stopped"
+        shown._start.click()
+        wait_for_work(exp)
+        assert exp.is_running

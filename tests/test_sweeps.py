@@ -1,0 +1,156 @@
+"""Runs compared, and Little's law."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from figures import assert_whole, legend_of, points_of, title_of
+from matplotlib.figure import Figure
+
+from houses.errors import HousesError
+from houses.picture import alt_text
+from houses.sweeps import littles_law, plot_sweep
+
+NOON = pd.Timestamp("2026-01-31T12:00:00Z")
+
+
+def runs(parameter: str, *rows: tuple[Any, float, float]) -> pd.DataFrame:
+    """Runs by value, houses a second and p99 in ms; p50 is half of that."""
+    values, rates, p99 = zip(*rows, strict=True) if rows else ((), (), ())
+    columns = {"houses_per_s": rates, "p50_ms": np.array(p99, float) / 2, "p99_ms": p99}
+    return pd.DataFrame({parameter: pd.Series(values, dtype=None if rows else float)} | columns)
+
+
+BATCHES = runs(
+    "max_batch", (10_000, 41_000, 30), (1, 1_000, 4_000), (1, 900, 3_000), (1, 1_200, 5_000), (100, 40_000, 31)
+)
+
+
+# --- Little's law ---
+
+
+def test_as_many_houses_are_pending_as_arrive_while_one_waits() -> None:
+    """100 houses a second over 10 s; each is complete after 0.3 s, and its last part was sent 0.1 s before."""
+    begun = NOON + pd.to_timedelta(np.arange(1001) * 10, unit="ms")
+    houses = pd.DataFrame(
+        {"completed_at": begun + pd.Timedelta("300ms"), "first_latency_ms": 300.0, "latency_ms": 100.0}
+    )
+    seconds = np.arange(0, 12, 0.5)
+    is_steady = (seconds >= 2.5) & (seconds < 7.5)
+    time = NOON + pd.to_timedelta(seconds, unit="s")
+    law = littles_law(houses, pd.DataFrame({"time": time, "pending": np.where(is_steady, 20, 999)}))
+    assert law == pytest.approx(
+        {
+            "arrivals_hz": 100.0,
+            "mean_time_s": 0.3,
+            "under_way": 30.0,
+            "waiting_s": 0.2,
+            "expected_pending": 20.0,
+            "measured_pending": 20.0,
+        }
+    )
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_of_no_house_or_a_single_one_nothing_is_known(count: int) -> None:
+    """There is no middle of the run."""
+    houses = pd.DataFrame(
+        {"completed_at": [NOON] * count, "first_latency_ms": [1.0] * count, "latency_ms": [1.0] * count}
+    )
+    houses["completed_at"] = pd.to_datetime(houses["completed_at"], utc=True)
+    assert set(littles_law(houses, pd.DataFrame({"time": [], "pending": []})).values()) == {None}
+
+
+def test_without_measurements_only_the_expected_number_is_known() -> None:
+    """The consumer may write no metrics."""
+    begun = NOON + pd.to_timedelta(np.arange(101), unit="s")
+    houses = pd.DataFrame({"completed_at": begun, "first_latency_ms": 2000.0, "latency_ms": 0.0})
+    law = littles_law(houses, pd.DataFrame({"time": pd.to_datetime([], utc=True)}))
+    assert (law["expected_pending"], law["measured_pending"]) == (2.0, None)
+
+
+# --- figures ---
+
+
+def test_the_titles_compare_the_best_value_with_the_worst() -> None:
+    """Of runs with the same value the median counts; of nearly equal values the one at the end of the axis is named."""
+    drawn = plot_sweep(BATCHES, "max_batch")
+    assert_whole(drawn)
+    assert title_of(drawn, 0) == (
+        "max_batch 10,000 handles 41 times as many houses a second as max_batch 1:\n41,000 instead of 1,000"
+    )
+    assert (
+        title_of(drawn, 1)
+        == "99% of the houses are complete within 30 ms at max_batch 10,000,\nwithin 4 s at max_batch 1"
+    )
+    assert "1,000 at 1, 40,000 at 100, 41,000 at 10,000" in alt_text(drawn)
+
+
+def test_every_run_is_a_point_and_the_line_goes_through_the_medians() -> None:
+    """On logarithmic axes where values span more than a decade."""
+    top, bottom = plot_sweep(BATCHES, "max_batch").axes
+    points, medians = top.get_lines()
+    assert len(points_of(points)[0]) == 5
+    assert points_of(medians) == ([1, 100, 10_000], [1_000, 40_000, 41_000])
+    assert {axis.get_scale() for axis in (top.xaxis, top.yaxis, bottom.xaxis, bottom.yaxis)} == {"log"}
+    assert [label.get_text() for label in bottom.get_xticklabels()] == ["1", "100", "10,000"]
+    assert legend_of(bottom) == ["half of the houses", "99% of the houses"]
+    assert "(houses/s)" in top.get_ylabel() and "(ms)" in bottom.get_ylabel()
+
+
+def test_values_that_are_no_numbers_stand_in_the_order_of_the_table() -> None:
+    """On linear axes, as these latencies are of the same order."""
+    top, bottom = plot_sweep(runs("acks", ("all", 900, 12), ("1", 1_000, 6), ("0", 1_010, 5)), "acks").axes
+    assert [label.get_text() for label in bottom.get_xticklabels()] == ["all", "1", "0"]
+    assert {axis.get_scale() for axis in (top.xaxis, top.yaxis, bottom.yaxis)} == {"linear"}
+    assert top.get_ylim()[0] == 0 and top.get_ylim()[1] > 1_010
+
+
+@pytest.mark.parametrize(
+    ("table", "titles"),
+    [
+        (runs("x"), ["No run to compare yet", "No house is complete yet"]),
+        (
+            runs("x", (5, 1_200, 9)),
+            ["x 5 handles 1,200 houses a second", "99% of the houses are complete within 9 ms"],
+        ),
+        (
+            runs("x", (1, 100, 9), (2, 110, 10)),
+            [
+                "About 105 houses a second, whatever x is",
+                "99% of the houses are complete within about 9.5 ms, whatever x is",
+            ],
+        ),
+        (
+            runs("x", (0, 0, float("nan")), (2, 110, 10)),
+            ["x 2 handles 110 houses a second, x 0 none", "99% of the houses are complete within 10 ms"],
+        ),
+        (
+            runs("x", (True, 2, -3), (False, 7, 10)),
+            [
+                "x False handles 3.5 times as many houses a second as x True:\n7 instead of 2",
+                "99% of the houses are complete within -3 ms at x True,\nwithin 10 ms at x False",
+            ],
+        ),
+    ],
+)
+def test_few_or_odd_runs_still_make_a_figure(table: pd.DataFrame, titles: list[str]) -> None:
+    """None, one, alike ones, one without houses, and clocks that differ by more than the latency."""
+    drawn = plot_sweep(table, "x")
+    assert_whole(drawn)
+    assert [title_of(drawn, panel) for panel in (0, 1)] == titles
+
+
+def test_a_column_that_is_not_there_is_an_error_that_names_it() -> None:
+    """And those that are."""
+    with pytest.raises(HousesError, match=r"no column 'linger_ms' .* max_batch, houses_per_s, p50_ms, p99_ms"):
+        plot_sweep(BATCHES, "linger_ms")
+
+
+def test_a_sweep_is_drawn_on_the_two_axes_that_it_is_given() -> None:
+    """Each then says what its x axis is."""
+    left, right = Figure().subplots(1, 2)
+    assert plot_sweep(BATCHES, "max_batch", (left, right)) == (left, right)
+    assert (left.get_xlabel(), right.get_xlabel()) == ("max_batch", "max_batch")
+    assert left.get_xscale() == "log"

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from houses.guilt import blame, blame_pending, evicted, plot_blame, plot_pending_blame, truth
     from houses.naive import NaiveConsumer
     from houses.notebook_sweep import sweep_notebook
+    from houses.outcomes import fates, plot_fates
     from houses.panel import panel
     from houses.runner import run_notebook
     from houses.sweeps import littles_law, plot_sweep
@@ -32,11 +33,13 @@ __all__ = [
     "blame",
     "blame_pending",
     "evicted",
+    "fates",
     "littles_law",
     "load",
     "load_metrics",
     "panel",
     "plot_blame",
+    "plot_fates",
     "plot_latency",
     "plot_latency_over_time",
     "plot_pending_blame",
@@ -61,11 +64,13 @@ _HOME = {
     "blame": "guilt",
     "blame_pending": "guilt",
     "evicted": "guilt",
+    "fates": "outcomes",
     "littles_law": "sweeps",
     "load": "frames",
     "load_metrics": "frames",
     "panel": "panel",
     "plot_blame": "guilt",
+    "plot_fates": "outcomes",
     "plot_latency": "analysis",
     "plot_latency_over_time": "analysis",
     "plot_pending_blame": "guilt",

@@ -27,7 +27,7 @@ ROWS = (
     "sidefiles replay belonging recovery checkpointer source identity loop stopping consumer crashes process",
     "snapshot certificate evidence audit_storno compact pending stories lineage",
     "audit audit_houses audit_rejects verify",
-    "columns frames picture analysis waiting guilt timeline waterfall sweeps tables admin reset recent status background",
+    "columns frames picture analysis waiting guilt timeline waterfall sweeps outcomes tables admin reset recent status background",
     "child teaching run results steering runfolder experiment demo naive trials feed dashboard chart panel",
     "notebooks parameters failure kernel cellwatch report runner notebook_sweep",
     "verbs terminal cli_send cli_look cli_admin cli_run cli_notebooks cli __main__",
@@ -38,10 +38,10 @@ MODULES = " ".join(ROWS).split()
 CONFINED = {
     "confluent_kafka": {"checkpoint", "clients", "broker", "tail", "topics", "sender", "storno", "source", "teaching"},
     "pandas": {
-        *("columns", "frames", "analysis", "guilt", "timeline", "sweeps", "tables", "results", "naive", "trials"),
-        "notebook_sweep",
+        *("columns", "frames", "analysis", "guilt", "timeline", "sweeps", "outcomes", "tables"),
+        *("results", "naive", "trials", "notebook_sweep"),
     },
-    "matplotlib": {"picture", "analysis", "guilt", "timeline", "waterfall", "sweeps"},
+    "matplotlib": {"picture", "analysis", "guilt", "timeline", "waterfall", "sweeps", "outcomes"},
     "ipywidgets": {"panel"},
     "anywidget": {"chart"},
     "IPython": {"panel"},

@@ -13,7 +13,7 @@ import click
 
 from houses.errors import EXIT_ERROR, EXIT_INTERRUPTED, HousesError
 from houses.terminal import complain
-from houses.verbs import VERBS, as_typed, program
+from houses.verbs import VERBS, as_typed, program, remember_config
 
 
 class LazyGroup(click.Group):
@@ -71,6 +71,7 @@ def cli(ctx: click.Context, path: Path | None) -> None:
       houses consume --help
       houses --config output/runs/first/config.yaml status
     """
+    remember_config(path)
     ctx.obj = path
 
 

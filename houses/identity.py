@@ -29,8 +29,7 @@ class TopicIdentity:
             PositionError: a topic is another one. BrokerError: no broker to ask, and the doubt stays.
         """
         check_topics(self._binding, *self._source.describe_topics(timeout_s))
-        self._source.identity_in_doubt = False
-        self._source.last_error = ""
+        self._source.end_doubt()
 
     def _ask(self) -> None:
         # No broker to ask: the doubt stays.

@@ -2,6 +2,8 @@
 
 import os
 import re
+import shlex
+from pathlib import Path
 from typing import NamedTuple
 
 
@@ -31,7 +33,8 @@ VERBS = {
     "naive": Verb("cli_admin", "A join that loses and doubles houses when it is killed, to compare with."),
 }
 
-_COMMAND = re.compile(rf"(?<![\w./-])houses(?= (?:--config \S+ )?(?:{'|'.join(VERBS)})\b)")
+_COMMAND = re.compile(rf"(?<![\w./-])houses( --config \S+)?(?= (?:{'|'.join(VERBS)})\b)")
+_config_option = ""
 
 
 def program() -> str:
@@ -39,6 +42,12 @@ def program() -> str:
     return os.environ.get("HOUSES_PROGRAM") or "houses"
 
 
+def remember_config(path: Path | None) -> None:
+    """From now on commands in messages name the same configuration: without it they would work on another folder."""
+    global _config_option  # noqa: PLW0603  # one command line a process
+    _config_option = f" --config {shlex.quote(str(path))}" if path else ""
+
+
 def as_typed(text: str) -> str:
     """A text with each `houses VERB` in it as it is typed here."""
-    return _COMMAND.sub(lambda _: program(), text)
+    return _COMMAND.sub(lambda match: program() + (match[1] or _config_option), text)

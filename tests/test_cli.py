@@ -15,7 +15,7 @@ from kafka_lab import Values
 
 from houses.cli import cli, main
 from houses.draft import is_override
-from houses.verbs import VERBS, as_typed
+from houses.verbs import VERBS, as_typed, remember_config
 
 HEAVY = {"pandas", "matplotlib", "numpy", "IPython", "ipywidgets", "rich", "papermill"}
 
@@ -112,6 +112,18 @@ def test_commands_in_a_text_are_written_as_they_are_typed(
     assert as_typed(text) == typed
 
 
+def test_commands_name_the_configuration_that_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Typed as they stand, they would otherwise work on the project's own folder."""
+    monkeypatch.delenv("HOUSES_PROGRAM", raising=False)
+    remember_config(Path("a b/config.yaml"))
+    try:
+        assert as_typed("houses reset --archive") == "houses --config 'a b/config.yaml' reset --archive"
+        assert as_typed("houses --config c.yaml stop") == "houses --config c.yaml stop"
+    finally:
+        remember_config(None)
+    assert as_typed("houses stop") == "houses stop"
+
+
 def test_help_usage_and_errors_are_those_of_lab_py(tmp_path: Path) -> None:
     """The help of the group, of a verb and of one below it; a wrong word; what a verb says and what is wrong."""
     made = make_project(tmp_path, "127.0.0.1:1")
@@ -121,9 +133,9 @@ def test_help_usage_and_errors_are_those_of_lab_py(tmp_path: Path) -> None:
         assert re.search(r"Examples?:\n +python3 lab\.py ", shown)
         assert not re.search(r"houses (stop|produce|kafka)", shown)
     assert "Try 'python3 lab.py --help'" in run(None, "dance", **LAB).stderr
-    assert "none (python3 lab.py consume)" in run(made, "status", **LAB).stdout
+    assert f"none (python3 lab.py --config {made.path} consume)" in run(made, "status", **LAB).stdout
     made.houses_path.write_text("junk\n", encoding="ascii")
-    assert "see what is lost: python3 lab.py verify" in run(made, "show", **LAB).stderr
+    assert f"see what is lost: python3 lab.py --config {made.path} verify" in run(made, "show", **LAB).stderr
 
 
 def test_the_variable_is_no_override_of_a_key() -> None:

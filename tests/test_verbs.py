@@ -200,13 +200,13 @@ def test_show_prints_the_newest_houses_as_a_table(tmp_path: Path, kafka: str) ->
 def test_show_without_houses_says_what_to_do(tmp_path: Path, kafka: str) -> None:
     """No empty table."""
     made = make_project(tmp_path, kafka)
-    nothing = "No house is finished yet: "
-    assert check(made, "show") == f"{nothing}houses produce sends parts, and houses consume joins them\n"
+    nothing, houses = "No house is finished yet: ", f"houses --config {made.path}"
+    assert check(made, "show") == f"{nothing}{houses} produce sends parts, and {houses} consume joins them\n"
     assert check(made, "show", "--json") == ""
     send_houses(made, 1)
-    assert check(made, "show") == f"{nothing}parts were sent, and houses consume joins them\n"
+    assert check(made, "show") == f"{nothing}parts were sent, and {houses} consume joins them\n"
     with FolderLock(made.folder, "consumer"):
-        assert check(made, "show") == f"{nothing}the consumer that runs has not come to one; houses status says more\n"
+        assert check(made, "show") == f"{nothing}the consumer that runs has not come to one; {houses} status says more\n"
 
 
 def test_show_pending_names_the_missing_parts(tmp_path: Path, kafka: str) -> None:

@@ -45,7 +45,7 @@ class ConsumerLoop:
         self._table = recovered.table
         self._checkpointer = Checkpointer(config, ops, store, recovered, now_s)
         self._source = source
-        self._identity = TopicIdentity(recovered.binding, source, now_s)
+        self._identity = TopicIdentity(recovered.binding, source, now_s, say)
         self._reporter = reporter
         self._should_stop = should_stop
         self._say = say

@@ -180,13 +180,6 @@ class Source:
         self.last_error = f"{error.name()}: {error.str()}"
         self.identity_in_doubt = True
 
-    def end_doubt(self) -> None:
-        """The broker answers, and the topics are the ones they were."""
-        if self.last_error:
-            self._say(f"Kafka at {self._kafka.bootstrap_servers} answers again")
-        self.identity_in_doubt = False
-        self.last_error = ""
-
     def pause(self, partitions: set[int]) -> None:
         """Read exactly the others.
 

@@ -27,8 +27,9 @@ ROWS = (
     "sidefiles replay belonging recovery checkpointer source loop consumer stopping crashes process",
     "snapshot certificate evidence audit_storno compact pending stories lineage",
     "audit audit_houses audit_rejects verify",
-    "columns frames picture analysis waiting guilt timeline waterfall sweeps tables admin reset recent status background",
-    "child teaching run results steering runfolder experiment demo naive trials feed dashboard chart panel",
+    "columns frames picture analysis waiting guilt timeline waterfall sweeps losses tables admin reset recent status background",
+    "child teaching run results hindsight steering runfolder experiment demo naive trials crashlab",
+    "feed dashboard chart panel timemachine",
     "terminal cli_send cli_look cli_admin cli_run cli __main__",
 )
 MODULES = " ".join(ROWS).split()
@@ -38,9 +39,10 @@ CONFINED = {
     "confluent_kafka": {"checkpoint", "clients", "broker", "tail", "topics", "sender", "storno", "source", "teaching"},
     "pandas": {
         *("columns", "frames", "analysis", "guilt", "timeline", "sweeps", "tables", "results", "naive", "trials"),
+        *("losses", "hindsight", "crashlab", "timemachine"),
     },
-    "matplotlib": {"picture", "analysis", "guilt", "timeline", "waterfall", "sweeps"},
-    "ipywidgets": {"panel"},
+    "matplotlib": {"picture", "analysis", "guilt", "timeline", "waterfall", "sweeps", "losses", "hindsight"},
+    "ipywidgets": {"panel", "timemachine"},
     "anywidget": {"chart"},
     "IPython": {"panel"},
     "papermill": {"runner"},

@@ -141,7 +141,13 @@ def _add_legend(ax: Axes) -> None:
         Line2D([], [], linestyle="", marker="s", markersize=8, markerfacecolor="white", markeredgecolor="#999999"),
     ]
     ax.legend(
-        handles, ["had come", "missing"], frameon=False, fontsize=9, ncols=2, loc="lower right", bbox_to_anchor=(1, 1)
+        handles,
+        ["had come", "missing"],
+        frameon=False,
+        fontsize=9,
+        ncols=2,
+        loc="upper right",
+        bbox_to_anchor=(1, -0.08),
     )
 
 
@@ -153,10 +159,10 @@ def _stretches(ids: BitMap64) -> list[tuple[float, float]]:
 
 
 def _title(pending: PendingSet) -> str:
-    where = "Next offsets " + " / ".join(f"{position:,}" for position in pending.positions)
+    where = "at offsets " + " / ".join(f"{position:,}" for position in pending.positions)
     if not pending.count:
-        return f"{where}: no house was incomplete"
-    lacking = {name: pending.count - len(came) for name, came in zip(_NAMES, pending.came, strict=True)}
-    most = max(lacking, key=lacking.__getitem__)
+        return f"No house was incomplete {where}"
     houses = "1 house was" if pending.count == 1 else f"{pending.count:,} houses were"
-    return f"{where}: {houses} incomplete;\n{lacking[most]:,} of them lacked the {most}"
+    lacking = {name: pending.count - len(came) for name, came in zip(_NAMES, pending.came, strict=True)}
+    told = ", ".join(f"{number:,} lacked the {name}" for name, number in lacking.items() if number)
+    return f"{houses} incomplete {where}:\n{told}"

@@ -65,7 +65,7 @@ class Recovered:
         of = sum(self.replay_until[p] - self.low[p] for p in parts)
         if not of:
             return f"Recovered: goes on at offset {end}, reads nothing again"
-        return f"Recovered: reads again from offset {start} up to {end}; {done} of these {of} messages have their line already"
+        return f"Recovered: reads again from offset {start} up to {end}; {done} of these {of} messages have their line"
 
 
 def recover(

@@ -89,7 +89,7 @@ def test_consecutive_houses_are_one_bar_filled_where_the_part_had_come() -> None
     assert_whole(drawn)
     both, alone = (1.5, 3.5), (8.5, 9.5)
     assert bars_of(drawn) == [[], [both, alone], [(2.5, 3.5), alone], [(1.5, 2.5)], [both, alone], []]
-    assert title_of(drawn) == "Next offsets 5 / 3 / 2: 3 houses were incomplete;\n3 of them lacked the roof"
+    assert title_of(drawn) == "3 houses were incomplete at offsets 5 / 3 / 2:\n2 lacked the wall, 3 lacked the roof"
     assert legend_of(drawn.axes[0]) == ["had come", "missing"]
     assert "wall 1 of 3" in drawn._repr_mimebundle_()[0]["text/plain"]
 
@@ -98,7 +98,7 @@ def test_a_moment_without_incomplete_houses_says_so() -> None:
     """Also on given axes."""
     ax = Figure().subplots()
     assert plot_pending_at(NOTHING, ax) is ax
-    assert ax.get_title(loc="left") == "Next offsets 0 / 0 / 0: no house was incomplete"
+    assert ax.get_title(loc="left") == "No house was incomplete at offsets 0 / 0 / 0"
 
 
 # --- the time machine ---
@@ -124,7 +124,7 @@ def test_a_move_shows_another_moment(late: Experiment) -> None:
     """The first line is that of an empty table; the newest that of the end."""
     machine = time_machine(late)
     machine._line.value = 0
-    assert "no house was incomplete" in shown(machine)[1]
+    assert "No house was incomplete" in shown(machine)[1]
     machine._newest.click()
     assert machine._line.value == machine._line.max == len(moments(late)) - 1
     assert f"{moments(late)['pending'].iloc[-1]:,}" in shown(machine)[0]

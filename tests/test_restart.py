@@ -39,7 +39,7 @@ def test_a_restart_reads_from_the_oldest_pending_part() -> None:
     lab.topics.records[1] += parts(2, 3)
     lab.consume(rest=True)
     assert lab.recovered and lab.recovered.low == [2, 4, 2]
-    again = "reads again from offset 2 / 4 / 2 up to 5 / 4 / 5; 4 of these 6 messages have their line already"
+    again = "reads again from offset 2 / 4 / 2 up to 5 / 4 / 5; 4 of these 6 messages have their line"
     assert f"Recovered: {again}" in lab.said
     assert [line["id"] for line in lab.lines(lab.paths[0])] == [1, 2, 4, 5, 3]
 

@@ -15,12 +15,11 @@ from houses.verify import verify
 AT_RANDOM = "at random"
 """In the place of a crash point: a kill from outside, whatever the consumer does just then."""
 _LONGEST_WAIT_S = 2.0
-_AWAY_S = 0.3
 _CHECKPOINT_TIMEOUT_S = 10.0
 
 
 def crash(exp: Experiment, at: str, *, seed: int = 0) -> None:
-    """Kill the consumer of a running experiment where one chooses, and start it again after 0.3 s.
+    """Kill the consumer of a running experiment where one chooses, and start it again.
 
     Args:
         at: as `CrashPoint` reads it, or "at random": a kill from outside, within 2 s.
@@ -36,7 +35,6 @@ def crash(exp: Experiment, at: str, *, seed: int = 0) -> None:
         exp.kill_consumer()
     else:
         exp.crash_consumer(at)
-    exp.wait(_AWAY_S)
     exp.restart_consumer()
 
 

@@ -93,8 +93,8 @@ def _numbers(row: "pd.Series[Any]", rebuilt: PendingSet) -> str:
         ("rebuilt from topic and files now", rebuilt.count, rebuilt.id_sum),
     ]
     lines = "".join(f"<tr>{_cells(*cells)}</tr>" for cells in rows)
-    when = f"{row['seconds']:.1f} s after the first line, process {row['pid']}, {row['state']}"
-    return f"<p>{escape(when)}: <b>{_verdict(row, rebuilt)}</b></p><table>{lines}</table>"
+    when = f"{row['seconds']:.1f} s after the first line, consumer process {row['pid']} {row['state']}"
+    return f"<div>{escape(when)}. Reported and rebuilt: <b>{_verdict(row, rebuilt)}</b></div><table>{lines}</table>"
 
 
 def _cells(name: str, *values: Any) -> str:

@@ -31,7 +31,7 @@ def test_no_crash_loses_or_doubles_anything(exp: Experiment) -> None:
         table = try_crashes(exp, POINTS, say=said.append)
     assert table["crash_at"].tolist() == POINTS and [line.split(": ")[0] for line in said] == POINTS
     assert (table[["lost", "twice"]] == 0).all(axis=None)
-    assert (table["read_again"] > 0).all() and (table["seconds_away"] > 0.2).all()
+    assert (table["read_again"] > 0).all() and (table["seconds_away"] > 0).all()
     assert exp.verify().unread == 0
     assert (exp.folder / LOG_NAME).read_text("utf-8").count("Recovered: reads again from offset") >= len(POINTS)
 

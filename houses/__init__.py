@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from houses.hindsight import check_moments, moments, plot_moments, plot_pending_at
     from houses.losses import plot_losses
     from houses.naive import NaiveConsumer
+    from houses.notebook_sweep import sweep_notebook
+    from houses.outcomes import fates, plot_fates
     from houses.panel import panel
+    from houses.runner import run_notebook
     from houses.sweeps import littles_law, plot_sweep
     from houses.tables import as_table
     from houses.timeline import plot_timeline, plot_watermarks, restarts
@@ -36,12 +39,14 @@ __all__ = [
     "check_moments",
     "crash",
     "evicted",
+    "fates",
     "littles_law",
     "load",
     "load_metrics",
     "moments",
     "panel",
     "plot_blame",
+    "plot_fates",
     "plot_latency",
     "plot_latency_over_time",
     "plot_losses",
@@ -53,9 +58,11 @@ __all__ = [
     "plot_waterfall",
     "plot_watermarks",
     "restarts",
+    "run_notebook",
     "save_figure",
     "summary",
     "sweep",
+    "sweep_notebook",
     "time_machine",
     "truth",
     "try_crashes",
@@ -71,12 +78,14 @@ _HOME = {
     "check_moments": "hindsight",
     "crash": "crashlab",
     "evicted": "guilt",
+    "fates": "outcomes",
     "littles_law": "sweeps",
     "load": "frames",
     "load_metrics": "frames",
     "moments": "hindsight",
     "panel": "panel",
     "plot_blame": "guilt",
+    "plot_fates": "outcomes",
     "plot_latency": "analysis",
     "plot_latency_over_time": "analysis",
     "plot_losses": "losses",
@@ -88,9 +97,11 @@ _HOME = {
     "plot_waterfall": "waterfall",
     "plot_watermarks": "timeline",
     "restarts": "timeline",
+    "run_notebook": "runner",
     "save_figure": "analysis",
     "summary": "analysis",
     "sweep": "trials",
+    "sweep_notebook": "notebook_sweep",
     "time_machine": "timemachine",
     "truth": "guilt",
     "try_crashes": "crashlab",

@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from houses.errors import BrokerError, FolderError, PositionError
-from houses.files import FileOps, read_file, replace_file
+from houses.files import FileOps, read_file, replace_file, sync_folder
 from houses.message import PARTS
 
 _FORMAT = "houses-checkpoint-1"
@@ -142,6 +142,11 @@ class CheckpointStore(Protocol):
         """Give back what the store holds open."""
 
 
+def old_path(path: Path) -> Path:
+    """Where a record goes that is forgotten."""
+    return path.with_name(path.name + ".old")
+
+
 class FileStore:
     """The record in consumer_offsets.json."""
 
@@ -163,8 +168,8 @@ class FileStore:
     def forget(self) -> None:
         """See `CheckpointStore`; the file stays beside it as NAME.old."""
         with suppress(FileNotFoundError):
-            self._ops.rename(self._path, self._path.with_name(self._path.name + ".old"))
-            self._ops.sync_dir(self._path.parent)
+            self._ops.rename(self._path, old_path(self._path))
+            sync_folder(self._ops, self._path.parent)
 
     def close(self) -> None:
         """See `CheckpointStore`."""

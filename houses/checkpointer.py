@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from houses.checkpoint import Checkpoint, CheckpointStore
 from houses.config import Config
-from houses.files import FileOps
+from houses.files import FileOps, sync_folder
 from houses.join import JoinTable
 from houses.journal import Journal
 from houses.message import PARTS, STORNO
@@ -75,6 +75,7 @@ class Checkpointer:
         self._table: JoinTable = recovered.table
         self.marks = TailMarks(recovered, now_s)
         self.generation = recovered.generation
+        """The last one tried; no number is used twice."""
 
     def low_watermarks(self, next_offsets: Sequence[int]) -> tuple[int, ...]:
         """Offset to resume from, per partition, that loses no pending part.
@@ -99,20 +100,22 @@ class Checkpointer:
         1. Side files of the new generation: stornos, closed ids. 2. Their names, in the folder. 3. The record.
         A crash between the steps leaves side files that are newer than the record, which recovery takes.
         """
-        generation = self.generation + 1
+        # Counted before anything is done: a store that raises may have kept the record all the same, and the files of
+        # its generation must stay as they are.
+        self.generation += 1
         lengths = self._journal.lengths
         # 1. side files
         table = self._table
-        stage_side_files(self._config, self._ops, table.stornos, table.closed, generation, storno_next, lengths)
+        stage_side_files(self._config, self._ops, table.stornos, table.closed, self.generation, storno_next, lengths)
         # 2. folder
-        self._ops.sync_dir(self._config.folder)
+        sync_folder(self._ops, self._config.folder)
         # 3. record
         low = self.low_watermarks(next_offsets)
         self._store.save(
             Checkpoint(
                 self._binding.folder,
                 (self._binding.parts.id, self._binding.storno.id),
-                generation,
+                self.generation,
                 low,
                 tuple(next_offsets),
                 storno_next,
@@ -120,4 +123,3 @@ class Checkpointer:
                 self.marks.tail(low, (*next_offsets, storno_next), lengths),
             )
         )
-        self.generation = generation

@@ -14,31 +14,9 @@ from pydantic import ValidationError
 
 from houses.draft import KNOWN_KEYS, Draft, is_override, is_secret
 from houses.errors import ConfigError
-from houses.settings import (
-    ConsumerConfig,
-    Faults,
-    KafkaConfig,
-    PartFaults,
-    ProducerConfig,
-    Rates,
-    SecurityConfig,
-    Settings,
-)
+from houses.files import REAL, replace_file
+from houses.settings import ConsumerConfig, KafkaConfig, ProducerConfig, Settings
 from houses.values import beside, locate
-
-__all__ = [
-    "PROJECT_ROOT",
-    "Config",
-    "ConsumerConfig",
-    "Faults",
-    "KafkaConfig",
-    "PartFaults",
-    "ProducerConfig",
-    "Rates",
-    "SecurityConfig",
-    "child_environment",
-    "load",
-]
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 
@@ -136,7 +114,7 @@ class Config:
         """Write everything but the secrets as a config.yaml that means the same there.
 
         Raises:
-            ConfigError: an output file is not below the folder of `path`.
+            ConfigError: an output file is not below the folder of `path`. FolderError: the file cannot be written.
         """
         sections = {name: getattr(self, name).model_dump(exclude_none=True) for name in Settings.model_fields}
         for key in filter(is_secret, KNOWN_KEYS):
@@ -149,7 +127,7 @@ class Config:
             if not file.is_relative_to(folder):
                 raise ConfigError(f"{path}: consumer.{name} = {file}: must be under {folder} to be written there")
             consumer[name] = file.relative_to(folder).as_posix()
-        path.write_text(yaml.safe_dump(sections, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        replace_file(REAL, path, yaml.safe_dump(sections, sort_keys=False, allow_unicode=True).encode())
 
 
 def load(path: Path | None = None, env: Mapping[str, str] = os.environ) -> Config:

@@ -4,15 +4,17 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 
-from houses.broker import client_config, ensure_topics, watermarks
+from houses.broker import ensure_topics, watermarks
 from houses.checkpoint import CheckpointStore, FileStore, KafkaStore
-from houses.clients import Say
+from houses.clients import client_config
 from houses.config import Config
 from houses.files import REAL, FileOps, FolderLock
 from houses.loop import ConsumerLoop
 from houses.metrics import Reporter
 from houses.recovery import BrokerView, recover
+from houses.say import Say
 from houses.source import Source
+from houses.stopping import StoppedEarly
 
 
 def checkpoint_store(config: Config, ops: FileOps = REAL) -> CheckpointStore:
@@ -62,6 +64,10 @@ def consume(
                 with closing(recovered.journal), closing(Source(config, say)) as source:
                     loop = ConsumerLoop(config, ops, store, recovered, source, reporter, should_stop, say)
                     counts = loop.run([end for _, end in broker.watermarks] if until_end else None)
+        except StoppedEarly:
+            reporter.metrics.state = "stopped"
+            reporter.close()
+            raise
         except Exception as error:
             reporter.close(error)
             raise

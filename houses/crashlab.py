@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from houses.clients import Say, be_silent
 from houses.experiment import Experiment
 from houses.message import PARTS
+from houses.say import Say, be_silent
 from houses.timeline import restarts
 from houses.verify import verify
 

@@ -99,7 +99,7 @@ def replace_file(ops: FileOps, path: Path, data: bytes) -> None:
     After a crash at any moment it holds either the old or the new bytes.
     """
     stage_file(ops, path, data)
-    ops.sync_dir(path.parent)
+    sync_folder(ops, path.parent)
 
 
 def stage_file(ops: FileOps, path: Path, data: bytes) -> None:
@@ -111,6 +111,16 @@ def stage_file(ops: FileOps, path: Path, data: bytes) -> None:
     except OSError as error:
         raise FolderError(
             f"{path}: could not be written ({error.strerror}); the old one stays: free the disk or mend it, then start again"
+        ) from error
+
+
+def sync_folder(ops: FileOps, folder: Path) -> None:
+    """Bring the names in `folder` to the disk; `FolderError` when it does not take them."""
+    try:
+        ops.sync_dir(folder)
+    except OSError as error:
+        raise FolderError(
+            f"{folder}: could not be synced ({error.strerror}): nothing is lost; free the disk or mend it, then start again"
         ) from error
 
 
@@ -176,11 +186,13 @@ def lock_owner(folder: Path, role: str) -> psutil.Process | None:
     """The living process that holds a role of the folder, or None.
 
     A process counts only when its start time is the recorded one: a process id alone may meanwhile be another program.
+    One that was killed and that its parent has not waited for (a zombie) holds nothing any more.
     """
     try:
         record = json.loads((folder / f".{role}.pid").read_text(encoding="ascii"))
         process = psutil.Process(record["pid"])
-        return process if abs(process.create_time() - record["create_time"]) < 1.0 else None
+        is_it = abs(process.create_time() - record["create_time"]) < 1.0
+        return process if is_it and process.status() != psutil.STATUS_ZOMBIE else None
     except (OSError, ValueError, KeyError, TypeError, psutil.Error):
         return None
 

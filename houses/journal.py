@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from houses.errors import FolderError
-from houses.files import FileOps, read_file, stage_file
+from houses.files import FileOps, read_file, stage_file, sync_folder
 from houses.join import House, StornoRegister
 from houses.lines import house_line, late_line, reject_line, split_lines, storno_line
 from houses.message import Reject
@@ -86,10 +86,14 @@ class JsonlFile:
         removed = self._ops.read(self._fd, position, self.length_bytes - position)
         kept = self.path.with_name(self.path.name + ".cut")
         stage_file(self._ops, kept, (read_file(self._ops, kept) or b"") + removed)
-        self._ops.sync_dir(kept.parent)
-        self._ops.truncate(self._fd, position)
+        sync_folder(self._ops, kept.parent)
+        self._guarded("cut", lambda: self._ops.truncate(self._fd, position))
         self.sync()
         self.length_bytes = position
+
+    def line_ends_at(self, position: int) -> bool:
+        """Whether the byte before `position` (1 or more) is a line feed."""
+        return self._ops.read(self._fd, position - 1, 1) == b"\n"
 
     def lines(self, start: int) -> Iterator[tuple[int, bytes]]:
         """Position and bytes of each line from byte `start` on; the last may lack its line feed."""
@@ -118,7 +122,7 @@ class Journal:
         self._topics = topics
         self.files = tuple(JsonlFile(ops, path) for path in paths)
         self.houses, self.storno, self.rejects = self.files
-        ops.sync_dir(paths[0].parent)
+        sync_folder(ops, paths[0].parent)
 
     def append_houses(self, houses: list[House], stornos: StornoRegister, completed_at: str) -> int:
         """Queue the lines of completed houses; returns how many of them are cancelled."""

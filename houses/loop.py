@@ -3,28 +3,24 @@
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 
 from houses.batch import decode_parts
-from houses.belonging import check_topics
 from houses.checkpoint import CheckpointStore
 from houses.checkpointer import Checkpointer
-from houses.clients import Say
 from houses.config import Config
 from houses.errors import BrokerError, MessageError
 from houses.files import FileOps
+from houses.identity import TopicIdentity
 from houses.join import House
 from houses.message import STORNO, Reject, decode_storno, utc_now
 from houses.metrics import Reporter
 from houses.recovery import Recovered
+from houses.say import Say
 from houses.source import Chunk, Source
 
 _COMMIT_DELAY_S = 1.0
 _EVICT_EVERY_S = 1.0
 _BALANCE_EVERY_S = 0.1
-_BROKER_TIMEOUT_S = 2.0
-_DOUBT_TIMEOUT_S = 1.0
-_DOUBT_EVERY_S = 2.0
 
 
 class ConsumerLoop:
@@ -49,6 +45,7 @@ class ConsumerLoop:
         self._table = recovered.table
         self._checkpointer = Checkpointer(config, ops, store, recovered, now_s)
         self._source = source
+        self._identity = TopicIdentity(recovered.binding, source, now_s)
         self._reporter = reporter
         self._should_stop = should_stop
         self._say = say
@@ -57,22 +54,23 @@ class ConsumerLoop:
         self._look_at = 0
         self._checkpoint_error = ""
         self._waiting_since_s: float | None = None
-        self._due_s = dict.fromkeys(("metrics", "evict", "balance", "doubt"), now_s) | {
+        self._due_s = dict.fromkeys(("metrics", "evict", "balance"), now_s) | {
             "checkpoint": now_s + (self._limits.offset_save_interval_sec or float("inf"))
         }
 
     def run(self, until: list[int] | None) -> Counter[str]:
-        """Read until told to stop, or until the four positions of `until` are reached; returns the outcomes by kind."""
-        try:
-            self._begin()
-            while not self._should_stop() and not (until and self._at_end(until)):
-                self._step()
-            self._commit()
-            self._checkpoint()
-            self._reporter.metrics.state = "stopped"
-            return self._reporter.counts
-        finally:
-            self._fill_metrics()
+        """Read until told to stop, or until the four positions of `until` are reached; returns the outcomes by kind.
+
+        After an error the figures stay as they were: positions may have moved on to records that were not handled.
+        """
+        self._begin()
+        while not self._should_stop() and not (until and self._at_end(until)):
+            self._step()
+        self._commit()
+        self._checkpoint()
+        self._reporter.metrics.state = "stopped"
+        self._fill_metrics()
+        return self._reporter.counts
 
     def _begin(self) -> None:
         """First checkpoint before the first house; then all stornos before the first part.
@@ -118,9 +116,11 @@ class ConsumerLoop:
         chunks = self._source.poll(self._limits.max_batch, self._limits.poll_timeout_ms / 1000)
         now_s = time.monotonic()
         if chunks:
-            if not self._identity_known():
-                self._source.next[:] = starts  # told to stop meanwhile: the next run reads these records again
-                return
+            ends = list(self._source.next)
+            self._source.next[:] = starts  # in doubt nothing counts as read
+            if not self._identity.is_known(self._should_stop, self._while_in_doubt):
+                return  # told to stop meanwhile: the next run reads these records again
+            self._source.next[:] = ends
             self._checkpointer.marks.note(now_s, starts, self._journal.lengths)
             for chunk in chunks:
                 self._handle(chunk, now_s)
@@ -200,8 +200,7 @@ class ConsumerLoop:
         if self._is_due("checkpoint", now_s, self._limits.offset_save_interval_sec):
             self._commit()
             self._checkpoint()
-        if self._source.identity_in_doubt and self._is_due("doubt", now_s, _DOUBT_EVERY_S):
-            self._ask_identity(_DOUBT_TIMEOUT_S)
+        self._identity.ask_in_doubt(now_s)
         self._report(now_s)
 
     def _report(self, now_s: float) -> None:
@@ -226,28 +225,10 @@ class ConsumerLoop:
         # So many records can bring as many ids, perhaps before the next tenth of a second.
         self._look_at = sum(self._source.next) + max(1, limit // 20 if self._crowded else limit - pending)
 
-    def _check_identity(self, timeout_s: float) -> None:
-        binding = self._recovered.binding
-        check_topics(binding, *self._source.describe_topics(timeout_s))
-        self._source.identity_in_doubt = False
-        self._source.last_error = ""
-
-    def _ask_identity(self, timeout_s: float) -> None:
-        # No broker to ask: the doubt stays.
-        with suppress(BrokerError):
-            self._check_identity(timeout_s)
-
-    def _identity_known(self) -> bool:
-        """After a broker error no record is taken before its topic is known to be the same one.
-
-        False when told to stop.
-        """
-        while self._source.identity_in_doubt and not self._should_stop():
-            self._ask_identity(_DOUBT_TIMEOUT_S)
-            # What was joined before the doubt does not wait for its end.
-            self._commit_when_due(time.monotonic())
-            self._report(time.monotonic())
-        return not self._source.identity_in_doubt
+    def _while_in_doubt(self) -> None:
+        # What was joined before the doubt does not wait for its end.
+        self._commit_when_due(time.monotonic())
+        self._report(time.monotonic())
 
     def _checkpoint(self) -> None:
         """Compare the topics, then save; without a broker to ask there is no record, and the last one stays good."""
@@ -259,7 +240,7 @@ class ConsumerLoop:
             self._say(self._checkpoint_error)
 
     def _save_checkpoint(self) -> None:
-        self._check_identity(_BROKER_TIMEOUT_S)
+        self._identity.check()
         self._checkpointer.save(self._source.next[:STORNO], self._source.next[STORNO])
 
     def _fill_metrics(self) -> None:

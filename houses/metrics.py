@@ -5,12 +5,13 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from houses.errors import HousesError
+from houses.errors import FolderError, HousesError
 from houses.join import House
 
 _FIRST_MS = 0.1
@@ -78,16 +79,22 @@ class MetricsFile:
     """Appends lines to metrics.jsonl; not synced, as nothing depends on them."""
 
     def __init__(self, path: Path) -> None:
-        """Open the file for appending; a torn last line of a killed process is ended."""
-        self._file = path.open("ab", buffering=0)
-        if self._file.tell() and not _ends_line(path):
-            self._file.write(b"\n")
+        """Open the file for appending."""
+        try:
+            self._file = path.open("ab", buffering=0)
+        except OSError as error:
+            raise FolderError(f"{path}: cannot be opened for writing ({error.strerror}): check the folder") from None
+        self._torn = bool(self._file.tell()) and not _ends_line(path)
+        """Whether the last line is a part only, of a killed process or on a disk that was full; the next one ends it."""
 
     def write(self, metrics: Metrics) -> None:
-        """Add a line with the time and the process id."""
+        """Add a line with the time and the process id; a disk that does not take it is no error."""
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         line = {"time": now, "pid": os.getpid()} | asdict(metrics)
-        self._file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+        data = b"\n" * self._torn + json.dumps(line, separators=(",", ":")).encode() + b"\n"
+        # Measurements never end the consumer: what must be on the disk has its own error, with its own advice.
+        with suppress(OSError):
+            self._torn = self._file.write(data) < len(data)
 
     def close(self) -> None:
         """Give the file back."""

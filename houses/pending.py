@@ -11,8 +11,9 @@ from houses.config import Config
 from houses.errors import MessageError
 from houses.evidence import PartitionLog
 from houses.lines import parse_house_line, parse_reject_line, split_lines
-from houses.linescan import Block, blocks, house_columns
+from houses.linescan import Block, blocks, claimed_columns
 from houses.message import PARTS, STORNO, Reject, peek_id
+from houses.say import Say, be_silent
 from houses.snapshot import Snapshot, take_snapshot
 from houses.topics import read_ranges
 
@@ -63,11 +64,12 @@ class _State:
         return max(checkpoint.low[partition] if checkpoint else 0, self.snapshot.marks[partition][0])
 
 
-def pending_at(config: Config, positions: Sequence[int]) -> PendingSet:
+def pending_at(config: Config, positions: Sequence[int], say: Say = be_silent) -> PendingSet:
     """The houses of which the records below `positions` hold one or two parts.
 
     Args:
         positions: next offset to read, per partition, as a line of metrics.jsonl gives them.
+        say: told now and then how far it is.
     Raises:
         PositionError, BrokerError: see `snapshot.take_snapshot`.
     """
@@ -75,14 +77,16 @@ def pending_at(config: Config, positions: Sequence[int]) -> PendingSet:
     for path, length in list(zip(state.snapshot.files, state.snapshot.lengths, strict=True))[:2]:
         for block in blocks(path, length):
             _add_houses(state, block)
+            say(f"{block.end:,} of {length:,} bytes of {path.name} read")
     for block in blocks(state.snapshot.files[2], state.snapshot.lengths[2]):
         _add_rejects(state, block)
+    say(f"reading {state.snapshot.topics[0]}")
     _add_unwritten(config, state)
     return _result(state)
 
 
 def _add_houses(state: _State, block: Block) -> None:
-    columns = None if block.is_torn else house_columns(block.data)
+    columns = None if block.is_torn else claimed_columns(block.data)
     if columns is None:
         _add_house_lines(state, block)
         return

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from houses.belonging import bound_to, check_owner
+from houses.belonging import bound_to, check_files, check_owner
 from houses.checkpoint import Binding, Checkpoint, CheckpointStore, TopicInfo
 from houses.config import Config
 from houses.errors import FolderError, MessageError, PositionError
 from houses.files import FileOps
 from houses.join import ClosedIds, JoinTable, StornoRegister
 from houses.journal import FILES, Journal, JsonlFile
-from houses.lines import gap_end, gap_reject, parse_house_line, parse_reject_line
+from houses.lines import gap_range, gap_reject, parse_house_line, parse_reject_line
 from houses.message import STORNO, Reject, Storno, peek_id
 from houses.replay import DoneOffsets
 from houses.sidefiles import load_closed_ids, load_stornos
@@ -80,7 +80,7 @@ def recover(
     """Bring the output folder into a state that reading can go on from.
 
     1. Binding: the folder belongs to these topics.
-    2. Checkpoint: it belongs to this folder; no file is shorter than it says.
+    2. Checkpoint: it belongs to this folder; the files reach as far as it says, and a line ends there.
     3. Closed ids and stornos: from their side files, else from the whole files and the storno topic from 0.
     4. Lines from the tail on: what they hold is done; a torn line behind the synced length is cut off, a bad one before
     refused. 5. Bytes behind the synced length are written again and synced. 6. Positions: the topics still hold them.
@@ -96,11 +96,11 @@ def recover(
     journal = Journal(ops, paths, (broker.parts.name, broker.storno.name))
     with ExitStack() as when_refused:
         when_refused.callback(journal.close)
-        _check_lengths(checkpoint, journal)
-        state = _load(config, ops, checkpoint, binding, journal)
+        check_files(checkpoint, journal)
+        state = _load(config, ops, checkpoint, binding, journal, broker)
         if _read_tail(state, checkpoint, broker, accept_gap, say):
             # The cache of closed ids may cover what was cut off: it is judged again by the lengths that are left.
-            state = _load(config, ops, checkpoint, binding, journal)
+            state = _load(config, ops, checkpoint, binding, journal, broker)
             _read_tail(state, checkpoint, broker, accept_gap, say)
         for file, synced in zip(journal.files, checkpoint.synced if checkpoint else (0, 0, 0), strict=True):
             file.rewrite_from(synced)
@@ -112,16 +112,14 @@ def recover(
     return state
 
 
-def _check_lengths(checkpoint: Checkpoint | None, journal: Journal) -> None:
-    for file, synced in zip(journal.files, checkpoint.synced if checkpoint else (0, 0, 0), strict=True):
-        if file.length_bytes < synced:
-            raise FolderError(
-                f"{file.path}: {file.length_bytes} bytes long, but {synced} were on the disk at the last checkpoint: "
-                "restore the file, or start anew with: houses reset --archive"
-            )
-
-
-def _load(config: Config, ops: FileOps, checkpoint: Checkpoint | None, binding: Binding, journal: Journal) -> Recovered:
+def _load(
+    config: Config,
+    ops: FileOps,
+    checkpoint: Checkpoint | None,
+    binding: Binding,
+    journal: Journal,
+    broker: BrokerView,
+) -> Recovered:
     """The state as the checkpoint and the side files tell it; what they cannot tell is to be read from the files."""
     generation = checkpoint.generation if checkpoint else 0
     tail = list(checkpoint.tail) if checkpoint else [0, 0, 0]
@@ -130,9 +128,12 @@ def _load(config: Config, ops: FileOps, checkpoint: Checkpoint | None, binding: 
         tail = [0, 0, 0]
     # The register says itself how far it goes, and it was saved after the lines that it caused: it counts without a
     # checkpoint too, or stornos that the topic no longer holds would be forgotten.
-    storno_next = load_stornos(config, ops, stornos)
+    storno_next = known = load_stornos(config, ops, stornos)
     if checkpoint:
         storno_next = min(storno_next, checkpoint.storno_next)
+    elif broker.watermarks[STORNO][0] == 0:
+        # But the files may lack what it caused: as long as the topic holds all stornos, it is read again instead.
+        storno_next, stornos = 0, StornoRegister()
     if not checkpoint or storno_next < checkpoint.storno_next:
         # Late lines and rejected stornos that have their line must be known, or the storno topic, read again from there,
         # would add them again.
@@ -144,7 +145,7 @@ def _load(config: Config, ops: FileOps, checkpoint: Checkpoint | None, binding: 
         DoneOffsets(),
         generation,
         list(checkpoint.low) if checkpoint else [0, 0, 0],
-        [*(checkpoint.next if checkpoint else (0, 0, 0)), storno_next],
+        [*(checkpoint.next if checkpoint else (0, 0, 0)), storno_next if checkpoint else known],
         storno_next,
         tuple(tail),
     )
@@ -207,7 +208,7 @@ def _note_reject(state: Recovered, line: bytes) -> None:
     topics = (state.binding.parts.name, state.binding.storno.name)
     reject = parse_reject_line(line, topics)
     if reject.reason == "gap":
-        state.known_gaps[reject.partition].append((reject.offset, gap_end(reject)))
+        state.known_gaps[reject.partition].append(gap_range(reject))
         return
     begin = state.storno_next if reject.partition == STORNO else state.low[reject.partition]
     if reject.offset >= begin:

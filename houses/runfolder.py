@@ -13,19 +13,20 @@ from houses.admin import ROLES
 from houses.broker import delete_topics, describe_topics, ensure_broker, ensure_topics
 from houses.checkpoint import Binding, load_binding, save_binding
 from houses.child import LOG_NAME
-from houses.clients import Say
 from houses.config import PROJECT_ROOT, Config, load
 from houses.draft import KNOWN_KEYS
 from houses.errors import ConfigError, FolderError, PositionError
 from houses.files import REAL, lock_owner
 from houses.reset import deleting_stops_kafka, exclusive, known_files
 from houses.results import SUMMARY_NAME
+from houses.say import Say
 
 RUN_DIR_VARIABLE = "HOUSES_RUN_DIR"
 """Environment variable with the folder for the experiments of one headless run."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
 _LOCK_PATIENCE_S = 10.0
 _METRICS_INTERVAL_S = 0.1
+_FIGURES = ("*.png", "*.svg")
 _OWN_KEYS = (
     "kafka.topic",
     "consumer.storno_topic",
@@ -146,7 +147,8 @@ def _clear(config: Config, say: Say) -> None:
         binding = None
     if binding and not deleting_stops_kafka(config):
         delete_topics(config.kafka, (binding.parts, binding.storno))
-    for file in [*known_files(config), *(config.folder / name for name in (LOG_NAME, SUMMARY_NAME))]:
+    figures = (path for pattern in _FIGURES for path in config.folder.glob(pattern))
+    for file in [*known_files(config), *(config.folder / name for name in (LOG_NAME, SUMMARY_NAME)), *figures]:
         REAL.unlink(file)
     REAL.sync_dir(config.folder)
 

@@ -9,9 +9,10 @@ from houses.values import (
     AbsolutePath,
     Count,
     CountOrOff,
+    LinesFile,
     NotBool,
-    OutputFile,
     Rate,
+    RegisterFile,
     Seconds,
     Servers,
     Share,
@@ -128,10 +129,10 @@ class ProducerConfig(Section):
 class ConsumerConfig(Section):
     """The join consumer. The order of the keys matters to the checks that compare two of them."""
 
-    output_file: OutputFile = "output/houses.jsonl"
-    storno_file: OutputFile | None = None
+    output_file: LinesFile = "output/houses.jsonl"
+    storno_file: RegisterFile | None = None
     """None: storno_ids.json beside `output_file`."""
-    storno_output_file: OutputFile | None = None
+    storno_output_file: LinesFile | None = None
     """None: storno_houses.jsonl beside `output_file`."""
     flush_every: Count = 1
     storno_flush_every: Count = 50

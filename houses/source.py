@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from houses.broker import connect, describe_topics, watermarks
+from houses.broker import describe_topics, watermarks
 from houses.checkpoint import TopicInfo
+from houses.clients import connect
 from houses.config import Config
 from houses.errors import BrokerError, HousesError, PositionError
 from houses.message import PARTS, STORNO
@@ -178,6 +179,13 @@ class Source:
             )
         self.last_error = f"{error.name()}: {error.str()}"
         self.identity_in_doubt = True
+
+    def end_doubt(self) -> None:
+        """The broker answers, and the topics are the ones they were."""
+        if self.last_error:
+            self._say(f"Kafka at {self._kafka.bootstrap_servers} answers again")
+        self.identity_in_doubt = False
+        self.last_error = ""
 
     def pause(self, partitions: set[int]) -> None:
         """Read exactly the others.

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from houses.verbs import as_typed
+
 if TYPE_CHECKING:
     from houses.config import Config
 
@@ -25,13 +27,13 @@ Show = Callable[[float, str], None]
 def say(line: str) -> None:
     """Print a line at once. A reader that has gone away (a closed pipe) is no reason to stop working."""
     with suppress(BrokenPipeError):
-        click.echo(line)
+        click.echo(as_typed(line))
 
 
 def complain(line: str) -> None:
     """Print a line on stderr, as `say` does on stdout."""
     with suppress(BrokenPipeError):
-        click.echo(line, err=True)
+        click.echo(as_typed(line), err=True)
 
 
 def print_json(record: Mapping[str, Any]) -> None:
@@ -74,22 +76,23 @@ def _rich_table(headers: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
 
 
 @contextmanager
-def progress(title: str, total: float | None, *, err: bool = False) -> Iterator[Show]:
-    """Shows how far long work has come: a bar on a terminal, a line every five seconds elsewhere.
+def progress(title: str, total: float | None, *, err: bool = False, every_s: float = _PLAIN_EVERY_S) -> Iterator[Show]:
+    """Shows how far long work has come: a bar on a terminal, plain lines elsewhere.
 
     Args:
         total: what `done` comes to at the end; None when that is not known.
         err: on stderr, where stdout is for a result.
+        every_s: seconds between two plain lines at least; 0: a line for whatever is shown.
     """
     if (sys.stderr if err else sys.stdout).isatty():
         yield from _bar(title, total, err)
         return
     tell = complain if err else say
-    said_s = time.monotonic()
+    said_s = time.monotonic()  # nothing is said of what is over before
 
     def show(done: float, text: str) -> None:
         nonlocal said_s
-        if time.monotonic() - said_s >= _PLAIN_EVERY_S:
+        if time.monotonic() - said_s >= every_s:
             said_s = time.monotonic()
             tell(f"{title}: {text}" if total is None else f"{title}: {100 * done / total:.0f} %, {text}")
 

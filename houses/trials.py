@@ -6,10 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from houses.clients import Say, be_silent
 from houses.config import Config
 from houses.experiment import Experiment
 from houses.metrics import percentile_ms
+from houses.say import Say, be_silent
 
 _WARM_UP_S = 0.5
 """The first requests of a connection are slow ones; latencies count from then on."""

@@ -9,7 +9,17 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 _STORNO_NAMES = {"storno_file": "storno_ids.json", "storno_output_file": "storno_houses.jsonl"}
-_RESERVED = ("rejects.jsonl", "metrics.jsonl", "consumer_offsets.json", "producer_base_id.json", "binding.json")
+_RESERVED = (
+    "rejects.jsonl",
+    "metrics.jsonl",
+    "faults.jsonl",
+    "houses_live.jsonl",
+    "consumer_offsets.json",
+    "producer_base_id.json",
+    "binding.json",
+    "summary.json",
+)
+"""Names of the project's other files with these endings; no output file has another ending."""
 
 
 def bad(message: str, key: str = "") -> PydanticCustomError:
@@ -40,8 +50,23 @@ def _check_output(text: str, info: ValidationInfo) -> str:
         path = locate(root, text)
         if not path.resolve().is_relative_to(root.resolve()):
             raise bad(f"must be a file under {root}")
-        if path.name in _RESERVED:
+        if path.name.lower() in _RESERVED:
             raise bad("must not be the name of another output file: " + ", ".join(_RESERVED))
+    return text
+
+
+def _check_jsonl(text: str) -> str:
+    return _check_ending(text, ".jsonl")
+
+
+def _check_json(text: str) -> str:
+    return _check_ending(text, ".json")
+
+
+def _check_ending(text: str, ending: str) -> str:
+    """A wrong name must not overwrite a file of another kind, nor have `reset` delete it."""
+    if Path(text.replace("\\", "/")).suffix != ending:
+        raise bad(f"must end in {ending}")
     return text
 
 
@@ -75,7 +100,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 CountOrOff = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Seconds = Annotated[float, Field(ge=0, le=1e9)]
-OutputFile = Annotated[str, AfterValidator(_check_output)]
+LinesFile = Annotated[str, AfterValidator(_check_output), AfterValidator(_check_jsonl)]
+RegisterFile = Annotated[str, AfterValidator(_check_output), AfterValidator(_check_json)]
 AbsolutePath = Annotated[str, AfterValidator(_absolute)]
 Topic = Annotated[str, AfterValidator(_check_topic)]
 Servers = Annotated[str, AfterValidator(_check_servers)]

@@ -48,6 +48,8 @@ class SimulatedDisk(FileOps):
         self.fuse: int | None = None
         self.sync_fuse: int | None = None
         """Counts syncs of files down; that at 0 fails: its bytes stay visible, but never reach the platter by themselves."""
+        self.keeps_names = True
+        """Whether folders can be synced."""
         self._names: dict[Path, Inode] = {}
         self._durable_names: dict[Path, Inode] = {}
         self._unsynced_names: list[tuple[Path, Inode | None]] = []
@@ -121,6 +123,8 @@ class SimulatedDisk(FileOps):
     def sync_dir(self, folder: Path) -> None:
         """See `FileOps`."""
         self._count()
+        if not self.keeps_names:
+            raise OSError(5, "Input/output error")
         for path, inode in self._unsynced_names:
             _set(self._durable_names, path, inode)
         self._unsynced_names.clear()

@@ -21,11 +21,13 @@ from simulated_disk import Crash, SimulatedDisk
 from houses.checkpoint import Checkpoint, CheckpointStore, FileStore, TopicInfo
 from houses.config import Config
 from houses.errors import BrokerError
+from houses.files import FileOps
 from houses.loop import ConsumerLoop
 from houses.message import PARTS, encode_part
 from houses.metrics import Metrics, Reporter
 from houses.recovery import BrokerView, Recovered, recover
 from houses.settings import ConsumerConfig, KafkaConfig, ProducerConfig
+from houses.sidefiles import stage_side_files
 from houses.source import Chunk, Source
 
 Records = list[bytes | None]
@@ -168,15 +170,19 @@ class GroupStore:
     def __init__(self, random: Random) -> None:
         """No record yet."""
         self.record: Checkpoint | None = None
+        self.newest = 0
+        """Generation of the last record that may have been stored, in this run or as it found it."""
         self.failing = False
         self._random = random
 
     def load(self) -> Checkpoint | None:
         """See `CheckpointStore`."""
+        self.newest = self.record.generation if self.record else 0
         return self.record
 
     def save(self, checkpoint: Checkpoint) -> None:
         """See `CheckpointStore`."""
+        self.newest = checkpoint.generation
         luck = self._random.random() if self.failing else 1.0
         if luck > 0.3:
             self.record = checkpoint
@@ -234,7 +240,10 @@ class Lab:
         turns = iter([*plan, *[Poll((1000,) * 4, 0.1)] * 2000]) if rest else iter(plan)
         source = self.source = FakeSource(self.topics, turns, self.clock)
         source.kill = kill
-        with patch("houses.loop.time", SimpleNamespace(monotonic=self.clock.monotonic)):
+        with (
+            patch("houses.loop.time", SimpleNamespace(monotonic=self.clock.monotonic)),
+            patch("houses.checkpointer.stage_side_files", self._stage),
+        ):
             try:
                 self._run(source, rest, accept_gap)
             except Crash:
@@ -261,6 +270,12 @@ class Lab:
             )
             self.metrics = reporter.metrics
             self.counts = dict(loop.run(self.topics.ends if rest else None))
+
+    def _stage(self, config: Config, ops: FileOps, *state: Any) -> None:
+        """See `stage_side_files`; no content gets the number of another that the group's record may be of."""
+        generation = state[2]
+        assert generation > self.group.newest, f"generation {generation} is staged again"
+        stage_side_files(config, ops, *state)
 
     def store(self) -> CheckpointStore:
         """Where the record is kept: in a file on the disk, or in the group."""

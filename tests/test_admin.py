@@ -14,13 +14,15 @@ from kafka_lab import read_jsonl, wait_until
 
 from houses import admin, local_kafka
 from houses import reset as reset_module
-from houses.broker import connect, delete_topics, describe_topics, ensure_topics, watermarks
+from houses.broker import delete_topics, describe_topics, ensure_topics, watermarks
 from houses.checkpoint import load_binding, save_binding
-from houses.clients import be_silent
+from houses.clients import connect
 from houses.config import Config
 from houses.consumer import checkpoint_store
 from houses.errors import FolderError, HousesError
 from houses.files import REAL, FolderLock, lock_owner
+from houses.kafka_process import is_alive
+from houses.say import be_silent
 from houses.verify import verify
 
 FILES = {
@@ -105,6 +107,19 @@ def test_a_program_that_only_has_the_recorded_pid_is_never_signalled(tmp_path: P
         assert innocent.poll() is None
 
 
+def test_a_killed_consumer_that_nobody_has_waited_for_owns_nothing(tmp_path: Path, kafka: str) -> None:
+    """Its parent has not looked at it, so the system still lists it: nothing to stop, and nothing runs."""
+    made = make_project(tmp_path, kafka)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        record = {"pid": process.pid, "create_time": psutil.Process(process.pid).create_time()}
+        (made.folder / ".consumer.pid").write_text(json.dumps(record), encoding="ascii")
+        assert lock_owner(made.folder, "consumer") is not None
+        process.kill()
+        wait_until(lambda: not is_alive(psutil.Process(process.pid)), "its death")
+        assert lock_owner(made.folder, "consumer") is None
+        assert check(made, "stop").startswith("Nothing to stop")
+
+
 def test_a_kernel_that_produces_is_never_signalled(tmp_path: Path, kafka: str) -> None:
     """The lock is held by a process that is no `houses produce` (here: pytest): exit code 1 says where to stop it."""
     made = make_project(tmp_path, kafka)
@@ -160,6 +175,15 @@ def test_reset_removes_topics_and_files_and_nothing_else(tmp_path: Path, kafka: 
     assert not set(topic_ids(made).values()) & set(before.values())
 
 
+def test_reset_removes_the_checkpoint_that_a_rescan_put_aside(tmp_path: Path, kafka: str) -> None:
+    """It is a file of ours as the others are."""
+    made = finished(tmp_path, kafka)
+    check(made, "consume", "--rescan", "--until-end")
+    assert names(made.folder) == FILES | {"consumer_offsets.json.old"}
+    check(made, "reset", "--yes")
+    assert names(made.folder) == set()
+
+
 @pytest.mark.parametrize("answer", ["n\n", "\n", ""])
 def test_reset_without_a_yes_changes_nothing(tmp_path: Path, kafka: str, answer: str) -> None:
     """No, no answer, and nobody there: exit code 1, all as it was."""
@@ -167,7 +191,8 @@ def test_reset_without_a_yes_changes_nothing(tmp_path: Path, kafka: str, answer:
     before = topic_ids(made)
     done = call(made, "reset", stdin=answer)
     assert done.returncode == 1
-    assert "nothing was changed" in done.stderr
+    assert "othing was changed" in done.stderr
+    assert ("Error" in done.stderr) is (not answer)  # no is an answer, silence is none
     assert names(made.folder) == FILES
     assert topic_ids(made) == before
 
@@ -228,7 +253,7 @@ def test_reset_never_works_while_the_folder_is_held(tmp_path: Path, kafka: str, 
     with FolderLock(made.folder, role):
         done = call(made, "reset", "--yes")
     assert done.returncode == 1
-    assert f"is already the {role} of this folder" in done.stderr
+    assert f"process {os.getpid()} is its {role}: stop it first (houses --config {made.path} stop)" in done.stderr
     assert names(made.folder) == FILES
     assert len(topic_ids(made)) == 2
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy
 import pytest
@@ -13,7 +14,7 @@ import yaml
 from houses import config
 from houses.config import Config
 from houses.draft import KNOWN_KEYS, is_secret
-from houses.errors import ConfigError
+from houses.errors import ConfigError, FolderError
 from houses.settings import Section, Settings
 
 LEGACY = Path(__file__).parent / "legacy"
@@ -203,9 +204,18 @@ consumr: {}
         ("consumer: {output_file: '.'}", "consumer.output_file = '.': must name a file"),
         ('consumer: {output_file: "a\\0b"}', "consumer.output_file = 'a\\x00b': must name a file"),
         ("consumer: {output_file: output/metrics.jsonl}", "must not be the name of another output file"),
+        ("consumer: {output_file: output/Faults.jsonl}", "must not be the name of another output file"),
+        ("consumer: {output_file: output/houses_live.jsonl}", "= 'output/houses_live.jsonl': must not be the name of"),
+        ("consumer: {storno_file: output/summary.json}", "storno_file = 'output/summary.json': must not be the name"),
+        ("consumer: {output_file: output/closed_ids.bin}", "= 'output/closed_ids.bin': must end in .jsonl"),
+        ("consumer: {output_file: output/houses.jsonl.tmp}", "= 'output/houses.jsonl.tmp': must end in .jsonl"),
+        ("consumer: {output_file: output/.jsonl}", "= 'output/.jsonl': must end in .jsonl"),
+        ("consumer: {storno_output_file: output/consumer.log}", "= 'output/consumer.log': must end in .jsonl"),
+        ("consumer: {storno_file: config.yaml}", "consumer.storno_file = 'config.yaml': must end in .json"),
+        ("consumer: {storno_file: output/s.jsonl}", "consumer.storno_file = 'output/s.jsonl': must end in .json"),
         (
-            "consumer: {output_file: output/storno_ids.json}",
-            "consumer.storno_file = (empty): must be a file of its own",
+            "consumer: {output_file: output/storno_houses.jsonl}",
+            "consumer.storno_output_file = (empty): must be a file of its own",
         ),
         (
             "consumer: {storno_file: other/storno_ids.json}",
@@ -300,9 +310,9 @@ def test_every_key_can_be_set_by_the_environment(write: Write) -> None:
         "acks": ("0", 0),
         "consumer_group": ("true", True),
         "offset_store": ("kafka", "kafka"),
-        "output_file": ("b/h", "b/h"),
-        "storno_file": ("b/i", "b/i"),
-        "storno_output_file": ("b/s", "b/s"),
+        "output_file": ("b/h.jsonl", "b/h.jsonl"),
+        "storno_file": ("b/i.json", "b/i.json"),
+        "storno_output_file": ("b/s.jsonl", "b/s.jsonl"),
         "fetch_max_bytes": ("1000", 1000),
         "buffer_memory": ("2000", 2000),
     }
@@ -438,6 +448,18 @@ def test_written_configuration_means_the_same_in_another_folder(write: Write, tm
     assert after.notes == ()
     with pytest.raises(ConfigError, match=r"consumer\.output_file = .*: must be under"):
         before.dump(tmp_path / "elsewhere" / "config.yaml")
+
+
+def test_a_configuration_that_cannot_be_written_leaves_the_old_one(write: Write, tmp_path: Path) -> None:
+    """Whatever interrupts the writing, the file is the old or the new one, never half of it or empty."""
+    path = tmp_path / "copy.yaml"
+    loaded = config.load(write("producer: {msgs_per_sec: 1}"), {})
+    loaded.dump(path)
+    old = path.read_bytes()
+    with patch("os.replace", side_effect=OSError(28, "No space left on device")):
+        with pytest.raises(FolderError, match=r"copy\.yaml: could not be written .* the old one stays"):
+            loaded.with_values({"producer.msgs_per_sec": 2}).dump(path)
+        assert path.read_bytes() == old
 
 
 def test_copy_for_another_place_takes_its_output_files_from_there(write: Write, tmp_path: Path) -> None:

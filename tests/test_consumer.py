@@ -17,14 +17,15 @@ from confluent_kafka.admin import AdminClient, NewPartitions  # type: ignore[att
 from kafka_lab import read_jsonl, wait_until
 from topic_feed import Feed
 
-from houses.broker import client_config, connect, delete_topics, describe_topics
+from houses.broker import delete_topics, describe_topics
 from houses.checkpoint import Checkpoint, KafkaStore
-from houses.clients import be_silent
+from houses.clients import client_config, connect
 from houses.config import Config
 from houses.consumer import checkpoint_store, consume
 from houses.errors import BrokerError, FolderError, PositionError
 from houses.message import STORNO
 from houses.metrics import last_metrics
+from houses.say import be_silent
 from houses.verify import verify
 
 GROUP = {"consumer.consumer_group": True}
@@ -177,6 +178,32 @@ def test_rescan_reads_the_files_instead_of_the_checkpoint(feed: Feed) -> None:
     feed.houses(3)
     assert feed.read(rescan=True) == {"houses": 1}
     assert feed.config.offsets_path.with_name("consumer_offsets.json.old").read_bytes() == record
+
+
+@pytest.mark.parametrize("share", [0, 0.5])
+def test_rescan_makes_good_what_a_file_lost(feed: Feed, share: float) -> None:
+    """Any of the three, missing or cut in two: refused at first, then nothing is lost and nothing there twice."""
+    feed.houses(*range(300))
+    feed.part(1, 7, 900)
+    feed.send(0, b"junk")
+    feed.storno(b"4", b"junk", b'{"id":9,"partition":2}')
+    feed.read()
+    for name in ("houses", "storno", "rejects"):
+        path = feed.path(name)
+        data = path.read_bytes()
+        path.unlink()
+        if share:
+            path.write_bytes(data[: int(len(data) * share)])
+        with pytest.raises(FolderError, match="restore the file; or read again .* houses consume --rescan"):
+            feed.read()
+        feed.read(rescan=True)
+        assert sorted(map(without_time, data.splitlines())) == sorted(map(without_time, path.read_bytes().splitlines()))
+        ok(feed.config)
+
+
+def without_time(line: bytes) -> bytes:
+    """A line but for the time at which its house was completed."""
+    return line.partition(b'"completed_at"')[0]
 
 
 # --- the folder of the older consumer ---

@@ -303,6 +303,17 @@ def test_fresh_deletes_only_the_topics_that_the_old_binding_names(base: Config) 
         assert (first.folder / "notes.txt").exists()
 
 
+def test_a_fresh_experiment_holds_no_figures_of_an_earlier_one(base: Config) -> None:
+    """A picture in the folder is one of this run; the others of an earlier run go with its files."""
+    with Experiment("figures", base=base) as exp:
+        for name in ("latency.png", "latency.svg", "blame.png"):
+            (exp.folder / name).write_bytes(b"picture")
+    Experiment("figures", base=base, fresh=False).close()
+    assert len([*exp.folder.glob("*.png"), *exp.folder.glob("*.svg")]) == 3
+    Experiment("figures", base=base).close()
+    assert not [*exp.folder.glob("*.png"), *exp.folder.glob("*.svg")]
+
+
 def test_a_damaged_binding_does_not_keep_a_fresh_start_from_working(base: Config) -> None:
     """The topics that it named stay, as nobody knows which they were."""
     first = Experiment("torn", base=base)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulation import ALL, FakeSource, Lab, Poll, Topics, check_end, config_of, lab_of, parts
 
-from houses.errors import FolderError, PositionError
+from houses.errors import BrokerError, FolderError, PositionError
 
 NOTHING = (0, 0, 0, 0)
 
@@ -91,6 +91,22 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_consumer(sync_fuse: int) -
         FolderError, match=r"(binding\.json|storno_ids\.json|closed_ids\.bin|offsets\.json): could not be"
     ):
         lab.consume([ALL], sync_fuse=sync_fuse)
+    lab.consume(rest=True)
+    check_end(lab)
+
+
+def test_a_folder_that_cannot_be_synced_ends_the_consumer_without_a_checkpoint() -> None:
+    """At the start, and before a record: the names in it may not be on the disk, so nothing refers to them."""
+    lab = lab_of([1], [1], [1])
+    lab.disk.keeps_names = False
+    with pytest.raises(FolderError, match=r"^/lab/output: could not be synced \(Input/output error\): nothing is lost"):
+        lab.consume([ALL])
+    lab.disk.keeps_names = True
+    with pytest.raises(FolderError, match=r"^/lab/output: could not be synced .*then start again"):
+        lab.consume([ALL, Poll(NOTHING, 0.0, lambda _: setattr(lab.disk, "keeps_names", False))])
+    record = lab.record()
+    assert record and record.generation == 1
+    lab.disk.keeps_names = True
     lab.consume(rest=True)
     check_end(lab)
 
@@ -292,3 +308,46 @@ def test_outcomes_are_counted_once() -> None:
     assert {kind: number for kind, number in lab.counts.items() if number} == wanted
     lab.consume(rest=True)
     assert {kind: number for kind, number in lab.counts.items() if number} == {}
+
+
+def fail(source: FakeSource) -> None:
+    """A poll that has moved on already when it fails: nothing of it is handled."""
+    source.next[0] += 2
+    raise PositionError("outside the log")
+
+
+def test_positions_of_a_failed_run_are_those_of_its_last_figures() -> None:
+    """The files know of no record that the failed poll has passed."""
+    lab = lab_of([1, 2, 3], [1], [1])
+    with pytest.raises(PositionError, match="outside the log"):
+        lab.consume([Poll((1, 1, 1, 0)), Poll(NOTHING, 1.1, fail)])
+    assert lab.metrics and lab.metrics.position == [1, 1, 1]
+
+
+def test_figures_of_a_run_that_fails_at_once_begin_where_it_began() -> None:
+    """With the positions that recovery found, not with 0."""
+    lab = lab_of([1], [1], [1], stornos=[b"1"])
+    lab.consume(rest=True)
+    with pytest.raises(PositionError, match="outside the log"):
+        lab.consume([Poll(NOTHING, 0.0, fail)])
+    assert lab.metrics and (lab.metrics.position, lab.metrics.storno_position) == ([1, 1, 1], 1)
+
+
+def test_records_in_doubt_do_not_count_as_read() -> None:
+    """While the broker cannot be asked, the figures say the positions from before the records that wait."""
+    lab = lab_of([1, 2], [1, 2], [1, 2])
+    seen: list[Any] = []
+
+    def outage(source: FakeSource) -> None:
+        source.identity_in_doubt = True
+
+        def no_answer(_: float) -> Any:
+            lab.clock.now_s += 1.1
+            seen.append(lab.metrics and lab.metrics.position)
+            source.over = len(seen) == 3
+            raise BrokerError("no broker")
+
+        source.describe_topics = no_answer  # type: ignore[assignment]  # this source only
+
+    lab.consume([Poll((1, 1, 1, 0), 1.1), Poll((1, 1, 1, 0), 1.1, outage)])
+    assert seen[:3] == [[1, 1, 1]] * 3

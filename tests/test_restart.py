@@ -1,6 +1,7 @@
 """Starting again, case by case: what is read again, what is cut, and what is known without side files or checkpoint."""
 
 import json
+from unittest.mock import patch
 
 import pytest
 from simulation import ALL, Poll, Topics, check_end, lab_of, parts
@@ -95,6 +96,27 @@ def test_each_cut_is_kept_behind_the_earlier_ones() -> None:
         lab.disk.put(path, (lab.disk.content(path) or b"") + torn)
     lab.consume(rest=True)
     assert lab.disk.content(path.with_name("houses.jsonl.cut")) == b'{"id":1,"ho\0\0\0\n{'
+    check_end(lab)
+
+
+def test_a_line_that_cannot_be_cut_ends_the_start_in_words() -> None:
+    """The file is named, it stays as it is, and the next start cuts it."""
+    lab = lab_of([1, 2], [1, 2], [1, 2])
+    lab.consume([Poll((1, 1, 1, 0))], kill=True)
+    torn = (lab.disk.content(lab.config.houses_path) or b"") + b'{"id":2,"ho'
+    lab.disk.put(lab.config.houses_path, torn)
+
+    def fail(_: int, length: int) -> None:
+        if length:  # not the new, empty file of what is cut off
+            raise OSError(5, "Input/output error")
+
+    with (
+        patch.object(lab.disk, "truncate", fail),
+        pytest.raises(FolderError, match=r"houses\.jsonl: could not be cut \(Input/output error\): nothing is lost"),
+    ):
+        lab.consume(rest=True)
+    assert lab.disk.content(lab.config.houses_path) == torn
+    lab.consume(rest=True)
     check_end(lab)
 
 

@@ -1,0 +1,180 @@
+"""The verb that runs notebooks without a browser."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from houses.errors import HousesError
+from houses.terminal import Show, complain, progress, say, table
+
+if TYPE_CHECKING:
+    from houses.cellwatch import Step
+    from houses.runner import NotebookRun
+
+
+@click.command()
+@click.argument("notebook", required=False)
+@click.option("-p", "--parameter", "given", nargs=2, multiple=True, metavar="NAME VALUE", help="Set a parameter.")
+@click.option("--all", "every", is_flag=True, help="All of notebooks/ in order, also after a failure.")
+@click.option("--sweep", nargs=2, metavar="NAME V1,V2,...", help="Once for each value, with a table and a figure.")
+@click.option("--report", is_flag=True, help="Also write NOTEBOOK.html, which opens without a network.")
+@click.option("--hide-code", is_flag=True, help="That report, without the code.")
+@click.option("--help-parameters", is_flag=True, help="List the notebook's parameters, run nothing.")
+@click.option(
+    "--output", type=click.Path(path_type=Path, file_okay=False), help="Folder for runs; output/runs without it."
+)
+@click.pass_context
+def run(
+    ctx: click.Context,
+    notebook: str | None,
+    given: tuple[tuple[str, str], ...],
+    every: bool,
+    sweep: tuple[str, str] | None,
+    report: bool,
+    hide_code: bool,
+    help_parameters: bool,
+    output: Path | None,
+) -> int:
+    """Run NOTEBOOK, a file or a name in notebooks/, without a browser; everything goes to output/runs/TIME-NOTEBOOK.
+
+    Exit status: 0 fine, 1 a cell failed, 130 Ctrl-C, 143 terminated. What was done so far is kept in each case.
+
+    \b
+    Examples:
+      houses run 01_first_run -p rate_hz 500 -p seconds 5 --report
+      houses run 01 --sweep rate_hz 100,1000,5000
+      houses run --all --report --hide-code
+    """
+    _refuse_mixtures(ctx, notebook, every, bool(given or sweep or help_parameters))
+    options: dict[str, Any] = {"report": report, "hide_code": hide_code}
+    if output:
+        options["runs"] = output.absolute()
+    if every:
+        return _run_all(options)
+    assert notebook
+    if help_parameters:
+        return _list_parameters(notebook)
+    return _run_sweep(notebook, *sweep, _by_name(given), options) if sweep else _run(notebook, _by_name(given), options)
+
+
+def _refuse_mixtures(ctx: click.Context, notebook: str | None, every: bool, has_more: bool) -> None:
+    if ctx.find_root().obj:
+        raise click.UsageError("--config: a notebook uses the project's config.yaml; set HOUSES_SECTION__KEY instead")
+    if every == bool(notebook):
+        raise click.UsageError("name one notebook, or give --all")
+    if every and has_more:
+        raise click.UsageError("--all: takes no parameters; each notebook has its own")
+
+
+def _by_name(given: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    values = dict(given)
+    if len(values) < len(given):
+        raise click.UsageError(f"-p: each parameter once, not {' '.join(name for name, _ in given)}")
+    return values
+
+
+def _list_parameters(notebook: str) -> int:
+    from houses.notebooks import find_notebook
+    from houses.parameters import read_parameters
+
+    rows = [
+        (each.name, each.type, each.default, each.help) for each in read_parameters(find_notebook(notebook)).values()
+    ]
+    table(("parameter", "type", "default", "meaning"), rows)
+    return 0
+
+
+def _run(notebook: str, parameters: Mapping[str, Any], options: Mapping[str, Any]) -> int:
+    from houses.notebooks import find_notebook
+
+    source = find_notebook(notebook)
+    done = _shown_run(source, parameters, options)
+    _complain(done)
+    _say_where(done)
+    return 0 if done.ok else 1
+
+
+def _shown_run(source: Path, parameters: Mapping[str, Any], options: Mapping[str, Any]) -> "NotebookRun":
+    from houses.runner import run_notebook
+
+    with _stop_noted(), progress(source.stem, 1.0, every_s=0) as show:
+        return run_notebook(source, parameters, **options, show=lambda step: _tell(show, step))
+
+
+@contextmanager
+def _stop_noted() -> Iterator[None]:
+    """Say on stderr what is left of a run that a signal ends."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as error:
+        for note in getattr(error, "__notes__", ()):
+            complain(note)
+        raise
+
+
+def _tell(show: Show, step: "Step", number: int = 0, count: int = 1) -> None:
+    """Tell of a cell that begins, in the run `number` of `count`."""
+    left = "" if step.left_s is None else f", about {step.left_s:.0f} s left"
+    which = f", run {number + 1} of {count}" if count > 1 else ""
+    show(
+        (number + step.done / step.total) / count, f"{step.section} (cell {step.done + 1} of {step.total}{which}{left})"
+    )
+
+
+def _complain(done: "NotebookRun") -> None:
+    if done.failure:
+        first, *rest = done.failure.lines()
+        complain("\n".join([f"{done.notebook.stem} {first}", *rest]))
+
+
+def _say_where(done: "NotebookRun") -> None:
+    say(f"{done.notebook.stem}: {'ok' if done.ok else 'failed'} after {done.seconds:.1f} s")
+    say(f"Notebook:  {done.notebook}")
+    if done.report:
+        say(f"Report:    {done.report}")
+
+
+def _run_all(options: Mapping[str, Any]) -> int:
+    from houses.notebooks import all_notebooks
+
+    rows, all_ok = [], True
+    for source in all_notebooks():
+        try:
+            done = _shown_run(source, {}, options)
+        except HousesError as error:  # it is no notebook: the others may be
+            complain(f"Error: {error}")
+            rows.append((source.stem, "failed", "", ""))
+            all_ok = False
+            continue
+        _complain(done)
+        rows.append((source.stem, "ok" if done.ok else "failed", f"{done.seconds:.1f}", str(done.folder)))
+        all_ok &= done.ok
+    table(("notebook", "result", "seconds", "folder"), rows)
+    return 0 if all_ok else 1
+
+
+def _run_sweep(
+    notebook: str, parameter: str, text: str, parameters: Mapping[str, Any], options: Mapping[str, Any]
+) -> int:
+    from houses.notebook_sweep import sweep_notebook
+    from houses.notebooks import find_notebook
+
+    source, values = find_notebook(notebook), [value.strip() for value in text.split(",")]
+    with _stop_noted(), progress(source.stem, 1.0, every_s=0) as show:
+        done = sweep_notebook(
+            source,
+            parameter,
+            values,
+            parameters,
+            **options,
+            show=lambda number, step: _tell(show, step, number, len(values)),
+        )
+    for each in done.runs:
+        _complain(each)
+    shown = done.table.drop(columns="folder").astype(object)
+    table(list(shown.columns), shown.where(shown.notna(), None).to_numpy().tolist())
+    say(f"Folder:  {done.folder}")
+    return 0 if done.ok else 1

@@ -1,0 +1,121 @@
+"""What became of houses, cancelled or not: in which file each stands, what its stornos exclude, and whether they came late."""
+
+from collections.abc import Iterable
+from typing import Any, overload
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.patches import Patch, Rectangle
+
+from houses.errors import HousesError
+from houses.frames import Loaded
+from houses.picture import Picture, axes_for, explain
+
+HOUSES, STORNO_HOUSES, NO_FILE = "houses.jsonl", "storno_houses.jsonl", ""
+_COLUMNS = ("file", "excluded", "late")
+_EVERYTHING = "foundation+wall+roof"
+_COLOURS = {STORNO_HOUSES: "#56B4E9", HOUSES: "#F0E442", NO_FILE: "#FFFFFF"}
+"""Okabe-Ito colours that stand for no part."""
+_LATE = "////"
+
+
+def fates(data: Loaded, ids: Iterable[int]) -> pd.DataFrame:
+    """One row per id, in this order: where the house is, and what its last line about a storno says.
+
+    Columns: `id`; `file`, the one that holds its parts: houses.jsonl, storno_houses.jsonl or "", neither; `excluded`, names
+    joined by +, "" without a storno; `late`: there is a late line about it in storno_houses.jsonl.
+
+    Args:
+        data: as `load(...)` or `Results.data()`.
+
+    Example:
+        fates(exp.data(), [7, 9])
+    """
+    table = pd.DataFrame({"id": pd.Series(list(ids), dtype="int64")})
+    lines = data.stornos.set_index("id")[["excluded", "late"]].reindex(table["id"])
+    is_house, is_storno = table["id"].isin(data.houses["id"]), table["id"].isin(data.stornos["id"])
+    return table.assign(
+        file=np.select([is_house, is_storno], [HOUSES, STORNO_HOUSES], NO_FILE),
+        excluded=lines["excluded"].astype(object).where(is_storno.to_numpy(), "").to_numpy(),
+        late=(lines["late"] == True).to_numpy(),  # noqa: E712  # NaN, where there is no line, is not late
+    )
+
+
+@overload
+def plot_fates(cases: pd.DataFrame, rows: str, columns: str, ax: None = None) -> Picture: ...
+@overload
+def plot_fates(cases: pd.DataFrame, rows: str, columns: str, ax: Axes) -> Axes: ...
+def plot_fates(cases: pd.DataFrame, rows: str, columns: str, ax: Axes | None = None) -> Picture | Axes:
+    """A cell for each case, in the colour of the file that holds the house; in it stands what is excluded.
+
+    Args:
+        cases: a row per house: the columns `file`, `excluded` and `late` of `fates`, and those named by `rows` and
+            `columns`, whose values stand beside and below the cells, in the order of their first appearance.
+        ax: where to draw; without it the result is a new figure.
+    Raises:
+        HousesError: a column is missing, or two cases share a cell.
+    """
+    if lacking := [name for name in (rows, columns, *_COLUMNS) if name not in cases]:
+        raise HousesError(f"no column {lacking[0]!r} in the table of cases: it has {', '.join(map(str, cases))}")
+    if (double := cases.duplicated([rows, columns])).any():
+        raise HousesError(
+            f"two cases for {cases.loc[double, [rows, columns]].iloc[0].tolist()}: give each its own cell"
+        )
+    picture, ax = axes_for(ax)
+    (down, row_names), (across, column_names) = pd.factorize(cases[rows]), pd.factorize(cases[columns])
+    for x, y, (file, excluded, late) in zip(across, down, cases[list(_COLUMNS)].to_numpy(), strict=True):
+        _draw_cell(ax, x, y, file, _told(file, excluded, late), late=late)
+    ax.set_xticks(range(len(column_names)), column_names)
+    ax.set_yticks(range(len(row_names)), row_names)
+    ax.set(xlabel=columns, ylabel=rows, xlim=(-0.5, max(1, len(column_names)) - 0.5))
+    ax.set_ylim(max(1, len(row_names)) - 0.5, -0.5)
+    ax.tick_params(length=0)
+    _add_legend(ax)
+    explain(ax, _title(cases), _alt(cases, rows, columns))
+    ax.spines[:].set_visible(False)
+    return picture or ax
+
+
+def _draw_cell(ax: Axes, x: int, y: int, file: str, told: str, *, late: bool) -> None:
+    colour = _COLOURS[file]
+    style: dict[str, Any] = {"facecolor": colour, "hatch": _LATE if late else "", "edgecolor": "#666666"}
+    ax.add_patch(Rectangle((x - 0.46, y - 0.44), 0.92, 0.88, linewidth=0.5, **style))
+    box = {"facecolor": colour, "edgecolor": "none", "pad": 1.5}
+    ax.text(x, y, told, ha="center", va="center", fontsize=9, color="black", bbox=box)
+
+
+def _told(file: str, excluded: str, late: bool) -> str:
+    if not file:
+        return "no line"
+    what = {_EVERYTHING: "all", "": "nothing"}.get(excluded, excluded.replace("+", "\n"))
+    return f"{what}\nlate" if late else what
+
+
+def _add_legend(ax: Axes) -> None:
+    labels = {STORNO_HOUSES: f"in {STORNO_HOUSES}", HOUSES: f"in {HOUSES}", NO_FILE: "no line"}
+    boxes = [Patch(facecolor=_COLOURS[file], edgecolor="#666666", label=label) for file, label in labels.items()]
+    boxes.append(Patch(facecolor="white", edgecolor="#666666", hatch=_LATE, label="a late line about it"))
+    ax.legend(handles=boxes, frameon=False, fontsize=9, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.24))
+
+
+def _title(cases: pd.DataFrame) -> str:
+    if cases.empty:
+        return "No house is cancelled"
+    diverted, written = int((cases["file"] == STORNO_HOUSES).sum()), cases["file"] == HOUSES
+    late = int((written & cases["late"].astype(bool)).sum())
+    stay = "1 was written before: it stays" if late == 1 else f"{late} were written before: they stay"
+    return (
+        f"{diverted} of {len(cases)} houses were cancelled in time and went to {STORNO_HOUSES};\n"
+        f"{stay} in {HOUSES}, with a late line"
+    )
+
+
+def _alt(cases: pd.DataFrame, rows: str, columns: str) -> str:
+    cells = (
+        f"{str(row[columns]).replace(chr(10), ' ')}, {row[rows]}: "
+        f"{row['file'] or 'no line'}{', excluded ' + row['excluded'] if row['excluded'] else ''}"
+        f"{', late' if row['late'] else ''}."
+        for _, row in cases.iterrows()
+    )
+    return f"A cell for each case. {' '.join(cells)}"

@@ -1,0 +1,155 @@
+"""The parameters of a notebook: what its `parameters` cell says, and checked values for it."""
+
+import ast
+import io
+import math
+import numbers
+import tokenize
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from houses.errors import HousesError
+from houses.notebooks import read_cells
+
+_TAG = "parameters"
+_LARGEST_EXACT = 2**53  # beyond it a float is no exact whole number any more
+_WORDS = {
+    "float": "must be a finite number (float)",
+    "int": "must be a whole number (int)",
+    "bool": "must be true or false (bool)",
+    "str": "must be text (str)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One line of a parameters cell, such as `rate_hz: float = 1000.0  # houses per second`."""
+
+    name: str
+    type: str
+    """As annotated; where it is not, the type of the default."""
+    default: Any
+    """The value, or its source when it is no literal."""
+    help: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.type} = {self.default!r}" + (f" ({self.help})" if self.help else "")
+
+
+def read_parameters(path: Path) -> dict[str, Parameter]:
+    """The parameters of a notebook by name; empty when it has no cell with the tag `parameters`.
+
+    Raises:
+        HousesError: the file is no notebook, or that cell is no Python.
+    """
+    source = next((cell.source for cell in read_cells(path) if _TAG in cell.tags), "")
+    try:
+        comments = _comments(source)
+        return {found.name: found for node in ast.parse(source).body for found in _parameter(node, comments)}
+    except (SyntaxError, tokenize.TokenError) as error:
+        raise HousesError(f"{path}: its parameters cell is no Python: {error}") from None
+
+
+def _comments(source: str) -> dict[int, str]:
+    """Comments by line number."""
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return {token.start[0]: token.string.strip("# ") for token in tokens if token.type == tokenize.COMMENT}
+
+
+def _parameter(node: ast.stmt, comments: Mapping[int, str]) -> Iterator[Parameter]:
+    """The one that a statement sets, if it sets one."""
+    if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:
+        name, value, kind = node.target.id, node.value, ast.unparse(node.annotation)
+    elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+        name, value, kind = node.targets[0].id, node.value, None
+    else:
+        return
+    default = _literal(value)
+    yield Parameter(name, kind or type(default).__name__, default, comments.get(node.end_lineno or 0, ""))
+
+
+def _literal(node: ast.expr) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return ast.unparse(node)
+
+
+def check(parameters: Mapping[str, Parameter], given: Mapping[str, Any], label: str) -> dict[str, Any]:
+    """The given values in the types of their parameters, by name.
+
+    Args:
+        given: values of Python, or text as from a command line.
+        label: what to name in messages; the notebook.
+    Raises:
+        HousesError: all problems, one a line: unknown names, wrong values.
+    """
+    values, problems = dict[str, Any](), []
+    for name, value in given.items():
+        try:
+            values[name] = _converted(parameters, name, value)
+        except ValueError as error:
+            problems.append(f"{label}: {name}{error}")
+    if not given.keys() <= parameters.keys():
+        problems.append(_known(parameters))
+    if problems:
+        raise HousesError("\n".join(problems))
+    return values
+
+
+def _known(parameters: Mapping[str, Parameter]) -> str:
+    lines = [f"  {parameter}" for parameter in parameters.values()]
+    return "\n".join(["known parameters:", *lines]) if lines else "it has no cell with the tag 'parameters'"
+
+
+def _converted(parameters: Mapping[str, Parameter], name: str, value: Any) -> Any:
+    """The value in the type of its parameter; a ValueError says what follows the name."""
+    if name not in parameters:
+        near = get_close_matches(name, parameters, 1)
+        raise ValueError(": unknown parameter" + (f"; the nearest known one is {near[0]}" if near else ""))
+    kind = parameters[name].type
+    try:
+        return _CONVERT.get(kind, _other)(value)
+    except (ValueError, TypeError, KeyError, OverflowError, SyntaxError):
+        words = _WORDS.get(kind, f"must be a value as Python writes it ({kind})")
+        raise ValueError(f" = {value!r}: {words}") from None
+
+
+def _float(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, str | numbers.Real):
+        raise TypeError
+    if not math.isfinite(number := float(value)):
+        raise ValueError
+    return number
+
+
+def _int(value: Any) -> int:
+    if isinstance(value, str | numbers.Integral) and not isinstance(value, bool):
+        with suppress(ValueError):  # 1e3 and 5.0 are whole numbers too
+            return int(value)
+    number = _float(value)
+    if not number.is_integer() or abs(number) > _LARGEST_EXACT:
+        raise ValueError
+    return int(number)
+
+
+def _bool(value: Any) -> bool:
+    return value if isinstance(value, bool) else {"true": True, "false": False}[str(value).lower()]
+
+
+def _str(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    value.encode()  # what the system could not decode cannot be written to a file either
+    return value
+
+
+def _other(value: Any) -> Any:
+    return ast.literal_eval(value) if isinstance(value, str) else value
+
+
+_CONVERT: dict[str, Callable[[Any], Any]] = {"float": _float, "int": _int, "bool": _bool, "str": _str}

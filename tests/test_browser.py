@@ -1,0 +1,161 @@
+"""The lab as people use it: a real JupyterLab in a real browser."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import psutil
+import pytest
+from jupyter_page import CHROMIUM, NotebookPage, jupyter_lab, open_notebook
+from kafka_lab import read_jsonl, wait_until
+
+from houses import local_kafka
+from houses.config import PROJECT_ROOT
+
+pytestmark = pytest.mark.system
+
+MAKE = "import houses\nexp = houses.Experiment('browser', rate_hz=200)"
+SHOW = "houses.panel(exp)"
+BUSY = "import time\n\nend_s = time.monotonic() + 6\nwith exp.running():\n    while time.monotonic() < end_s:\n        pass"
+EVIL = "<img src=x onerror=document.title='hacked'>"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What JupyterLab serves: a copy of the notebooks, and one of the test's own."""
+    made = tmp_path_factory.mktemp("lab")
+    shutil.copytree(PROJECT_ROOT / "notebooks", made / "notebooks")
+    cells = [MAKE, SHOW, BUSY]
+    notebook = nbformat.v4.new_notebook(  # type: ignore[no-untyped-call]
+        cells=[nbformat.v4.new_code_cell(cell) for cell in cells],  # type: ignore[no-untyped-call]
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}},
+    )
+    nbformat.write(notebook, made / "panel.ipynb")  # type: ignore[no-untyped-call]
+    return made
+
+
+@pytest.fixture(scope="module")
+def lab(folder: Path, kafka: str) -> Iterator[str]:
+    """A JupyterLab whose kernels use the run's Kafka and write below `folder`."""
+    environment = {"HOUSES_KAFKA__BOOTSTRAP_SERVERS": kafka, "HOUSES_RUN_DIR": str(folder / "runs")}
+    with jupyter_lab(folder, environment) as address:
+        yield address
+
+
+@pytest.fixture
+def panel_page(lab: str) -> Iterator[NotebookPage]:
+    """The test's own notebook with its panel shown."""
+    with open_notebook(lab, "panel.ipynb", (1400, 1800)) as page:
+        page.run_cell("houses.Experiment(")
+        page.run_cell("houses.panel(exp)")
+        page.live().wait_for(timeout=30_000)
+        page.await_cells()
+        yield page
+        assert page.errors == []
+
+
+def test_there_is_a_browser() -> None:
+    """Debian's package chromium; the tests below would say so less clearly."""
+    assert Path(CHROMIUM).exists()
+
+
+def test_the_panel_starts_follows_a_dragged_slider_cancels_and_stops(panel_page: NotebookPage, folder: Path) -> None:
+    """With the mouse, in both themes."""
+    page, run = panel_page, folder / "runs" / "browser"
+    page.button("Start").click()
+    page.await_row("experiment", "^running$")
+    page.drag_slider(0, 0.5)
+    page.await_row("wall", r"\((2,[3-7]\d\d)/s\)")
+    page.page.get_by_placeholder("a recent one").fill("1000000")
+    page.page.get_by_placeholder("a recent one").press("Enter")
+    page.button("Storno").click()
+    page.page.get_by_placeholder("a recent one").fill("")
+    page.page.get_by_placeholder("a recent one").press("Enter")
+    page.button("Storno").click()
+    wait_until(lambda: bool(read_jsonl(run / "storno_houses.jsonl")), "the line of a storno")
+    page.button("Stop").click()
+    page.await_row("experiment", "^not running$")
+    assert page.error() == "" and page.row("lag") == "0 messages"
+    stornos = read_jsonl(run / "storno_houses.jsonl")
+    assert len(stornos) == 1 and stornos[0]["storno"] == "full"
+    assert json.loads((run / "summary.json").read_bytes())["counts"]["houses"] > 0
+
+
+def test_frames_come_beside_a_busy_cell(panel_page: NotebookPage) -> None:
+    """Nothing that the cell does holds them up; how many a second is measured by the benchmark."""
+    page = panel_page
+    page.run_cell("exp.running()")
+    page.await_row("experiment", "^running$")
+    before = page.frames()
+    page.page.wait_for_timeout(3000)
+    assert page.code_cell("exp.running()").locator(".jp-InputPrompt").inner_text().strip() == "[*]:"
+    assert page.frames() - before > 10
+    page.await_cells()
+
+
+def test_two_panels_show_the_same_and_a_deleted_one_asks_no_more(panel_page: NotebookPage) -> None:
+    """What one sets, the other shows."""
+    page = panel_page
+    page.page.keyboard.press("Escape")
+    page.run_cell("houses.panel(exp)")  # run again: the first panel is replaced
+    page.await_cells()
+    page.live().wait_for()
+    assert page.page.locator(".houses-live").count() == 1
+    page.live().click(button="right")
+    page.page.get_by_role("menuitem", name="Create New View for Cell Output").click()
+    page.live(1).wait_for()
+    before = page.frames(0), page.frames(1)
+    page.page.wait_for_timeout(1500)
+    assert page.frames(0) > before[0] and page.frames(1) > before[1]
+
+
+def test_what_is_typed_reaches_the_page_as_text(panel_page: NotebookPage) -> None:
+    """In the error line too."""
+    page = panel_page
+    page.button("Start").click()
+    page.await_row("experiment", "^running$")
+    page.page.get_by_placeholder("a recent one").fill(EVIL)
+    page.page.get_by_placeholder("a recent one").press("Enter")
+    page.button("Storno").click()
+    page.page.locator(".houses-error", has_text="<img src=x").wait_for()
+    assert page.page.title() != "hacked" and page.live().locator("img").count() == 0
+    page.button("Stop").click()
+    page.await_row("experiment", "^not running$")
+
+
+def test_after_a_kernel_restart_the_panel_says_so_and_the_experiment_can_be_taken_up(panel_page: NotebookPage) -> None:
+    """A dead panel does not look alive."""
+    page = panel_page
+    page.restart_kernel()
+    page.page.locator(".houses-error", has_text="run this cell again").wait_for(timeout=30_000)
+    page.run_cell("houses.Experiment(")
+    page.run_cell("houses.panel(exp)")
+    page.await_cells()
+    page.await_row("experiment", "^not running$")
+
+
+def test_a_broker_that_dies_and_comes_back_is_seen(folder: Path, tmp_path: Path) -> None:
+    """The panel says so, and goes on by itself."""
+    data_dir, address = tmp_path / "kafka", f"127.0.0.1:{local_kafka.free_port()}"
+    local_kafka.start(data_dir, address)
+    environment = {"HOUSES_KAFKA__BOOTSTRAP_SERVERS": address, "HOUSES_RUN_DIR": str(folder / "outage")}
+    try:
+        with jupyter_lab(folder, environment) as lab, open_notebook(lab, "panel.ipynb") as page:
+            page.run_cell("houses.Experiment(")
+            page.run_cell("houses.panel(exp)")
+            page.live().wait_for(timeout=30_000)
+            page.button("Start").click()
+            page.await_row("houses", "^[1-9]")
+            psutil.Process(local_kafka.status(data_dir).pid).kill()
+            page.await_row("Kafka", "^does not answer$")
+            assert page.error() != ""
+            local_kafka.start(data_dir, address)
+            page.await_row("Kafka", "^answers$")
+            page.button("Stop").click()
+            page.await_row("experiment", "^not running$", timeout_s=60)
+            assert page.error() == "" and page.row("lag") == "0 messages"
+            assert page.errors == []
+    finally:
+        local_kafka.stop(data_dir)

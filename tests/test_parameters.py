@@ -1,0 +1,161 @@
+"""Which notebook is meant, what parameters it has, and which values they take."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_notebooks as tiny
+
+from houses.errors import HousesError
+from houses.notebooks import find_notebook, heading_of, read_cells
+from houses.parameters import Parameter, check, read_parameters
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with three notebooks."""
+    for name in ("01_first_run", "02_rates", "02_rooms"):
+        tiny.write(tmp_path / f"{name}.ipynb", tiny.text("# Title"), tiny.code(tiny.PARAMETERS, "parameters"))
+    return tmp_path
+
+
+@pytest.fixture
+def known(folder: Path) -> dict[str, Parameter]:
+    """The parameters of one of them."""
+    return read_parameters(folder / "02_rates.ipynb")
+
+
+# --- notebooks ---
+
+
+@pytest.mark.parametrize("text", ["01_first_run", "01", "01_first_run.ipynb"])
+def test_a_notebook_is_found_by_its_name_or_its_beginning(folder: Path, text: str) -> None:
+    """With or without the suffix."""
+    assert find_notebook(text, folder) == folder / "01_first_run.ipynb"
+
+
+def test_a_file_wins_over_a_name(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path is taken from the current directory, and becomes absolute."""
+    own = tiny.write(tmp_path / "mine" / "01_first_run.ipynb", tiny.text("# Mine"))
+    monkeypatch.chdir(own.parent)
+    assert find_notebook("01_first_run.ipynb", folder) == own
+
+
+def test_an_unknown_notebook_is_answered_with_the_known_ones(folder: Path) -> None:
+    """And with the one that is probably meant."""
+    with pytest.raises(HousesError, match=r"'02_ratse'.*known are 01_first_run, 02_rates.*the nearest is 02_rates$"):
+        find_notebook("02_ratse", folder)
+
+
+def test_a_beginning_of_several_notebooks_is_answered_with_them(folder: Path) -> None:
+    """None is chosen by chance."""
+    with pytest.raises(HousesError, match="'02': several begin so: 02_rates, 02_rooms"):
+        find_notebook("02", folder)
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"cells": [3]}', "\x00"])
+def test_a_file_that_is_no_notebook_is_one_line(tmp_path: Path, content: str) -> None:
+    """Named with its path."""
+    path = tmp_path / "no.ipynb"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(HousesError, match="no.ipynb: is no notebook of format 4"):
+        read_cells(path)
+
+
+@pytest.mark.parametrize(
+    ("source", "heading"),
+    [
+        ("# Title\n\nWords.\n\n## Send, join", "Send, join"),
+        ("Words only.", None),
+        ("## Real\n\n```python\n# a comment\n```", "Real"),
+        ("#no_heading", None),
+    ],
+)
+def test_the_last_heading_names_the_section(source: str, heading: str | None) -> None:
+    """A comment in a block of code is none."""
+    assert heading_of(source) == heading
+
+
+# --- parameters ---
+
+
+def test_parameters_have_name_type_default_and_meaning(known: dict[str, Parameter]) -> None:
+    """All from the lines of the cell, without running it."""
+    assert list(known) == ["rate_hz", "count", "loud", "name"]
+    assert known["rate_hz"] == Parameter("rate_hz", "float", 500.0, "houses per second")
+    assert str(known["name"]) == "name: str = 'tiny' (what it is called)"
+
+
+def test_odd_lines_of_a_parameters_cell_are_understood(tmp_path: Path) -> None:
+    """A # or = inside a text, a line without type or comment, and lines that set nothing."""
+    source = 'mark: str = "a # b = c"  # what = stands\nplain = 5\n# only a comment\nimport os\nlater = 2 * plain'
+    found = read_parameters(tiny.write(tmp_path / "odd.ipynb", tiny.code(source, "parameters")))
+    assert found["mark"] == Parameter("mark", "str", "a # b = c", "what = stands")
+    assert found["plain"] == Parameter("plain", "int", 5, "")
+    assert found["later"].default == "2 * plain"
+    assert set(found) == {"mark", "plain", "later"}
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "value"),
+    [
+        ("rate_hz", "5", 5.0),
+        ("rate_hz", 5, 5.0),
+        ("rate_hz", "-1e3", -1000.0),
+        ("count", "7", 7),
+        ("count", "1e3", 1000),
+        ("count", 4.0, 4),
+        ("count", str(10**30), 10**30),
+        ("loud", "true", True),
+        ("loud", "False", False),
+        ("loud", True, True),
+        ("name", "5", "5"),
+        ("name", "", ""),
+    ],
+)
+def test_a_value_gets_the_type_of_its_parameter(known: dict[str, Parameter], name: str, given: Any, value: Any) -> None:
+    """Text of a command line as well as values of Python."""
+    found = check(known, {name: given}, "tiny")[name]
+    assert found == value and type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "words"),
+    [
+        ("rate_hz", "fast", "rate_hz = 'fast': must be a finite number (float)"),
+        ("rate_hz", "nan", "rate_hz = 'nan': must be a finite number"),
+        ("rate_hz", "1e999", "rate_hz = '1e999': must be a finite number"),
+        ("rate_hz", True, "rate_hz = True: must be a finite number"),
+        ("rate_hz", None, "rate_hz = None: must be a finite number"),
+        ("count", "2.5", "count = '2.5': must be a whole number (int)"),
+        ("count", "1e30", "count = '1e30': must be a whole number"),
+        ("count", True, "count = True: must be a whole number"),
+        ("loud", "yes", "loud = 'yes': must be true or false (bool)"),
+        ("loud", 1, "loud = 1: must be true or false (bool)"),
+        ("name", 5, "name = 5: must be text (str)"),
+        ("name", "\udcff", "name = '\\udcff': must be text (str)"),
+    ],
+)
+def test_a_wrong_value_is_quoted_with_its_type(known: dict[str, Parameter], name: str, given: Any, words: str) -> None:
+    """Nothing is rounded, cut or guessed."""
+    with pytest.raises(HousesError) as raised:
+        check(known, {name: given}, "tiny")
+    assert f"tiny: {words}" in str(raised.value)
+
+
+def test_all_problems_are_said_at_once(known: dict[str, Parameter]) -> None:
+    """Unknown names with the nearest known one, and then what is known."""
+    with pytest.raises(HousesError) as raised:
+        check(known, {"rate": 5, "count": "x", "zzz": 1}, "tiny")
+    lines = str(raised.value).splitlines()
+    assert lines[0] == "tiny: rate: unknown parameter; the nearest known one is rate_hz"
+    assert lines[1] == "tiny: count = 'x': must be a whole number (int)"
+    assert lines[2] == "tiny: zzz: unknown parameter"
+    assert "  rate_hz: float = 500.0 (houses per second)" in lines
+
+
+def test_a_notebook_without_parameters_says_so(tmp_path: Path) -> None:
+    """It takes none."""
+    path = tiny.write(tmp_path / "bare.ipynb", tiny.code("x = 1"))
+    with pytest.raises(HousesError, match="has no cell with the tag 'parameters'"):
+        check(read_parameters(path), {"x": 2}, "bare")

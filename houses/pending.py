@@ -27,6 +27,8 @@ class PendingSet:
     ids: BitMap64
     uncertain: BitMap64
     """Houses that were given up about then: files and topics do not tell whether before that moment. Not in `ids`."""
+    came: tuple[BitMap64, BitMap64, BitMap64]
+    """Per partition, the ids of which the part had come by that moment."""
 
     @property
     def count(self) -> int:
@@ -47,6 +49,8 @@ class _State:
     positions: tuple[int, ...]
     pending: BitMap64 = field(default_factory=BitMap64)
     closed: BitMap64 = field(default_factory=BitMap64)
+    came: tuple[BitMap64, BitMap64, BitMap64] = field(default_factory=lambda: (BitMap64(), BitMap64(), BitMap64()))
+    """Per partition, ids of which a part lies below the position; at least the pending ones."""
     highest: list[int] = field(default_factory=lambda: [-1, -1, -1])
     """Highest id below the position, per partition."""
     with_line: tuple[BitMap64, BitMap64, BitMap64] = field(default_factory=lambda: (BitMap64(), BitMap64(), BitMap64()))
@@ -91,6 +95,7 @@ def _add_houses(state: _State, block: Block) -> None:
     state.pending.update(columns.ids[split].tolist())
     state.closed.update(columns.ids.tolist())
     for p, offsets in enumerate(columns.offsets):
+        state.came[p].update(columns.ids[split & below[p]].tolist())
         state.highest[p] = max(state.highest[p], int(np.max(columns.ids[below[p]], initial=-1)))
         state.with_line[p].update(offsets[offsets >= state.low(p)].tolist())
 
@@ -112,6 +117,7 @@ def _note_parts(state: _State, house_id: int, offsets: dict[int, int]) -> None:
     for p, offset in offsets.items():
         if offset < state.positions[p]:
             state.highest[p] = max(state.highest[p], house_id)
+            state.came[p].add(house_id)
         if offset >= state.low(p):
             state.with_line[p].add(offset)
 
@@ -151,6 +157,7 @@ def _add_unwritten(config: Config, state: _State) -> None:
         for at in np.flatnonzero(log.ids >= 0).tolist():
             if at + log.first not in state.with_line[p]:
                 parts[int(log.ids[at])].add(p)
+                state.came[p].add(int(log.ids[at]))
     waiting = (i for i, present in parts.items() if len(present) < len(PARTS))
     state.pending.update(i for i in waiting if i not in state.closed and i not in state.evicted)
 
@@ -165,4 +172,5 @@ def _result(state: _State) -> PendingSet:
         # Only when all that it lacks had been passed over, it could have been given up by then.
         passed_over = all(house_id < state.highest[p] for p in lacking)
         (uncertain if passed_over else state.pending).add(house_id)
-    return PendingSet(state.positions, state.pending, uncertain)
+    first, second, third = (came & state.pending for came in state.came)
+    return PendingSet(state.positions, state.pending, uncertain, (first, second, third))

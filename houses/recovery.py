@@ -54,6 +54,19 @@ class Recovered:
     known_gaps: tuple[list[tuple[int, int]], ...] = field(default_factory=lambda: ([], [], [], []))
     """Per partition and of the storno topic, last: first offset and end of the gaps that have their line."""
 
+    @property
+    def again(self) -> str:
+        """From where to where the parts are read again, in one line; empty where nobody has read before."""
+        parts = range(STORNO)
+        if not any(self.replay_until[p] for p in parts):
+            return ""
+        start, end = (" / ".join(map(str, offsets[:STORNO])) for offsets in (self.low, self.replay_until))
+        done = sum(self.done.count(p, self.low[p], self.replay_until[p]) for p in parts)
+        of = sum(self.replay_until[p] - self.low[p] for p in parts)
+        if not of:
+            return f"Recovered: goes on at offset {end}, reads nothing again"
+        return f"Recovered: reads again from offset {start} up to {end}; {done} of these {of} messages have their line"
+
 
 def recover(
     config: Config,
@@ -94,6 +107,8 @@ def recover(
         state.replay_until = [max(n, state.done.end(p)) for p, n in enumerate(state.replay_until)]
         _check_positions(state, checkpoint, broker, accept_gap)
         when_refused.pop_all()
+    if state.again:
+        say(state.again)
     return state
 
 

@@ -72,7 +72,7 @@ class Results:
 
     def pending_at(self, positions: Sequence[int]) -> PendingSet:
         """The houses that were incomplete when the consumer stood at these offsets (next to read, per partition)."""
-        return pending_at(self._config, positions)
+        return pending_at(self._config, [*map(int, positions)])
 
     def story(self, house_id: int) -> Story:
         """All that topics and files tell of one house; `print` it, or draw it with `plot_waterfall`."""

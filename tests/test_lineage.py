@@ -203,12 +203,15 @@ def test_pending_at_the_end_is_what_waits(finished: Config) -> None:
     """The two houses that lack parts."""
     found = pending_at(finished, (35, 32, 30))
     assert (list(found.ids), found.count, found.id_sum) == ([*PENDING], 2, sum(PENDING))
+    assert [list(came) for came in found.came] == [[*PENDING], [PENDING[1]], []]
     assert not found.uncertain
 
 
 def test_pending_at_an_earlier_position_is_rebuilt(finished: Config) -> None:
     """Houses 0 to 4 had a foundation, 0 to 2 a wall, 0 and 1 a roof: 2, 3 and 4 waited."""
-    assert list(pending_at(finished, (5, 3, 2)).ids) == [2, 3, 4]
+    found = pending_at(finished, (5, 3, 2))
+    assert list(found.ids) == [2, 3, 4]
+    assert [list(came) for came in found.came] == [[2, 3, 4], [2], []]
 
 
 def test_nothing_is_pending_at_the_beginning(finished: Config) -> None:
@@ -223,7 +226,8 @@ def test_pending_beyond_the_consumer_counts_what_it_will_read(finished: Config) 
 
 def test_evicted_house_was_pending_until_it_was_passed_over(finished: Config) -> None:
     """Before a higher roof had come it cannot have been given up; afterwards nobody can say when; with its roof it was."""
-    assert EVICTED in pending_at(finished, (31, 30, 19)).ids
+    before = pending_at(finished, (31, 30, 19))
+    assert EVICTED in before.ids and [EVICTED in came for came in before.came] == [True, True, False]
     later = pending_at(finished, (31, 30, 25))
     assert EVICTED not in later.ids and EVICTED in later.uncertain
     assert EVICTED not in pending_at(finished, (35, 32, 30)).uncertain

@@ -1,6 +1,6 @@
 """Measures the pipeline against bare loops of the same client, in one run on one machine.
 
-python3 lab.py bench [--json] [--check]. Each figure comes from a process of its own; rounds of what is compared alternate, so that
+python3 lab.py bench [--json] [--check] [--panel]. Each figure comes from a process of its own; rounds of what is compared alternate, so that
 a noisy machine hits all alike.
 """
 
@@ -61,6 +61,8 @@ TARGETS = (
     Target("producers: error over 10 s", "sent - rate x t", False, "allowed"),
     Target("latency: durable, over", "p99", False, 25.0),
     Target("memory: MB", "above idle with 50,000 pending", False, 60.0),
+    Target("panel: frames a second, idle", "", True, 9.0),
+    Target("panel: CPU of the kernel", "", False, 10.0),
     Target("restart: first new house, s", "beside 0 houses", False, 2.0),
     Target("restart: first new house, s", "beside 1,000,000 houses", False, 2.0),
 )
@@ -106,10 +108,13 @@ def main() -> int:
         "--rounds", type=int, default=3, help="rounds of each throughput measurement (default %(default)s)"
     )
     parser.add_argument("--only", choices=sorted(_PARTS), action="append", help="only these measurements")
+    parser.add_argument("--panel", action="store_true", help="only the panel, in a real browser (Debian's chromium)")
     arguments = parser.parse_args()
+    if arguments.panel:
+        arguments.only = ["panel"]
     figures: dict[str, Any] = {}
     with _kafka() as (folder, address):
-        for name in arguments.only or _PARTS:
+        for name in arguments.only or [name for name in _PARTS if name != "panel"]:
             figures |= _PARTS[name](folder / name, address, arguments.messages // 3, arguments.rounds)
             if not arguments.json:
                 _show(name, figures)
@@ -413,12 +418,19 @@ def measure_restart(folder: Path, address: str, houses: int, rounds: int) -> dic
     return {"restart: first new house, s": seconds}
 
 
+def _measure_panel(folder: Path, address: str, houses: int, rounds: int) -> dict[str, Any]:
+    from bench_panel import measure_panel  # needs a browser, which the other measurements do without
+
+    return measure_panel(folder, address)
+
+
 _PARTS: dict[str, Callable[[Path, str, int, int], dict[str, Any]]] = {
     "consumer": measure_consumer,
     "producers": measure_producers,
     "latency": measure_latency,
     "memory": measure_memory,
     "restart": measure_restart,
+    "panel": _measure_panel,
 }
 
 if __name__ == "__main__":

@@ -206,7 +206,9 @@ def test_show_without_houses_says_what_to_do(tmp_path: Path, kafka: str) -> None
     send_houses(made, 1)
     assert check(made, "show") == f"{nothing}parts were sent, and {houses} consume joins them\n"
     with FolderLock(made.folder, "consumer"):
-        assert check(made, "show") == f"{nothing}the consumer that runs has not come to one; {houses} status says more\n"
+        assert (
+            check(made, "show") == f"{nothing}the consumer that runs has not come to one; {houses} status says more\n"
+        )
 
 
 def test_show_pending_names_the_missing_parts(tmp_path: Path, kafka: str) -> None:

@@ -1,13 +1,29 @@
 """The lab's one command: sets itself up in .venv on the first run, then does what it is told.
 
-python3 lab.py demo        the whole job once: send, join, cancel, kill, recover, prove
-python3 lab.py test        the tests; --all adds the slow ones and the notebooks, --system those that need root
-python3 lab.py lab         the notebooks in JupyterLab, on this machine only
-python3 lab.py bench       the measurements
-python3 lab.py crashtest   the crash campaign
-python3 lab.py run 01      a notebook without a browser; run --all: all of them
-python3 lab.py VERB        anything else that `houses` does: produce, consume, storno, storno-loop, status, show, peek,
-                           stop, reset, verify, compact, kafka, hello; for example: python3 lab.py status --help
+python3 lab.py demo         Everything once, with a crash in the middle and a proof at the end.
+python3 lab.py run          Run a notebook, or all of them, without a browser.
+python3 lab.py kafka        Start, stop or look at the local Kafka.
+python3 lab.py produce      Send the parts of houses.
+python3 lab.py consume      Join parts to houses until stopped.
+python3 lab.py storno       Cancel a house, or one part of it.
+python3 lab.py storno-loop  Cancel a random recent house every so many seconds.
+python3 lab.py status       Say how things stand, in plain words.
+python3 lab.py show         Show houses as a table, the pending ones, or one house's story.
+python3 lab.py peek         Print raw messages of a topic.
+python3 lab.py stop         Stop this project's producers and consumers.
+python3 lab.py reset        Start anew: topics, output files, checkpoint.
+python3 lab.py verify       Prove that every message has exactly one outcome.
+python3 lab.py compact      Write houses_live.jsonl, without the cancelled houses.
+python3 lab.py hello        First steps: send and hear a few hellos.
+python3 lab.py naive        A join that loses and doubles houses when it is killed, to compare with.
+
+python3 lab.py lab          The notebooks in JupyterLab, on this machine only.
+python3 lab.py test         The tests; --all adds the slow ones and the notebooks, --system those that need root.
+python3 lab.py bench        The measurements.
+python3 lab.py crashtest    The crash campaign.
+
+Each of the first list has a --help of its own: python3 lab.py produce --help. Before them may stand --config PATH, the
+configuration of an experiment: python3 lab.py --config output/runs/NAME/config.yaml status
 """
 
 # Only what Python 3.6 can read: an older Python gets a sentence, not a SyntaxError.
@@ -106,6 +122,8 @@ def command(word: str, rest: "list[str]") -> "tuple[list[str], Path]":
         contents = (ROOT / "notebooks" / "00_contents.ipynb").exists()
         first = "00_contents.ipynb" if contents else "01_first_run.ipynb"
         options = ["--ServerApp.ip=127.0.0.1", f"--LabApp.default_url=/lab/tree/notebooks/{first}"]
+        # Both ask about or show what is elsewhere, in a box over the notebook.
+        options += ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
         if hasattr(os, "geteuid") and os.geteuid() == 0:  # as in most containers
             options.append("--allow-root")
         return ["-m", "jupyterlab", *options, *rest], ROOT
@@ -117,10 +135,18 @@ def command(word: str, rest: "list[str]") -> "tuple[list[str], Path]":
     return ["-P", "-m", "houses", word, *rest], Path.cwd()  # -P: not a folder `houses` that happens to be there
 
 
+def program() -> str:
+    """What the user types to get here, for messages that say what to type next."""
+    script = f'"{sys.argv[0]}"' if " " in sys.argv[0] else sys.argv[0]
+    return f"{'python' if os.name == 'nt' else 'python3'} {script}"
+
+
 def run(arguments: "list[str]", folder: Path) -> int:
     """Hand over to .venv's Python; the programs of .venv are the first that it finds in turn."""
     path = os.pathsep.join([str(BIN), os.environ.get("PATH", os.defpath)])
     environment = dict(os.environ, PATH=path, VIRTUAL_ENV=str(VENV))
+    if "houses" in arguments:  # elsewhere, as in JupyterLab's terminal, the PATH has `houses` itself
+        environment["HOUSES_PROGRAM"] = program()
     os.chdir(folder)
     if os.name != "nt":
         sys.stdout.flush()

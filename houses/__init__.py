@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from houses.analysis import plot_latency, plot_latency_over_time, save_figure, summary
+    from houses.crashlab import crash, try_crashes
     from houses.errors import HousesError
     from houses.experiment import Experiment
     from houses.frames import load, load_metrics
     from houses.growth import plot_pending
     from houses.guilt import blame, blame_pending, evicted, plot_blame, plot_pending_blame, truth
+    from houses.hindsight import check_moments, moments, plot_moments, plot_pending_at
+    from houses.losses import plot_losses
     from houses.naive import NaiveConsumer
     from houses.notebook_sweep import sweep_notebook
     from houses.outcomes import fates, plot_fates
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from houses.sweeps import littles_law, plot_sweep
     from houses.tables import as_table
     from houses.timeline import plot_timeline, plot_watermarks, restarts
+    from houses.timemachine import time_machine
     from houses.trials import sweep
     from houses.waterfall import plot_waterfall
 
@@ -33,17 +37,23 @@ __all__ = [
     "as_table",
     "blame",
     "blame_pending",
+    "check_moments",
+    "crash",
     "evicted",
     "fates",
     "littles_law",
     "load",
     "load_metrics",
+    "moments",
     "panel",
     "plot_blame",
     "plot_fates",
     "plot_latency",
     "plot_latency_over_time",
+    "plot_losses",
+    "plot_moments",
     "plot_pending",
+    "plot_pending_at",
     "plot_pending_blame",
     "plot_sweep",
     "plot_timeline",
@@ -55,7 +65,9 @@ __all__ = [
     "summary",
     "sweep",
     "sweep_notebook",
+    "time_machine",
     "truth",
+    "try_crashes",
 ]
 
 _HOME = {
@@ -65,17 +77,23 @@ _HOME = {
     "as_table": "tables",
     "blame": "guilt",
     "blame_pending": "guilt",
+    "check_moments": "hindsight",
+    "crash": "crashlab",
     "evicted": "guilt",
     "fates": "outcomes",
     "littles_law": "sweeps",
     "load": "frames",
     "load_metrics": "frames",
+    "moments": "hindsight",
     "panel": "panel",
     "plot_blame": "guilt",
     "plot_fates": "outcomes",
     "plot_latency": "analysis",
     "plot_latency_over_time": "analysis",
+    "plot_losses": "losses",
+    "plot_moments": "hindsight",
     "plot_pending": "growth",
+    "plot_pending_at": "hindsight",
     "plot_pending_blame": "guilt",
     "plot_sweep": "sweeps",
     "plot_timeline": "timeline",
@@ -87,7 +105,9 @@ _HOME = {
     "summary": "analysis",
     "sweep": "trials",
     "sweep_notebook": "notebook_sweep",
+    "time_machine": "timemachine",
     "truth": "guilt",
+    "try_crashes": "crashlab",
 }
 
 

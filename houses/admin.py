@@ -1,7 +1,6 @@
 """Ending this project's processes: found by their locks, asked, waited for, never killed."""
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -10,13 +9,15 @@ from houses.config import Config
 from houses.errors import HousesError
 from houses.files import lock_owner
 from houses.kafka_process import is_alive
+from houses.say import Say
 from houses.stopping import ask_to_stop
 
 ROLES = {"producer": "produce", "storno-loop": "storno-loop", "consumer": "consume"}
 """Locks of a folder, in the order in which their holders are stopped: role -> verb that takes it."""
 _STOP_TIMEOUT_S = 15.0
 
-Say = Callable[[str], None]
+Holder = tuple[Path, str, psutil.Process]
+"""A folder, a role, and the process that has it."""
 
 
 def stop(config: Config, say: Say, *, everywhere: bool = False, timeout_s: float = _STOP_TIMEOUT_S) -> None:
@@ -28,13 +29,18 @@ def stop(config: Config, say: Say, *, everywhere: bool = False, timeout_s: float
     Raises:
         HousesError: one did not end, or is not to be stopped from here; the others are stopped all the same.
     """
-    folders = dict.fromkeys([config.folder, *(_experiments_in_use(config.root) if everywhere else ())])
-    found = [(folder, role, owner) for role in ROLES for folder in folders if (owner := lock_owner(folder, role))]
+    found = holders(config, everywhere=everywhere)
     if not found:
         say("Nothing to stop: no producer and no consumer runs here")
     problems = [problem for folder, role, owner in found if (problem := _end(folder, role, owner, timeout_s, say))]
     if problems:
         raise HousesError("\n".join(problems))
+
+
+def holders(config: Config, *, everywhere: bool) -> list[Holder]:
+    """Who works in the folder; `everywhere`: in those of the experiments too."""
+    folders = dict.fromkeys([config.folder, *(_experiments_in_use(config.root) if everywhere else ())])
+    return [(folder, role, owner) for role in ROLES for folder in folders if (owner := lock_owner(folder, role))]
 
 
 def _experiments_in_use(root: Path) -> list[Path]:

@@ -8,7 +8,19 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from houses.frames import Loaded, load, load_metrics
-from houses.picture import ACCENT, COLOURS, HATCHES, MARKERS, Picture, alt_text, axes_for, explain, in_ms, save_figure
+from houses.picture import (
+    ACCENT,
+    COLOURS,
+    HATCHES,
+    MARKERS,
+    Picture,
+    alt_text,
+    axes_for,
+    explain,
+    in_ms,
+    number_log_axis,
+    save_figure,
+)
 
 __all__ = [
     "COLOURS",
@@ -26,6 +38,8 @@ __all__ = [
 _LEAST_MS = 0.1
 """Lower end of a logarithmic axis; also where latencies go that differing clocks make negative."""
 _MOST_POINTS = 5_000
+_BINS = 24
+"""Of the histogram: producers tick every 10 ms and the consumer takes batches, which finer ones show as the teeth of a comb."""
 
 
 def summary(houses: pd.DataFrame) -> dict[str, float | None]:
@@ -86,7 +100,8 @@ def plot_latency_over_time(houses: pd.DataFrame, ax: Axes | None = None) -> Pict
 def _draw_histogram(ax: Axes, known: pd.DataFrame) -> None:
     values = known["latency_ms"].clip(lower=_LEAST_MS)
     p50, p99, top = np.percentile(values, (50, 99, 100))
-    bins = np.geomspace(values.min() * 0.95, top * 1.05, 50)
+    low, high = values.min() * 0.95, top * 1.05
+    bins = np.geomspace(low, high, _BINS + 1)
     groups = {name: values[known["last_part"] == name] for name in COLOURS}
     labels = [f"{name} last ({len(group) / len(values):.0%})" for name, group in groups.items()]
     style: dict[str, Any] = {"color": list(COLOURS.values()), "hatch": list(HATCHES.values())}
@@ -95,7 +110,7 @@ def _draw_histogram(ax: Axes, known: pd.DataFrame) -> None:
         ax.axvline(value, color="black", linestyle=dashes, label=f"{name} = {in_ms(value)}")
     ax.legend(frameon=False, fontsize=9)
     ax.set_xscale("log")
-    ax.xaxis.set_major_formatter("{x:g}")
+    number_log_axis(ax.xaxis, low, high)
     title = f"Half of {len(values):,} houses were complete {in_ms(p50)} after their last part was sent,\n99 % after {in_ms(p99)}"
     alt = f"Histogram of the latency, stacked by the part that was sent last: {', '.join(labels)}. The slowest: {in_ms(top)}."
     explain(ax, title, alt)
@@ -113,7 +128,7 @@ def _draw_points(ax: Axes, known: pd.DataFrame) -> None:
     ax.plot(at_s, latency_ms[slowest], "o", markersize=7, fillstyle="none", color=ACCENT, label="the slowest")
     ax.legend(frameon=False, fontsize=9, markerscale=1.5)
     ax.set_yscale("log")
-    ax.yaxis.set_major_formatter("{x:g}")
+    number_log_axis(ax.yaxis, latency_ms.min(), latency_ms.max())
     title = (
         f"The slowest of {len(known):,} houses took {worst}:\nits last part was sent {at_s:.1f} s after the first house"
     )

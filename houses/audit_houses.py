@@ -9,7 +9,7 @@ from houses.audit import CANCELLED, HOUSES, MAX_OFFSET, Audit
 from houses.audit_storno import StornoAudit
 from houses.errors import MessageError
 from houses.lines import HouseLine, parse_house_line
-from houses.linescan import Block, HouseColumns, Ints, house_columns, integers, part_hash
+from houses.linescan import Block, HouseColumns, Ints, claimed_columns, integers, part_hash
 from houses.message import FULL, MAX_ID, PARTS
 
 
@@ -22,7 +22,7 @@ class _Row(NamedTuple):
 def audit_houses(audit: Audit) -> None:
     """Check each line of houses.jsonl."""
     for block in audit.blocks(HOUSES):
-        columns = house_columns(block.data)
+        columns = claimed_columns(block.data)
         if columns is not None:
             _claim_columns(audit, block, columns)
         else:

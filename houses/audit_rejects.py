@@ -1,15 +1,12 @@
 """Holding rejects.jsonl against the topics."""
 
-import re
-
 from houses.audit import MAX_OFFSET, REJECTS, Audit
 from houses.errors import MessageError
 from houses.evidence import DOUBLE, FINE, NO_ID, PartitionLog, raw_hashes
-from houses.lines import parse_reject_line
+from houses.lines import gap_range, parse_reject_line
 from houses.linescan import Block, integers
 from houses.message import PARTS, STORNO, Reject, peek_id
 
-_GAP = re.compile(r"offsets ([0-9]{1,18}) to ([0-9]{1,18}) were deleted")
 _REASONS = {*NO_ID, "duplicate", "evicted"}
 
 _Row = tuple[int, Reject]
@@ -92,18 +89,19 @@ def _check_evicted(audit: Audit) -> None:
 
 def _note_gap(audit: Audit, where: str, reject: Reject) -> None:
     """A gap line declares lost what Kafka no longer has."""
-    match = _GAP.match(reject.detail)
-    if not match or int(match[1]) != reject.offset:
-        audit.findings.add("foreign", where, f"not a gap line: {reject.detail!r}")
+    try:
+        start, end = gap_range(reject)
+    except MessageError as error:
+        audit.findings.add("foreign", where, str(error))
         return
-    key, end = (reject.partition, reject.offset), int(match[2]) + 1
+    key = reject.partition, start
     first = audit.snapshot.marks[reject.partition][0]
     if end > first:
         audit.findings.add(
-            "wrong", where, f"declares offsets {reject.offset} to {end - 1} lost; Kafka has them from {first} on"
+            "wrong", where, f"declares offsets {start} to {end - 1} lost; Kafka has them from {first} on"
         )
     if key in audit.tally.gaps:
-        audit.findings.add("double", where, f"the gap at offset {reject.offset} has a line already")
+        audit.findings.add("double", where, f"the gap at offset {start} has a line already")
     audit.tally.gaps[key] = max(end, audit.tally.gaps.get(key, 0))
 
 

@@ -13,23 +13,13 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
 
 from houses import local_kafka
 from houses.checkpoint import TopicInfo
-from houses.clients import Say, be_silent, client_config, connect, error_text, metadata_of, result_of, unreachable
+from houses.clients import connect, error_text, may_start, metadata_of, result_of, unreachable
 from houses.config import Config
 from houses.errors import BrokerError
+from houses.kafka_port import Look
 from houses.message import PARTS
+from houses.say import Say, be_silent
 from houses.settings import KafkaConfig
-
-__all__ = [
-    "client_config",
-    "cluster_id",
-    "connect",
-    "delete_topics",
-    "describe_topics",
-    "ensure_broker",
-    "ensure_topics",
-    "ensure_topics_named",
-    "watermarks",
-]
 
 _PROBE_TIMEOUT_S = 2.0
 _ABSENT = (KafkaError.UNKNOWN_TOPIC_OR_PART,)
@@ -51,14 +41,25 @@ def ensure_broker(config: Config, say: Say = be_silent) -> None:
         cluster_id(kafka)
         return
     servers = [local_kafka.parse_address(server) for server in kafka.bootstrap_servers.split(",")]
-    if any(local_kafka.probe(host, port, _PROBE_TIMEOUT_S) == "kafka" for host, port in servers):
-        cluster_id(kafka)
-        return
-    if len(servers) > 1 or not local_kafka.is_loopback(servers[0][0]):
-        raise unreachable(kafka, "a local one is only ever started at a single loopback address")
-    if (protocol := kafka.security.security_protocol) != "PLAINTEXT":
-        raise unreachable(kafka, f"a local one does not speak {protocol}")
+    looks = []
+    for host, port in servers:
+        looks.append(local_kafka.look(host, port, _PROBE_TIMEOUT_S))
+        if looks[-1].answer == "kafka":
+            cluster_id(kafka)
+            return
+    if not may_start(kafka):
+        raise _nobody(kafka, looks)
     local_kafka.start(config.data_dir, kafka.bootstrap_servers, kafka.maven_repository, say)
+
+
+def _nobody(kafka: KafkaConfig, looks: Sequence[Look]) -> BrokerError:
+    """The error for addresses at which no Kafka answers and none is started."""
+    if any(look.answer == "other" for look in looks):
+        return BrokerError(
+            f"kafka.bootstrap_servers = {kafka.bootstrap_servers}: a program that is not Kafka listens there, or a Kafka "
+            "that wants TLS; correct the address, or kafka.security, in config.yaml"
+        )
+    return unreachable(kafka, ", ".join(dict.fromkeys(look.why for look in looks)))
 
 
 def cluster_id(kafka: KafkaConfig, timeout_s: float = 10.0) -> str:

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field
 from itertools import chain, zip_longest
 from typing import Any, Literal
 
+from houses.say import counted
+
 Kind = Literal["missing", "double", "wrong", "foreign", "storno", "checkpoint"]
 
 MEANING: dict[Kind, str] = {
@@ -17,6 +19,10 @@ MEANING: dict[Kind, str] = {
     "checkpoint": "positions that a restart would lose or repeat records from",
 }
 _SHOWN = 10
+_NOT_SAVED = (
+    "no checkpoint lies behind any message; a consumer that runs takes one every consumer.offset_save_interval_sec "
+    "seconds, and when it stops"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +104,11 @@ class Certificate:
         """Whether nothing is wrong."""
         return not self.problems
 
+    @property
+    def proved(self) -> bool:
+        """Whether there is anything below the position of which it could be said."""
+        return any(self.position)
+
     def lines(self) -> list[str]:
         """The certificate, line by line."""
         return [*self._figures(), *(f"note         {note}" for note in self.notes), *self._verdict()]
@@ -107,24 +118,30 @@ class Certificate:
         lines = [
             f"topics       {self.topics[0]}, {self.topics[1]}",
             f"offsets      {self.offsets:,} checked; position {_dashed(self.position)} of {_dashed(self.end)}",
-            f"houses       {self.houses:,} written, {self.cancelled:,} cancelled; {self.late:,} lines of late stornos",
+            f"houses       {self.houses:,} written, {self.cancelled:,} cancelled; "
+            + counted(self.late, "line of a late storno", "lines of late stornos"),
             f"rejects      {rejects}",
-            f"pending      {self.pending_ids:,} ids with {self.pending_parts:,} parts",
+            f"pending      {counted(self.pending_ids, 'id')} with {counted(self.pending_parts, 'part')}",
             f"unread       {self.unread:,} (lag behind the checkpoint)",
-            f"stornos      {self.stornos:,} read, {self.register:,} houses in the register",
+            f"stornos      {self.stornos:,} read, {counted(self.register, 'house')} in the register",
             f"double       {self.problems.get('double', 0):,}",
             f"missing      {self.problems.get('missing', 0):,}",
         ]
         if self.expired:
             lines.append(
-                f"expired      {self.expired:,} offsets are gone from Kafka and not checkable; "
-                f"{self.expired_with_line:,} have their line, {self.lost:,} are declared lost"
+                f"expired      {counted(self.expired, 'offset is', 'offsets are')} gone from Kafka and not checkable; "
+                f"{counted(self.expired_with_line, 'has its line', 'have their line')}, "
+                f"{counted(self.lost, 'is', 'are')} declared lost"
             )
         return lines
 
     def _verdict(self) -> list[str]:
+        if self.ok and not self.proved:
+            return [
+                f"unproved     nothing is proved yet: {_NOT_SAVED if any(self.end) else 'the topic holds no message'}"
+            ]
         if self.ok:
-            later = f"; {self.unread:,} are not read yet" if self.unread else ""
+            later = f"; {counted(self.unread, 'is', 'are')} not read yet" if self.unread else ""
             return [f"verified     every record below the position has exactly one outcome{later}"]
         counts = [
             f"NOT VERIFIED {count:,} {kind}: {MEANING[kind]}"
@@ -139,7 +156,7 @@ class Certificate:
 
     def to_json(self) -> dict[str, Any]:
         """The certificate as plain values."""
-        return {"ok": self.ok} | asdict(self)
+        return {"ok": self.ok, "proved": self.proved} | asdict(self)
 
 
 def _dashed(positions: tuple[int, ...]) -> str:

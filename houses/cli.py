@@ -7,42 +7,13 @@ import os
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 
-from houses.errors import HousesError
+from houses.errors import EXIT_ERROR, EXIT_INTERRUPTED, HousesError
 from houses.terminal import complain
-
-EXIT_ERROR = 1
-EXIT_INTERRUPTED = 130
-
-
-class Verb(NamedTuple):
-    """The module that holds a verb, and what it does in a few words."""
-
-    module: str
-    help: str
-
-
-VERBS = {
-    "demo": Verb("cli_run", "Everything once, with a crash in the middle and a proof at the end."),
-    "run": Verb("cli_notebooks", "Run a notebook, or all of them, without a browser."),
-    "kafka": Verb("cli_run", "Start, stop or look at the local Kafka."),
-    "produce": Verb("cli_send", "Send the parts of houses."),
-    "consume": Verb("cli_run", "Join parts to houses until stopped."),
-    "storno": Verb("cli_send", "Cancel a house, or one part of it."),
-    "storno-loop": Verb("cli_send", "Cancel a random recent house every so many seconds."),
-    "status": Verb("cli_look", "Say how things stand, in plain words."),
-    "show": Verb("cli_look", "Show houses as a table, the pending ones, or one house's story."),
-    "peek": Verb("cli_look", "Print raw messages of a topic."),
-    "stop": Verb("cli_admin", "Stop this project's producers and consumers."),
-    "reset": Verb("cli_admin", "Start anew: topics, output files, checkpoint."),
-    "verify": Verb("cli_look", "Prove that every message has exactly one outcome."),
-    "compact": Verb("cli_look", "Write houses_live.jsonl, without the cancelled houses."),
-    "hello": Verb("cli_admin", "First steps: send and hear a few hellos."),
-    "naive": Verb("cli_admin", "A join that loses and doubles houses when it is killed, to compare with."),
-}
+from houses.verbs import VERBS, as_typed, program, remember_config
 
 
 class LazyGroup(click.Group):
@@ -57,12 +28,29 @@ class LazyGroup(click.Group):
         if cmd_name not in VERBS:
             return None
         command: click.Command = getattr(import_module(f"houses.{VERBS[cmd_name].module}"), cmd_name.replace("-", "_"))
+        _tell_as_typed(command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click's own, which suggests the nearest name only of those that are loaded."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.NoSuchCommand as error:
+            raise click.NoSuchCommand(error.command_name, possibilities=VERBS, ctx=ctx) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the verbs without importing any."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, verb.help) for name, verb in VERBS.items()])
+
+
+def _tell_as_typed(command: click.Command) -> None:
+    """Let the help of a verb, and of those below it, show commands as they are typed here."""
+    command.help = as_typed(command.help or "")
+    for below in command.commands.values() if isinstance(command, click.Group) else ():
+        _tell_as_typed(below)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -83,6 +71,7 @@ def cli(ctx: click.Context, path: Path | None) -> None:
       houses consume --help
       houses --config output/runs/first/config.yaml status
     """
+    remember_config(path)
     ctx.obj = path
 
 
@@ -90,14 +79,15 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit status: 0 fine, 1 an error, 2 wrong usage, 130 Ctrl-C."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # both are text files
+    _tell_as_typed(cli)
     try:
-        result: Any = cli.main(arguments, prog_name="houses", standalone_mode=False)
+        result: Any = cli.main(arguments, prog_name=program(), standalone_mode=False)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except click.exceptions.Abort as error:
         return _aborted(error)
     except click.ClickException as error:
-        error.show()
+        _said_better(error).show()
         return error.exit_code
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
@@ -107,6 +97,14 @@ def main(arguments: list[str] | None = None) -> int:
     except (HousesError, OSError) as error:
         complain(f"Error: {error}")
         return EXIT_ERROR
+
+
+def _said_better(error: click.ClickException) -> click.ClickException:
+    """An option of the group after the verb is no typing error, but out of its place."""
+    if not isinstance(error, click.NoSuchOption) or error.option_name != "--config" or error.ctx is None:
+        return error
+    verb = error.ctx.command_path.removeprefix(program())
+    return click.UsageError(f"--config comes before the verb: {program()} --config PATH{verb}", error.ctx)
 
 
 def _aborted(error: click.exceptions.Abort) -> int:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from houses.errors import HousesError
-from houses.terminal import configured, say
+from houses.errors import EXIT_ERROR
+from houses.terminal import complain, configured, say
 
 
 @click.command()
@@ -31,7 +31,7 @@ def stop(ctx: click.Context, everywhere: bool) -> None:
 )
 @click.option("--offsets", is_flag=True, help="Both of these: the kept topics are read again from the beginning.")
 @click.pass_context
-def reset(ctx: click.Context, yes: bool, keep_kafka: bool, archive: bool, offsets: bool) -> None:
+def reset(ctx: click.Context, yes: bool, keep_kafka: bool, archive: bool, offsets: bool) -> int:
     """Start anew: delete the topics, the output files and the checkpoint, after showing which.
 
     \b
@@ -48,12 +48,14 @@ def reset(ctx: click.Context, yes: bool, keep_kafka: bool, archive: bool, offset
         plan = plan_reset(config, say, keep_kafka=keep_kafka or offsets, archive=archive or offsets)
         if not plan.lines():
             say("Nothing to reset")
-            return
+            return 0
         for line in plan.lines():
             say(f"- {line}")
         if not yes and not click.confirm("Do that?"):
-            raise HousesError("nothing was changed")
+            complain("Nothing was changed")
+            return EXIT_ERROR
         carry_out(config, plan, say)
+    return 0
 
 
 @click.group()

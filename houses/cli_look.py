@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from houses.say import counted
 from houses.terminal import complain, configured, print_json, progress, say, table
 
 if TYPE_CHECKING:
@@ -72,14 +73,25 @@ def _show_recent(config: "Config", count: int, as_json: bool) -> None:
     if rows:
         table(("id", *(part.name for part in PARTS), "completed (UTC)", "ms", "state"), rows)
     else:
-        say("No house is finished yet: houses produce, and houses consume")
+        say(f"No house is finished yet: {_why_none(config)}")
+
+
+def _why_none(config: "Config") -> str:
+    from houses.files import lock_owner
+
+    if lock_owner(config.folder, "consumer"):
+        return "the consumer that runs has not come to one; houses status says more"
+    if config.base_id_path.exists():
+        return "parts were sent, and houses consume joins them"
+    return "houses produce sends parts, and houses consume joins them"
 
 
 def _show_pending(config: "Config", count: int, as_json: bool) -> None:
     from houses.message import PARTS
     from houses.waiting import waiting_houses
 
-    houses = waiting_houses(config)
+    with progress("Looking", None, err=True) as show:
+        houses = waiting_houses(config, lambda line: show(0, line))
     if as_json:
         for house in houses[:count]:
             print_json(house.to_json())
@@ -87,7 +99,8 @@ def _show_pending(config: "Config", count: int, as_json: bool) -> None:
     names = [part.name for part in PARTS]
     rows = [(house.id, *(house.offsets.get(name, "missing") for name in names)) for house in houses[:count]]
     say(
-        f"{len(houses)} houses wait for parts"
+        counted(len(houses), "house waits", "houses wait")
+        + " for parts"
         + (f"; the first {len(rows)}, with the offsets of what has come:" if rows else "")
     )
     if rows:
@@ -124,9 +137,11 @@ def peek(
       houses peek --partition 1 --from 100
       houses peek --topic house-storno
     """
-    from houses.lineage import peek as read
+    from houses.topics import peek as read
 
     records = read(configured(ctx), topic, partition, start, count)
+    if records and not as_json:
+        say(records[0].heading())
     for record in records:
         if as_json:
             print_json(record.to_json())
@@ -169,6 +184,9 @@ def compact(ctx: click.Context) -> None:
     Example:
       houses compact
     """
-    from houses.lineage import compact as write_live
+    from houses.compact import compact as write_live
 
-    say(str(write_live(configured(ctx))))
+    config = configured(ctx)
+    with progress("Writing", None, err=True) as show:
+        done = write_live(config, say=lambda line: show(0, line))
+    say(str(done))

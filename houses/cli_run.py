@@ -4,13 +4,13 @@ from typing import Any
 
 import click
 
-from houses.terminal import configured, say
+from houses.terminal import configured, progress, say
 
 
 @click.command()
 @click.pass_context
 def demo(ctx: click.Context) -> Any:
-    """Send, join, cancel, crash, recover and prove it: the whole lab in about a minute.
+    """Send, join, cancel, crash, recover and prove it: the whole lab in about half a minute.
 
     \b
     Example:
@@ -57,11 +57,17 @@ def kafka_stop(ctx: click.Context) -> None:
       houses kafka stop
     """
     from houses import local_kafka
+    from houses.admin import holders
 
     config = configured(ctx)
     ran = local_kafka.status(config.data_dir).running
     local_kafka.stop(config.data_dir, say)
-    say("Kafka has stopped" if ran else f"Nothing to stop: no Kafka of {config.data_dir} runs")
+    if not ran:
+        say(f"Nothing to stop: no Kafka of {config.data_dir} runs")
+        return
+    say("Kafka has stopped")
+    for folder, role, process in holders(config, everywhere=True):
+        say(f"The {role} of {folder} (process {process.pid}) still runs, and waits until Kafka is back")
 
 
 @kafka.command("status")
@@ -86,7 +92,7 @@ def kafka_status(ctx: click.Context) -> None:
 @click.option("--stop-with-stdin", is_flag=True, help="Stop when stdin or the parent process ends (for programs).")
 @click.option("--crash-at", metavar="POINT", help="Die (SIGKILL) there, to see what recovery does.")
 @click.pass_context
-def consume(ctx: click.Context, /, **choices: Any) -> int:
+def consume(ctx: click.Context, /, until_end: bool, crash_at: str | None, **choices: Any) -> int:
     """Join parts to houses until Ctrl-C or `houses stop`; the next start goes on where this one ends.
 
     \b
@@ -97,4 +103,8 @@ def consume(ctx: click.Context, /, **choices: Any) -> int:
     """
     from houses.process import run_consumer
 
-    return run_consumer(configured(ctx), say, **choices)
+    config, choices = configured(ctx), choices | {"until_end": until_end, "crash_at": crash_at}
+    if not until_end or crash_at:  # who is killed leaves no terminal behind as it was
+        return run_consumer(config, say, **choices)
+    with progress("Reading", None) as show:
+        return run_consumer(config, say, **choices, show=lambda line: show(0, line))

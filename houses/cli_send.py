@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from houses.say import counted
 from houses.terminal import configured, progress, say
 
 if TYPE_CHECKING:
@@ -115,14 +116,20 @@ def produce(
     with Producers(config, config.kafka.topic, config.folder, say, count=count) as producers:
         _watch(producers, stop, seconds, count)
         producers.stop(complete=not incomplete)
-    say(f"Sent houses {producers.first_id} to {producers.highest_id}: {_sent(producers)}")
+    if producers.highest_id < producers.first_id:
+        say("Nothing was sent")
+    else:
+        say(f"Sent houses {producers.first_id} to {producers.highest_id}: {_sent(producers)}")
     return stop.exit_status
 
 
 def rate_values(rates: tuple[tuple[str, float], ...]) -> dict[str, Any]:
-    """Configuration values for rates given as options: one for all replaces those of config.yaml, then one by one."""
+    """Configuration values for rates given as options: one for all replaces those of config.yaml, then one by one.
+
+    Of several for the same the last counts.
+    """
     values: dict[str, Any] = {}
-    for part, rate_hz in sorted(rates):
+    for part, rate_hz in sorted(rates, key=lambda rate: bool(rate[0])):
         values |= (
             {f"producer.rates.{part}": rate_hz} if part else {"producer.msgs_per_sec": rate_hz, "producer.rates": {}}
         )
@@ -143,7 +150,7 @@ def _watch(producers: "Producers", stop: "StopRequest", seconds: float | None, c
 
 
 def _sent(producers: "Producers") -> str:
-    return ", ".join(f"{number} {name}s" for name, number in producers.sent.items())
+    return ", ".join(counted(number, name) for name, number in producers.sent.items())
 
 
 # --- stornos ---
@@ -199,7 +206,7 @@ def storno_loop(ctx: click.Context, interval: float | None) -> int:
         except StoppedEarly:
             pass
         loop.stop()
-    say(f"Sent {len(loop.sent)} stornos")
+    say(f"Sent {counted(len(loop.sent), 'storno')}")
     return stop.exit_status
 
 

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -11,21 +11,17 @@ from confluent_kafka.admin import AdminClient, ClusterMetadata  # type: ignore[a
 from pydantic import SecretStr
 
 from houses.errors import BrokerError
+from houses.kafka_port import is_loopback, parse_address
 from houses.settings import KafkaConfig
 
 LOG = logging.getLogger("houses.kafka")
 """Where librdkafka's own messages go, instead of stderr."""
 LOG.addHandler(logging.NullHandler())
 
-Say = Callable[[str], None]
 T = TypeVar("T")
 Client = TypeVar("Client", AdminClient, Consumer, Producer)
 _REFUSALS = (KafkaError._AUTHENTICATION, KafkaError._SSL)
 _NO_ANSWER = (KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN)
-
-
-def be_silent(_: str) -> None:
-    """The default `say`: nobody listens."""
 
 
 def client_config(kafka: KafkaConfig) -> dict[str, Any]:
@@ -62,12 +58,21 @@ def error_text(error: KafkaException) -> str:
     return kafka_error.str() if isinstance(kafka_error, KafkaError) else str(kafka_error)
 
 
+def may_start(kafka: KafkaConfig) -> bool:
+    """Whether a local Kafka may be started at the address: a single loopback one, without login and TLS."""
+    servers = kafka.bootstrap_servers
+    return (
+        kafka.security.security_protocol == "PLAINTEXT"
+        and "," not in servers
+        and is_loopback(parse_address(servers)[0])
+    )
+
+
 def unreachable(kafka: KafkaConfig, why: str) -> BrokerError:
     """The error for a broker that does not answer, to be raised by the caller."""
-    return BrokerError(
-        f"kafka.bootstrap_servers = {kafka.bootstrap_servers}: no answer from Kafka ({why}); "
-        "start one (houses kafka start, or docker compose up -d), or correct the address in config.yaml"
-    )
+    start = "start one (houses kafka start, or docker compose up -d), or correct the address in config.yaml"
+    advice = start if may_start(kafka) else "see that it runs and that kafka.bootstrap_servers is right"
+    return BrokerError(f"kafka.bootstrap_servers = {kafka.bootstrap_servers}: no answer from Kafka ({why}); {advice}")
 
 
 def result_of(kafka: KafkaConfig, future: "Future[T]", timeout_s: float, ignore: tuple[int, ...] = ()) -> T | None:

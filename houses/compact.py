@@ -11,6 +11,7 @@ from houses.config import Config
 from houses.files import REAL, FileOps
 from houses.lines import parse_house_line, split_lines
 from houses.linescan import blocks
+from houses.say import Say, be_silent, counted
 from houses.snapshot import read_register
 
 LIVE_NAME = "houses_live.jsonl"
@@ -29,14 +30,16 @@ class Compacted:
 
     def __str__(self) -> str:
         """In one line."""
-        return f"{self.path}: {self.kept:,} houses; {self.dropped:,} cancelled ones left out"
+        return f"{self.path}: {counted(self.kept, 'house')}; {counted(self.dropped, 'cancelled one')} left out"
 
 
-def compact(config: Config, ops: FileOps = REAL) -> Compacted:
+def compact(config: Config, ops: FileOps = REAL, say: Say = be_silent) -> Compacted:
     """Write the lines of houses.jsonl whose house is not cancelled to houses_live.jsonl beside it, in one step.
 
     Cancelled are the houses of storno_houses.jsonl and of the register. A consumer may run meanwhile.
 
+    Args:
+        say: told now and then how far it is.
     Raises:
         MessageError: a line of the files is no house; `verify` says where.
     """
@@ -47,10 +50,11 @@ def compact(config: Config, ops: FileOps = REAL) -> Compacted:
     fd = ops.open(temporary)
     try:
         ops.truncate(fd, 0)
-        for lines, left_out in _live_lines(config.houses_path, cancelled):
+        for lines, left_out, read in _live_lines(config.houses_path, cancelled):
             data = b"".join(lines)
             ops.write_at(fd, position, data)
             position, kept, dropped = position + len(data), kept + len(lines), dropped + left_out
+            say(f"{counted(kept, 'house')}, {read:,} bytes of {config.houses_path.name} read")
         ops.sync(fd)
     except BaseException:
         ops.close(fd)
@@ -70,13 +74,13 @@ def _cancelled_ids(config: Config) -> BitMap64:
     return ids
 
 
-def _live_lines(path: Path, cancelled: BitMap64) -> Iterator[tuple[list[bytes], int]]:
-    """Per block of the file the lines to keep and how many are left out."""
+def _live_lines(path: Path, cancelled: BitMap64) -> Iterator[tuple[list[bytes], int, int]]:
+    """Per block of the file the lines to keep, how many are left out, and how many bytes have been read."""
     for block in blocks(path):
         if not block.is_torn:
             lines = list(split_lines(block.data))
             kept = [line for line in lines if _id_of(line) not in cancelled]
-            yield kept, len(lines) - len(kept)
+            yield kept, len(lines) - len(kept), block.end
 
 
 def _id_of(line: bytes) -> int:

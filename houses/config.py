@@ -15,31 +15,8 @@ from pydantic import ValidationError
 from houses.draft import KNOWN_KEYS, Draft, is_override, is_secret
 from houses.errors import ConfigError
 from houses.files import REAL, replace_file
-from houses.settings import (
-    ConsumerConfig,
-    Faults,
-    KafkaConfig,
-    PartFaults,
-    ProducerConfig,
-    Rates,
-    SecurityConfig,
-    Settings,
-)
+from houses.settings import ConsumerConfig, KafkaConfig, ProducerConfig, Settings
 from houses.values import beside, locate
-
-__all__ = [
-    "PROJECT_ROOT",
-    "Config",
-    "ConsumerConfig",
-    "Faults",
-    "KafkaConfig",
-    "PartFaults",
-    "ProducerConfig",
-    "Rates",
-    "SecurityConfig",
-    "child_environment",
-    "load",
-]
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 

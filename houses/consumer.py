@@ -4,14 +4,15 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 
-from houses.broker import client_config, ensure_topics, watermarks
+from houses.broker import ensure_topics, watermarks
 from houses.checkpoint import CheckpointStore, FileStore, KafkaStore
-from houses.clients import Say
+from houses.clients import client_config
 from houses.config import Config
 from houses.files import REAL, FileOps, FolderLock
 from houses.loop import ConsumerLoop
 from houses.metrics import Reporter
 from houses.recovery import BrokerView, recover
+from houses.say import Say
 from houses.source import Source
 from houses.stopping import StoppedEarly
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from houses import local_kafka
 from houses.analysis import Picture, plot_latency, plot_latency_over_time, save_figure, summary
 from houses.certificate import Certificate
-from houses.clients import Say
 from houses.config import Config
 from houses.errors import HousesError
 from houses.experiment import Experiment
 from houses.frames import Loaded
+from houses.say import Say
 
 _RATE_HZ = 500.0
 _STEP_S = 3.0

@@ -1,5 +1,9 @@
 """Errors that users see: each message quotes the bad value and says the next step."""
 
+EXIT_ERROR = 1
+EXIT_INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it: 128 + SIGINT."""
+
 
 class HousesError(Exception):
     """Anything that stops the work for a reason the user can act on (exit code 1, no traceback)."""

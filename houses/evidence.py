@@ -1,6 +1,6 @@
 """What Kafka holds, offset by offset, as `verify` holds it against the files: 25 bytes a record of the parts topic."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -13,6 +13,7 @@ from houses.errors import MessageError
 from houses.lines import RAW_CAP_BYTES
 from houses.linescan import Ints, hashes
 from houses.message import PARTS, decode_storno
+from houses.say import Say
 from houses.settings import KafkaConfig
 from houses.topics import Run, read_ranges
 
@@ -195,9 +196,7 @@ class StornoLog:
 Logs = tuple[PartitionLog, PartitionLog, PartitionLog]
 
 
-def read_parts(
-    kafka: KafkaConfig, topic: str, marks: Mapping[int, tuple[int, int]], say: Callable[[str], None]
-) -> Logs:
+def read_parts(kafka: KafkaConfig, topic: str, marks: Mapping[int, tuple[int, int]], say: Say) -> Logs:
     """The three partitions of the parts topic, each from its first offset to its end."""
     logs = (PartitionLog(*marks[0]), PartitionLog(*marks[1]), PartitionLog(*marks[2]))
     total = sum(len(log.ids) for log in logs)

@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import Any, Self
 
 from houses.checkpoint import load_binding
-from houses.clients import Say, be_silent
 from houses.config import Config, load
 from houses.errors import FolderError, HousesError
 from houses.files import REAL
@@ -19,6 +18,7 @@ from houses.message import PARTS
 from houses.producer import Producers
 from houses.run import Run
 from houses.runfolder import full_keys, prepare, run_folder
+from houses.say import Say, be_silent
 from houses.steering import Steering
 from houses.storno import StornoSender
 

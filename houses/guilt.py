@@ -16,7 +16,18 @@ from houses.faults import FAULTS_NAME, KINDS
 from houses.lines import split_lines
 from houses.message import FULL, PARTS
 from houses.pacing import TICK_S
-from houses.picture import COLOURS, DASHES, HATCHES, MARKERS, Picture, axes_for, explain, in_ms, percent
+from houses.picture import (
+    COLOURS,
+    DASHES,
+    HATCHES,
+    MARKERS,
+    Picture,
+    axes_for,
+    explain,
+    in_ms,
+    number_log_axis,
+    percent,
+)
 from houses.waiting import WaitingHouse
 
 _NAMES = [part.name for part in PARTS]
@@ -204,7 +215,7 @@ def _draw_waits(ax: Axes, known: pd.DataFrame) -> None:
         ax.plot(at_ms, left, label=label, clip_on=False, markevery=_spread(len(left), _MARKS).tolist(), **style)
     ax.set_xscale("log")
     ax.set_xlim(_LEAST_MS, max(_LEAST_TOP_MS, known["last_by_ms"].max() * 1.1))
-    ax.xaxis.set_major_formatter("{x:g}")
+    number_log_axis(ax.xaxis, *ax.get_xlim())
     ax.legend(frameon=False, fontsize=9)
     waiting = ", ".join(f"{name} {percent(share)}" for name, share in table["waiting_share"].fillna(0).items())
     alt = f"Per part, the share of houses that waited longer than x ms for it alone. Shares of all waiting: {waiting}."

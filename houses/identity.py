@@ -6,6 +6,7 @@ from contextlib import suppress
 from houses.belonging import check_topics
 from houses.checkpoint import Binding
 from houses.errors import BrokerError
+from houses.say import Say
 from houses.source import Source
 
 _TIMEOUT_S = 2.0
@@ -16,8 +17,9 @@ _DOUBT_EVERY_S = 2.0
 class TopicIdentity:
     """Asks the broker for the ids of the topics; after a broker error they are in doubt until it has answered."""
 
-    def __init__(self, binding: Binding, source: Source, now_s: float) -> None:
-        """Nothing is asked yet."""
+    def __init__(self, binding: Binding, source: Source, now_s: float, say: Say) -> None:
+        """Nothing is asked yet; `say` hears of the end of an outage."""
+        self._say = say
         self._binding = binding
         self._source = source
         self._due_s = now_s
@@ -29,6 +31,8 @@ class TopicIdentity:
             PositionError: a topic is another one. BrokerError: no broker to ask, and the doubt stays.
         """
         check_topics(self._binding, *self._source.describe_topics(timeout_s))
+        if self._source.last_error:
+            self._say("Kafka answers again")
         self._source.identity_in_doubt = False
         self._source.last_error = ""
 

@@ -14,6 +14,7 @@ import platformdirs
 from filelock import FileLock
 
 from houses.errors import BrokerError
+from houses.say import Say
 
 KAFKA_VERSION = "4.3.1"
 CACHE_VARIABLE = "HOUSES_JAR_CACHE"
@@ -60,7 +61,7 @@ def cache_folder() -> Path:
     return Path(chosen).expanduser().absolute() if chosen else platformdirs.user_cache_path("houses-lab") / "jars"
 
 
-def ensure_jars(repository: str, say: Callable[[str], None], jars: Sequence[Jar] | None = None) -> list[Path]:
+def ensure_jars(repository: str, say: Say, jars: Sequence[Jar] | None = None) -> list[Path]:
     """The paths of all jars, each with its pinned content; missing and torn ones are fetched first.
 
     Args:
@@ -100,7 +101,7 @@ def _cache_lock(cache: Path) -> Iterator[None]:
         lock.release()
 
 
-def _fetch(jars: Sequence[Jar], cache: Path, repository: str, say: Callable[[str], None]) -> None:
+def _fetch(jars: Sequence[Jar], cache: Path, repository: str, say: Say) -> None:
     total_mb = sum(jar.size_bytes for jar in jars) / _MEGABYTE
     count = "1 jar" if len(jars) == 1 else f"{len(jars)} jars"
     say(f"Kafka {KAFKA_VERSION}: fetching {count} ({total_mb:.0f} MB) from {_name(repository)}, once for all projects")

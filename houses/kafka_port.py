@@ -4,11 +4,20 @@ import ipaddress
 import random
 import socket
 import struct
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from houses.errors import BrokerError
 
 Answer = Literal["nothing", "kafka", "other"]
+
+
+class Look(NamedTuple):
+    """What was found at an address."""
+
+    answer: Answer
+    why: str = ""
+    """Where nothing answers, the reason in words."""
+
 
 _API_VERSIONS = (18, 0)
 _METADATA = (3, 4)
@@ -19,6 +28,11 @@ _FREE_PORTS = range(20_000, 32_768)
 
 
 def probe(host: str, port: int, timeout_s: float = 0.3) -> Answer:
+    """The answer of `look` alone."""
+    return look(host, port, timeout_s).answer
+
+
+def look(host: str, port: int, timeout_s: float = 0.3) -> Look:
     """What listens at an address: nothing, a Kafka, or something that does not answer as Kafka in `timeout_s` seconds.
 
     A Kafka answers in about 3 ms, nobody refuses at once, only a silent program takes the whole time. A Kafka that is just
@@ -28,9 +42,21 @@ def probe(host: str, port: int, timeout_s: float = 0.3) -> Answer:
         ApiVersions request, version 0: <https://kafka.apache.org/protocol#The_Messages_ApiVersions>
     """
     try:
-        return "other" if _ask(host, port, _API_VERSIONS, b"", timeout_s) is None else "kafka"
-    except (OSError, UnicodeError):
-        return "nothing"
+        return Look("other" if _ask(host, port, _API_VERSIONS, b"", timeout_s) is None else "kafka")
+    except (OSError, UnicodeError) as error:
+        return Look("nothing", _in_words(error, timeout_s))
+
+
+def _in_words(error: OSError | UnicodeError, timeout_s: float) -> str:
+    match error:
+        case UnicodeError() | socket.gaierror():
+            return "the host name cannot be resolved"
+        case ConnectionRefusedError():
+            return "connection refused"
+        case TimeoutError():
+            return f"no connection within {timeout_s:g} s"
+        case _:
+            return error.strerror or str(error)
 
 
 def cluster_id(host: str, port: int, timeout_s: float = 1.0) -> str | None:

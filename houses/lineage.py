@@ -4,30 +4,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from houses.audit_storno import described
-from houses.compact import Compacted, compact
 from houses.config import Config
 from houses.errors import MessageError
 from houses.lines import HouseLine, parse_house_line, parse_reject_line, split_lines
 from houses.linescan import blocks
 from houses.message import PARTS, STORNO, Part, PartMessage, Reject, decode_part, decode_storno, peek_id
 from houses.metrics import last_metrics
-from houses.pending import PendingSet, pending_at
 from houses.snapshot import Snapshot, take_snapshot
 from houses.stories import PartState, PartStory, State, StornoStory, Story
-from houses.topics import RawRecord, Run, peek, read_ranges
-
-__all__ = [
-    "Compacted",
-    "PartStory",
-    "PendingSet",
-    "RawRecord",
-    "StornoStory",
-    "Story",
-    "compact",
-    "peek",
-    "pending_at",
-    "story",
-]
+from houses.topics import Run, read_ranges
 
 
 @dataclass(slots=True)
@@ -68,8 +53,19 @@ def story(config: Config, house_id: int) -> Story:
     parts = tuple(_part(facts, part) for part in PARTS)
     completed_at = facts.written.completed_at if facts.written else None
     storno = described(facts.mask) if facts.mask else ""
+    before = facts.written.mask if facts.written else 0
     stornos = tuple(_find_stornos(config, facts))
-    return Story(house_id, _state(facts, parts), parts, completed_at, storno, stornos, tuple(facts.rejects))
+    return Story(
+        house_id,
+        _state(facts, parts),
+        parts,
+        completed_at,
+        storno,
+        stornos,
+        tuple(facts.rejects),
+        facts.mask,
+        before,
+    )
 
 
 def _positions(config: Config, snapshot: Snapshot) -> tuple[int, ...]:
@@ -166,7 +162,10 @@ def _state(facts: _Facts, parts: tuple[PartStory, ...]) -> State:
         return "cancelled" if facts.mask else "finished"
     if facts.evicted:
         return "evicted"
-    return "unknown" if all(part.state == "missing" for part in parts) else "pending"
+    states = {part.state for part in parts} - {"missing"}
+    if not states:
+        return "unknown"
+    return "pending" if "pending" in states else "unread"
 
 
 def _find_stornos(config: Config, facts: _Facts) -> Iterator[StornoStory]:

@@ -142,7 +142,7 @@ def parse_reject_line(line: bytes, topics: tuple[str, str]) -> Reject:
         raise MessageError(f"not a reject line of {topics[0]} or {topics[1]}: {line[:80]!r}") from None
 
 
-_GAP = re.compile(r"offsets [0-9]{1,18} to ([0-9]{1,18}) ")
+_GAP = re.compile(r"offsets ([0-9]{1,18}) to ([0-9]{1,18}) were deleted")
 
 
 def gap_reject(partition: int, start: int, end: int) -> Reject:
@@ -150,12 +150,12 @@ def gap_reject(partition: int, start: int, end: int) -> Reject:
     return Reject(partition, start, "gap", f"offsets {start} to {end - 1} were deleted before they were read", b"")
 
 
-def gap_end(reject: Reject) -> int:
-    """The offset behind those of a `gap` line; `MessageError` when it is not one."""
+def gap_range(reject: Reject) -> tuple[int, int]:
+    """The first of the offsets of a `gap` line and the one behind them; `MessageError` when it is not one."""
     match = _GAP.match(str(reject.detail))
-    if not match:
-        raise MessageError(f"not a gap: {reject.detail!r}")
-    return int(match[1]) + 1
+    if not match or int(match[1]) != reject.offset:
+        raise MessageError(f"not a gap at offset {reject.offset}: {reject.detail!r}")
+    return reject.offset, int(match[2]) + 1
 
 
 def split_lines(data: bytes) -> Iterator[bytes]:

@@ -35,6 +35,11 @@ class Block:
         """Byte of the file at which the line with this number (from 0) in the block begins."""
         return self.start + (int(self._ends[line - 1]) if line else 0)
 
+    @property
+    def end(self) -> int:
+        """Byte of the file behind it."""
+        return self.start + len(self.data)
+
     @cached_property
     def _ends(self) -> Ints:
         return np.flatnonzero(np.frombuffer(self.data, np.uint8) == 0x0A) + 1
@@ -85,7 +90,7 @@ _HOUSE = re.compile(
 )
 
 
-def house_columns(data: bytes) -> HouseColumns | None:
+def claimed_columns(data: bytes) -> HouseColumns | None:
     """The columns of whole lines of houses.jsonl; None when one of them is not in the form that is written today."""
     try:
         text = data.decode("ascii")

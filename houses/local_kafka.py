@@ -4,7 +4,7 @@ It listens on the loopback only, keeps its data in one folder, and stays up unti
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +16,11 @@ from houses import kafka_folder as files
 from houses import kafka_process as jvm
 from houses.errors import BrokerError
 from houses.kafka_jars import KAFKA_VERSION, ensure_jars
-from houses.kafka_port import Answer, cluster_id, free_port, is_loopback, parse_address, probe
+from houses.kafka_port import Answer, cluster_id, free_port, is_loopback, look, parse_address, probe
+from houses.say import Say, be_silent
 
-__all__ = ["Answer", "Status", "free_port", "is_loopback", "parse_address", "probe", "start", "status", "stop"]
+__all__ = ["Answer", "Status", "free_port", "is_loopback", "look", "parse_address", "probe", "start", "status", "stop"]
 
-Say = Callable[[str], None]
 
 _READY_TIMEOUT_S = 60.0
 _READY_POLL_S = 0.05
@@ -47,11 +47,7 @@ class Status:
     log_path: Path
 
 
-def _silent(_: str) -> None:
-    pass
-
-
-def start(data_dir: Path, address: str, repository: str = "", say: Say = _silent) -> Status:
+def start(data_dir: Path, address: str, repository: str = "", say: Say = be_silent) -> Status:
     """Return when a Kafka answers at `address`: the one that is there already, else one started with the data in `data_dir`.
 
     Args:
@@ -70,7 +66,7 @@ def start(data_dir: Path, address: str, repository: str = "", say: Say = _silent
         )
 
 
-def stop(data_dir: Path, say: Say = _silent) -> Status:
+def stop(data_dir: Path, say: Say = be_silent) -> Status:
     """Stop the Kafka of this folder and return when it is gone; nothing happens when none runs.
 
     Raises:

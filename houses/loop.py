@@ -7,7 +7,6 @@ from collections.abc import Callable
 from houses.batch import decode_parts
 from houses.checkpoint import CheckpointStore
 from houses.checkpointer import Checkpointer
-from houses.clients import Say
 from houses.config import Config
 from houses.errors import BrokerError, MessageError
 from houses.files import FileOps
@@ -16,6 +15,7 @@ from houses.join import House
 from houses.message import STORNO, Reject, decode_storno, utc_now
 from houses.metrics import Reporter
 from houses.recovery import Recovered
+from houses.say import Say
 from houses.source import Chunk, Source
 
 _COMMIT_DELAY_S = 1.0
@@ -45,7 +45,7 @@ class ConsumerLoop:
         self._table = recovered.table
         self._checkpointer = Checkpointer(config, ops, store, recovered, now_s)
         self._source = source
-        self._identity = TopicIdentity(recovered.binding, source, now_s)
+        self._identity = TopicIdentity(recovered.binding, source, now_s, say)
         self._reporter = reporter
         self._should_stop = should_stop
         self._say = say

@@ -11,8 +11,9 @@ from houses.config import Config
 from houses.errors import MessageError
 from houses.evidence import PartitionLog
 from houses.lines import parse_house_line, parse_reject_line, split_lines
-from houses.linescan import Block, blocks, house_columns
+from houses.linescan import Block, blocks, claimed_columns
 from houses.message import PARTS, STORNO, Reject, peek_id
+from houses.say import Say, be_silent
 from houses.snapshot import Snapshot, take_snapshot
 from houses.topics import read_ranges
 
@@ -26,6 +27,8 @@ class PendingSet:
     ids: BitMap64
     uncertain: BitMap64
     """Houses that were given up about then: files and topics do not tell whether before that moment. Not in `ids`."""
+    came: tuple[BitMap64, BitMap64, BitMap64]
+    """Per partition, the ids of which the part had come by that moment."""
 
     @property
     def count(self) -> int:
@@ -46,6 +49,8 @@ class _State:
     positions: tuple[int, ...]
     pending: BitMap64 = field(default_factory=BitMap64)
     closed: BitMap64 = field(default_factory=BitMap64)
+    came: tuple[BitMap64, BitMap64, BitMap64] = field(default_factory=lambda: (BitMap64(), BitMap64(), BitMap64()))
+    """Per partition, ids of which a part lies below the position; at least the pending ones."""
     highest: list[int] = field(default_factory=lambda: [-1, -1, -1])
     """Highest id below the position, per partition."""
     with_line: tuple[BitMap64, BitMap64, BitMap64] = field(default_factory=lambda: (BitMap64(), BitMap64(), BitMap64()))
@@ -59,11 +64,12 @@ class _State:
         return max(checkpoint.low[partition] if checkpoint else 0, self.snapshot.marks[partition][0])
 
 
-def pending_at(config: Config, positions: Sequence[int]) -> PendingSet:
+def pending_at(config: Config, positions: Sequence[int], say: Say = be_silent) -> PendingSet:
     """The houses of which the records below `positions` hold one or two parts.
 
     Args:
         positions: next offset to read, per partition, as a line of metrics.jsonl gives them.
+        say: told now and then how far it is.
     Raises:
         PositionError, BrokerError: see `snapshot.take_snapshot`.
     """
@@ -71,14 +77,16 @@ def pending_at(config: Config, positions: Sequence[int]) -> PendingSet:
     for path, length in list(zip(state.snapshot.files, state.snapshot.lengths, strict=True))[:2]:
         for block in blocks(path, length):
             _add_houses(state, block)
+            say(f"{block.end:,} of {length:,} bytes of {path.name} read")
     for block in blocks(state.snapshot.files[2], state.snapshot.lengths[2]):
         _add_rejects(state, block)
+    say(f"reading {state.snapshot.topics[0]}")
     _add_unwritten(config, state)
     return _result(state)
 
 
 def _add_houses(state: _State, block: Block) -> None:
-    columns = None if block.is_torn else house_columns(block.data)
+    columns = None if block.is_torn else claimed_columns(block.data)
     if columns is None:
         _add_house_lines(state, block)
         return
@@ -87,6 +95,7 @@ def _add_houses(state: _State, block: Block) -> None:
     state.pending.update(columns.ids[split].tolist())
     state.closed.update(columns.ids.tolist())
     for p, offsets in enumerate(columns.offsets):
+        state.came[p].update(columns.ids[split & below[p]].tolist())
         state.highest[p] = max(state.highest[p], int(np.max(columns.ids[below[p]], initial=-1)))
         state.with_line[p].update(offsets[offsets >= state.low(p)].tolist())
 
@@ -108,6 +117,7 @@ def _note_parts(state: _State, house_id: int, offsets: dict[int, int]) -> None:
     for p, offset in offsets.items():
         if offset < state.positions[p]:
             state.highest[p] = max(state.highest[p], house_id)
+            state.came[p].add(house_id)
         if offset >= state.low(p):
             state.with_line[p].add(offset)
 
@@ -147,6 +157,7 @@ def _add_unwritten(config: Config, state: _State) -> None:
         for at in np.flatnonzero(log.ids >= 0).tolist():
             if at + log.first not in state.with_line[p]:
                 parts[int(log.ids[at])].add(p)
+                state.came[p].add(int(log.ids[at]))
     waiting = (i for i, present in parts.items() if len(present) < len(PARTS))
     state.pending.update(i for i in waiting if i not in state.closed and i not in state.evicted)
 
@@ -161,4 +172,5 @@ def _result(state: _State) -> PendingSet:
         # Only when all that it lacks had been passed over, it could have been given up by then.
         passed_over = all(house_id < state.highest[p] for p in lacking)
         (uncertain if passed_over else state.pending).add(house_id)
-    return PendingSet(state.positions, state.pending, uncertain)
+    first, second, third = (came & state.pending for came in state.came)
+    return PendingSet(state.positions, state.pending, uncertain, (first, second, third))

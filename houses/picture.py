@@ -2,13 +2,16 @@
 
 import base64
 import io
+import math
 from html import escape
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 COLOURS = {"foundation": "#0072B2", "wall": "#E69F00", "roof": "#009E73"}
 """Okabe-Ito: blue, orange and bluish green stay apart for colour-blind readers; markers and hatches tell them apart in print."""
@@ -19,6 +22,8 @@ MARKERS = {"foundation": "o", "wall": "^", "roof": "s"}
 DASHES = {"foundation": "-", "wall": "--", "roof": ":"}
 _SHOWN_DPI = 192
 _PAGE_DPI = 96
+_SUBS = ((0.35, ()), (1.0, (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)), (3.0, (1.0, 2.0, 5.0)))
+"""Up to so many decades these digits get a number on a logarithmic axis; none: as on a linear one. Beyond, powers of ten."""
 _ALT: "WeakKeyDictionary[Axes, str]" = WeakKeyDictionary()
 
 
@@ -63,6 +68,15 @@ def axes_for(ax: Axes | None) -> tuple[Picture | None, Axes]:
     # No pyplot: its figures stay in memory until they are closed, and a notebook would show this one twice.
     picture = Picture(figsize=(8, 4), layout="constrained", facecolor="white")
     return picture, picture.subplots()
+
+
+def number_log_axis(axis: Axis, low: float, high: float) -> None:
+    """Plain numbers on a logarithmic axis that runs from `low` to `high`: about five to nine, and no powers of ten."""
+    decades = math.log10(high / low)
+    subs = next((subs for most, subs in _SUBS if decades < most), (1.0,))
+    axis.set_major_locator(LogLocator(subs=subs, numticks=15) if subs else MaxNLocator(6))
+    axis.set_major_formatter("{x:,.10g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def explain(ax: Axes, title: str, more: str = "") -> None:

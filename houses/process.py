@@ -1,19 +1,23 @@
 """The consumer's own process: it stops within five seconds of a request, and leaves memory to reference counts."""
 
 import gc
+import os
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from houses.broker import ensure_broker
-from houses.clients import Say
 from houses.config import Config
 from houses.consumer import consume
 from houses.crashes import CrashingOps, CrashPoint
 from houses.files import REAL
+from houses.metrics import last_metrics
+from houses.say import Say, be_silent
 from houses.stopping import StoppedEarly, StopRequest
 
 _STOP_LIMIT_S = 4.5
 _COLLECT_EVERY_S = 60.0
+_SHOW_EVERY_S = 0.5
 
 
 def run_consumer(
@@ -25,6 +29,7 @@ def run_consumer(
     until_end: bool = False,
     stop_with_stdin: bool = False,
     crash_at: str | None = None,
+    show: Say = be_silent,
 ) -> int:
     """Be the consumer of a folder until told to stop; returns the exit status: 0, or 130 after Ctrl-C.
 
@@ -32,6 +37,7 @@ def run_consumer(
         accept_gap, rescan, until_end: see `consumer.consume`.
         stop_with_stdin: the end of stdin, or of the parent process, is a stop request.
         crash_at: where the process kills itself, as `CrashPoint.parse` reads it.
+        show: told twice a second how far it is.
     Raises:
         HousesError: as `consumer.consume`, and when there is no broker.
     """
@@ -41,7 +47,7 @@ def run_consumer(
         # What is durable needs no farewell: leaving at the limit is like a crash, and costs a longer restart only.
         stop.listen(stdin=stop_with_stdin, limit_s=_STOP_LIMIT_S, give_up=lambda: say(_GIVEN_UP))
         ensure_broker(config, say)
-        asked = CalmCollector(stop.should_stop)
+        asked = CalmCollector(_Watch(stop.should_stop, config.metrics_path, show))
         counts = consume(config, asked, say, ops=ops, accept_gap=accept_gap, rescan=rescan, until_end=until_end)
     except StoppedEarly:
         say("Stopped before anything was read")
@@ -59,6 +65,22 @@ def _outcomes(counts: Mapping[str, int]) -> str:
 
 _KEPT = ("houses", "cancelled", "late", "stornos")
 _GIVEN_UP = f"Not finished {_STOP_LIMIT_S} s after the stop request: leaving without a last checkpoint; nothing is lost"
+
+
+class _Watch:
+    """Asks the loop's question, and tells now and then what the loop has written into metrics.jsonl."""
+
+    def __init__(self, question: Callable[[], bool], metrics: Path, show: Say) -> None:
+        self._question, self._metrics, self._show = question, metrics, show
+        self._due_s = time.monotonic() + _SHOW_EVERY_S
+
+    def __call__(self) -> bool:
+        if self._show is not be_silent and time.monotonic() > self._due_s:
+            self._due_s = time.monotonic() + _SHOW_EVERY_S
+            said = last_metrics(self._metrics)
+            if said and said["pid"] == os.getpid():
+                self._show(f"{_outcomes(said['counts']) or 'no house yet'}; {said['lag']:,} messages to read")
+        return self._question()
 
 
 class CalmCollector:

@@ -14,7 +14,7 @@ from houses.errors import FolderError, MessageError, PositionError
 from houses.files import FileOps
 from houses.join import ClosedIds, JoinTable, StornoRegister
 from houses.journal import FILES, Journal, JsonlFile
-from houses.lines import gap_end, gap_reject, parse_house_line, parse_reject_line
+from houses.lines import gap_range, gap_reject, parse_house_line, parse_reject_line
 from houses.message import STORNO, Reject, Storno, peek_id
 from houses.replay import DoneOffsets
 from houses.sidefiles import load_closed_ids, load_stornos
@@ -53,6 +53,19 @@ class Recovered:
     """One per partition that lost records: lines still to be written, once the user accepts."""
     known_gaps: tuple[list[tuple[int, int]], ...] = field(default_factory=lambda: ([], [], [], []))
     """Per partition and of the storno topic, last: first offset and end of the gaps that have their line."""
+
+    @property
+    def again(self) -> str:
+        """From where to where the parts are read again, in one line; empty where nobody has read before."""
+        parts = range(STORNO)
+        if not any(self.replay_until[p] for p in parts):
+            return ""
+        start, end = (" / ".join(map(str, offsets[:STORNO])) for offsets in (self.low, self.replay_until))
+        done = sum(self.done.count(p, self.low[p], self.replay_until[p]) for p in parts)
+        of = sum(self.replay_until[p] - self.low[p] for p in parts)
+        if not of:
+            return f"Recovered: goes on at offset {end}, reads nothing again"
+        return f"Recovered: reads again from offset {start} up to {end}; {done} of these {of} messages have their line"
 
 
 def recover(
@@ -94,6 +107,8 @@ def recover(
         state.replay_until = [max(n, state.done.end(p)) for p, n in enumerate(state.replay_until)]
         _check_positions(state, checkpoint, broker, accept_gap)
         when_refused.pop_all()
+    if state.again:
+        say(state.again)
     return state
 
 
@@ -193,7 +208,7 @@ def _note_reject(state: Recovered, line: bytes) -> None:
     topics = (state.binding.parts.name, state.binding.storno.name)
     reject = parse_reject_line(line, topics)
     if reject.reason == "gap":
-        state.known_gaps[reject.partition].append((reject.offset, gap_end(reject)))
+        state.known_gaps[reject.partition].append(gap_range(reject))
         return
     begin = state.storno_next if reject.partition == STORNO else state.low[reject.partition]
     if reject.offset >= begin:

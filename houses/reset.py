@@ -1,7 +1,7 @@
 """Starting anew: topics by their ids, the output files that the project knows, the checkpoint record in its store."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,9 +16,8 @@ from houses.config import Config
 from houses.consumer import checkpoint_store
 from houses.errors import FolderError, PositionError
 from houses.faults import FAULTS_NAME
-from houses.files import REAL, FolderLock
-
-Say = Callable[[str], None]
+from houses.files import REAL, FolderLock, lock_owner
+from houses.say import Say, counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,9 @@ class ResetPlan:
         if self.clear_kafka:
             lines.append("stop the local Kafka and delete all its topics, those of experiments too")
         if self.topics:
-            lines.append(f"delete topics {', '.join(t.name for t in self.topics)} with {self.messages} messages")
+            lines.append(
+                f"delete topics {', '.join(t.name for t in self.topics)} with {counted(self.messages, 'message')}"
+            )
         if self.record:
             lines.append(f"delete the checkpoint in {self.record}")
         if self.files:
@@ -60,6 +61,8 @@ def exclusive(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         for role in ROLES:
+            if owner := lock_owner(folder, role):
+                raise FolderError(f"{folder}: process {owner.pid} is its {role}: stop it first (houses stop)")
             stack.enter_context(FolderLock(folder, role))
         yield
 
@@ -191,4 +194,8 @@ def _put_away(plan: ResetPlan, say: Say) -> None:
             REAL.unlink(path)
     for folder in filter(None, (plan.archive, plan.files[0].parent)):
         REAL.sync_dir(folder)
-    say(f"Moved {len(plan.files)} files to {plan.archive}" if plan.archive else f"Deleted {len(plan.files)} files")
+    say(
+        f"Moved {counted(len(plan.files), 'file')} to {plan.archive}"
+        if plan.archive
+        else f"Deleted {counted(len(plan.files), 'file')}"
+    )

@@ -12,7 +12,6 @@ import pandas as pd
 from houses import lineage
 from houses.analysis import summary
 from houses.certificate import Certificate
-from houses.clients import Say, be_silent
 from houses.config import Config
 from houses.consumer import checkpoint_store
 from houses.errors import HousesError
@@ -20,7 +19,8 @@ from houses.files import REAL, replace_file
 from houses.frames import Loaded, load, load_metrics
 from houses.guilt import truth, waiting_table
 from houses.metrics import last_metrics
-from houses.pending import PendingSet
+from houses.pending import PendingSet, pending_at
+from houses.say import Say, be_silent
 from houses.stories import Story
 from houses.stream import part_named
 from houses.topics import peek, printable
@@ -75,7 +75,7 @@ class Results:
 
     def pending_at(self, positions: Sequence[int]) -> PendingSet:
         """The houses that were incomplete when the consumer stood at these offsets (next to read, per partition)."""
-        return lineage.pending_at(self._config, positions)
+        return pending_at(self._config, [*map(int, positions)])
 
     def story(self, house_id: int) -> Story:
         """All that topics and files tell of one house; `print` it, or draw it with `plot_waterfall`."""

@@ -8,11 +8,11 @@ from contextlib import suppress
 
 from houses.broker import watermarks
 from houses.child import ConsumerChild, drain_targets
-from houses.clients import Say
 from houses.config import Config
 from houses.crashes import CrashPoint
 from houses.errors import HousesError
 from houses.producer import Producers
+from houses.say import Say
 from houses.storno import StornoLoop
 
 LOG = logging.getLogger(__name__)

@@ -6,9 +6,10 @@ from typing import Any
 
 from confluent_kafka import KafkaError, Message, Producer
 
-from houses.clients import Say, be_silent, connect, metadata_of
+from houses.clients import connect, metadata_of
 from houses.config import Config
 from houses.errors import BrokerError
+from houses.say import Say, be_silent
 from houses.settings import ProducerConfig
 
 _WAIT_S = 0.05
@@ -55,7 +56,7 @@ class Sender:
         self._accepted = 0
         self._moved = (0, 0.0)  # messages that had left the queue, and when that number was new (monotonic clock)
         self._patience_s: float | None = None
-        self._said = False
+        self._outage: int | None = None  # messages that had been taken, less those that failed, when one was said
         self._errors: list[KafkaError] = []
         self._first_failure = ""
         self.failed = 0
@@ -91,6 +92,7 @@ class Sender:
                 self._note_failures(len(messages), self._errors[-1].str() if self._errors else "the queue stayed full")
                 return len(messages)
             self._client.poll(_WAIT_S if messages else 0)
+            self._note_recovery()
         return 0
 
     def _hand_over(self, partition: int, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -116,6 +118,7 @@ class Sender:
     def poll(self) -> None:
         """Take in what happened to messages sent earlier."""
         self._client.poll(0)
+        self._note_recovery()
 
     def limit_patience(self, patience_s: float) -> None:
         """From now on give up when no message leaves the queue for that long; without this, wait for ever."""
@@ -162,7 +165,19 @@ class Sender:
             self._first_failure = self._first_failure or reason
 
     def _note_error(self, error: KafkaError) -> None:
-        if error.code() != KafkaError._TRANSPORT and not self._said:  # one broken connection may heal unnoticed
-            self._said = True
+        if error.code() != KafkaError._TRANSPORT and self._outage is None:  # one broken connection may heal unnoticed
+            with self._lock:
+                self._outage = self._accepted - self.failed
             self._say(f"Kafka: {error.str()}; messages wait until it answers again")
         self._errors[1:] = [error]  # the first and the latest are enough
+
+    def _note_recovery(self) -> None:
+        """Say that an outage is over once Kafka has confirmed a message that was taken after it was said."""
+        if self._outage is None:
+            return
+        with self._lock:
+            delivered = self._accepted - len(self._client) - self.failed
+            if self._outage is None or delivered <= self._outage:
+                return
+            self._outage = None
+        self._say("Kafka answers again: messages go out")

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from houses.broker import connect, describe_topics, watermarks
+from houses.broker import describe_topics, watermarks
 from houses.checkpoint import TopicInfo
+from houses.clients import connect
 from houses.config import Config
 from houses.errors import BrokerError, HousesError, PositionError
 from houses.message import PARTS, STORNO

@@ -7,7 +7,6 @@ from random import Random
 from typing import Any
 
 from houses.background import Background
-from houses.clients import Say
 from houses.config import Config
 from houses.crashes import CrashPoint
 from houses.errors import HousesError
@@ -15,6 +14,7 @@ from houses.message import PARTS
 from houses.metrics import describe_error
 from houses.results import Results
 from houses.run import Run
+from houses.say import Say
 from houses.settings import PartFaults
 from houses.storno import StornoSender
 from houses.stream import PartCounts, part_named

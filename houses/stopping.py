@@ -16,11 +16,9 @@ from types import FrameType
 
 import psutil
 
-EXIT_INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells have it: 128 + SIGINT."""
-_WATCH_S = 0.25
+from houses.errors import EXIT_INTERRUPTED
 
-Say = Callable[[str], None]
+_WATCH_S = 0.25
 
 
 class StoppedEarly(BaseException):

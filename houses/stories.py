@@ -1,13 +1,15 @@
 """What is told of one house, and how it is printed."""
 
 from dataclasses import asdict, dataclass
+from functools import reduce
+from operator import or_
 from typing import Any, Literal
 
 from houses.audit_storno import described
-from houses.message import Reject
+from houses.message import FULL, PARTS, Reject
 from houses.topics import printable
 
-State = Literal["finished", "cancelled", "pending", "evicted", "unknown"]
+State = Literal["finished", "cancelled", "pending", "unread", "evicted", "unknown"]
 PartState = Literal["written", "pending", "unread", "evicted", "missing"]
 
 
@@ -71,21 +73,49 @@ class Story:
     stornos: tuple[StornoStory, ...]
     rejects: tuple[Reject, ...]
     """Records with its id that became no part of it."""
+    mask: int = 0
+    """The parts that are cancelled according to the files."""
+    mask_before: int = 0
+    """Those of them that were cancelled before it was complete."""
 
     def lines(self) -> list[str]:
         """The story, line by line, safe to print on a terminal."""
-        completed = f", completed {safe(self.completed_at)}" if self.completed_at else ""
-        storno = f", {self.storno}" if self.storno else ""
         rejects = (
             f"reject      {reject.reason}; partition {reject.partition} offset {reject.offset}: {safe(reject.detail)}"
             for reject in self.rejects
         )
         return [
-            f"house {self.id}: {self.state}{completed}{storno}",
+            f"house {self.id}: {self._outcome()}",
             *map(str, self.parts),
             *map(str, self.stornos),
             *rejects,
         ]
+
+    def _outcome(self) -> str:
+        """What has become of it, in words."""
+        when = safe(self.completed_at) if self.completed_at else ""
+        match self.state:
+            case "finished":
+                return "finished" + (when and f", completed {when}")
+            case "cancelled" if not self.mask_before:
+                return "finished" + (when and f", completed {when}") + f", later {_cancelled(self.mask)}"
+            case "cancelled":
+                later = "" if self.mask == self.mask_before else f", later {_cancelled(self.mask)}"
+                return f"{_cancelled(self.mask_before)} before it was complete" + (when and f" ({when})") + later
+            case "pending":
+                lacking = " and ".join(part.part for part in self.parts if part.state in ("missing", "unread"))
+                known = self._known_mask()
+                return f"pending, waits for {lacking}" + (f", {_cancelled(known)} already" if known else "")
+            case "unread":
+                return "not read yet, its parts lie in Kafka behind the consumer's position"
+            case "evicted":
+                return "evicted: given up, as other houses had passed what it lacked"
+            case "unknown":
+                return "unknown, no part of it has come"
+
+    def _known_mask(self) -> int:
+        """The parts that stornos cancel which the consumer has read."""
+        return reduce(or_, (storno.mask for storno in self.stornos if storno.is_read), 0)
 
     def __str__(self) -> str:
         """The story as text."""
@@ -98,6 +128,11 @@ class Story:
             for reject in self.rejects
         ]
         return asdict(self) | {"rejects": rejects}
+
+
+def _cancelled(mask: int) -> str:
+    names = " and ".join(part.name for part in PARTS if mask & part.mask)
+    return "cancelled" if mask == FULL else f"cancelled in part ({names})"
 
 
 def safe(text: str) -> str:

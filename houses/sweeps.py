@@ -7,11 +7,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.ticker import LogLocator, NullFormatter
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from houses.errors import HousesError
-from houses.picture import ACCENT, Picture, explain, in_ms
+from houses.picture import ACCENT, Picture, explain, in_ms, number_log_axis
 
 _LITTLE = ("arrivals_hz", "mean_time_s", "under_way", "waiting_s", "expected_pending", "measured_pending")
 _COLUMNS = ("houses_per_s", "p50_ms", "p99_ms")
@@ -135,9 +134,9 @@ def _scale(axis: Axis, set_scale: Callable[[str], None], values: "np.ndarray[Any
     low, high = np.nanmin(values, initial=np.inf), np.nanmax(values, initial=0)
     if low > 0 and low * _DECADE < high:
         set_scale("log")
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < low * _DECADE**2 else (1,)))
-        axis.set_minor_formatter(NullFormatter())
-    axis.set_major_formatter("{x:,.10g}")
+        number_log_axis(axis, low, high)
+    else:
+        axis.set_major_formatter("{x:,.10g}")
 
 
 def _label_x(ax: Axes, runs: pd.DataFrame, parameter: str) -> None:

@@ -8,17 +8,17 @@ from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, Message, Producer, TopicPartition
 
-from houses.broker import connect, describe_topics, ensure_broker, ensure_topics_named
+from houses.broker import describe_topics, ensure_broker, ensure_topics_named
+from houses.clients import connect
 from houses.config import Config
 from houses.errors import BrokerError
 from houses.files import REAL, replace_file
 from houses.message import PARTS, peek_id
+from houses.say import Say
 from houses.topics import printable
 
 _CONFIRM_TIMEOUT_MS = 10_000
 _POLL_S = 0.1
-
-Say = Callable[[str], None]
 
 
 def hello_topic(config: Config, say: Say) -> tuple[str, int]:

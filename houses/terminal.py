@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from houses.verbs import as_typed
+
 if TYPE_CHECKING:
     from houses.config import Config
 
@@ -25,13 +27,13 @@ Show = Callable[[float, str], None]
 def say(line: str) -> None:
     """Print a line at once. A reader that has gone away (a closed pipe) is no reason to stop working."""
     with suppress(BrokenPipeError):
-        click.echo(line)
+        click.echo(as_typed(line))
 
 
 def complain(line: str) -> None:
     """Print a line on stderr, as `say` does on stdout."""
     with suppress(BrokenPipeError):
-        click.echo(line, err=True)
+        click.echo(as_typed(line), err=True)
 
 
 def print_json(record: Mapping[str, Any]) -> None:

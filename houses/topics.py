@@ -175,7 +175,12 @@ class RawRecord:
     def __str__(self) -> str:
         """One line that is safe to print on a terminal."""
         when = "-" if self.timestamp_ms is None else _iso(self.timestamp_ms)
-        return f"{self.partition}  {self.offset:>8}  {when}  {printable(self.key)}  {printable(self.value)}"
+        return f"{self.partition:>9}  {self.offset:>8}  {when:<24}  {printable(self.key):<7}  {printable(self.value)}"
+
+    @staticmethod
+    def heading() -> str:
+        """What the columns of such lines are."""
+        return f"{'partition':>9}  {'offset':>8}  {'time (UTC)':<24}  {'key':<7}  value"
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain values; what is not UTF-8 is escaped."""

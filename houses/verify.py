@@ -16,11 +16,11 @@ from houses.audit_houses import audit_cancelled, audit_houses
 from houses.audit_rejects import audit_rejects
 from houses.audit_storno import StornoAudit
 from houses.certificate import Certificate, Findings
-from houses.clients import Say, be_silent
 from houses.config import Config
 from houses.evidence import BLANK, MALFORMED, PartitionLog, read_parts, read_stornos
 from houses.linescan import Ints
 from houses.message import PARTS, STORNO
+from houses.say import Say, be_silent, counted
 from houses.snapshot import Snapshot, take_snapshot
 
 
@@ -187,5 +187,7 @@ def _notes(snapshot: Snapshot) -> list[str]:
     if snapshot.checkpoint is None:
         notes.append("no checkpoint: only what the files say is checked, nothing counts as read")
     if first := snapshot.marks[STORNO][0]:
-        notes.append(f"{first} stornos are gone from Kafka: states that come from them are not checkable")
+        notes.append(
+            f"{counted(first, 'storno is', 'stornos are')} gone from Kafka: states that come from them are not checkable"
+        )
     return notes

@@ -10,6 +10,7 @@ from houses.config import Config
 from houses.message import PARTS
 from houses.metrics import last_metrics
 from houses.pending import pending_at
+from houses.say import Say, be_silent
 from houses.snapshot import take_snapshot
 from houses.topics import read_ranges
 
@@ -32,9 +33,11 @@ class WaitingHouse:
         return {"id": self.id, "offsets": dict(self.offsets), "missing": self.missing}
 
 
-def waiting_houses(config: Config) -> list[WaitingHouse]:
+def waiting_houses(config: Config, say: Say = be_silent) -> list[WaitingHouse]:
     """The houses that are incomplete where the consumer stands now, by id.
 
+    Args:
+        say: told now and then how far it is.
     Raises:
         PositionError, BrokerError: see `snapshot.take_snapshot`.
     """
@@ -42,7 +45,7 @@ def waiting_houses(config: Config) -> list[WaitingHouse]:
     said = last_metrics(config.metrics_path) or {}
     # What it said last may be later than its checkpoint.
     positions = [*map(max, snapshot.position, said.get("position", (0, 0, 0)))]
-    pending = pending_at(config, positions).ids
+    pending = pending_at(config, positions, say).ids
     low = snapshot.checkpoint.low if snapshot.checkpoint else (0, 0, 0)
     ranges = {p: (max(low[p], snapshot.marks[p][0]), positions[p]) for p in range(len(PARTS))}
     offsets: dict[int, dict[str, int]] = defaultdict(dict)

@@ -143,6 +143,8 @@ def _title(story: Story, times: _Times) -> str:
             return f"House {story.id} was given up: " + (
                 f"its {missing} never came" if missing else "a part came too late"
             )
+        case "unread":
+            return f"House {story.id} is not read yet"
         case "pending":
             return (
                 f"House {story.id} waits for its {missing}"

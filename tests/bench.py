@@ -1,6 +1,6 @@
 """Measures the pipeline against bare loops of the same client, in one run on one machine.
 
-python3 lab.py bench [--json]. Each figure comes from a process of its own; rounds of what is compared alternate, so that
+python3 lab.py bench [--json] [--check] [--panel]. Each figure comes from a process of its own; rounds of what is compared alternate, so that
 a noisy machine hits all alike.
 """
 
@@ -18,7 +18,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -33,6 +33,7 @@ from houses.message import PARTS, encode_parts, utc_now
 from houses.metrics import last_metrics, percentile_ms
 from houses.process import CalmCollector
 from houses.producer import Producers
+from houses.say import be_silent
 from houses.sender import producer_settings
 from houses.source import consumer_settings
 
@@ -41,34 +42,101 @@ _WARM_UP_S = 3.0
 _MB = 1 << 20
 
 
+class Target(NamedTuple):
+    """What a figure should come to."""
+
+    figure: str
+    """How its name begins."""
+    member: str
+    """Which of its numbers; empty when it is one."""
+    least: bool
+    """Whether the limit is the least that is wanted, else the most."""
+    limit: float | str
+    """A number, or the member that holds it."""
+
+
+TARGETS = (
+    Target("consumer: ratio to the bare loop", "", True, 0.20),
+    Target("producers: ratio to the bare loop", "", True, 0.6),
+    Target("producers: error over 10 s", "sent - rate x t", False, "allowed"),
+    Target("latency: durable, over", "p99", False, 25.0),
+    Target("memory: MB", "above idle with 50,000 pending", False, 60.0),
+    Target("panel: frames a second, idle", "", True, 9.0),
+    Target("panel: CPU of the kernel", "", False, 10.0),
+    Target("restart: first new house, s", "beside 0 houses", False, 2.0),
+    Target("restart: first new house, s", "beside 1,000,000 houses", False, 2.0),
+)
+
+
+class Judged(NamedTuple):
+    """A target, and whether a figure meets it."""
+
+    figure: str
+    text: str
+    missed: bool
+
+
+def judge(figures: dict[str, Any]) -> list[Judged]:
+    """Hold figures against their targets."""
+    return [
+        _judged(target, name, value)
+        for name, value in figures.items()
+        for target in TARGETS
+        if name.startswith(target.figure)
+    ]
+
+
+def _judged(target: Target, name: str, value: Any) -> Judged:
+    number = value[target.member] if target.member else value
+    limit = value[target.limit] if isinstance(target.limit, str) else target.limit
+    missed = number is None or (number < limit if target.least else number > limit)
+    bound = f"at {'least' if target.least else 'most'} {_text(limit)}"
+    text = f"{target.member} should be {bound}{': missed' if missed else ''}".strip()
+    return Judged(name, text, missed)
+
+
 def main() -> int:
-    """Run all measurements and print them, or one JSON object with --json."""
+    """Run all measurements and print them with their targets, or one JSON object with --json; the exit code.
+
+    1 under --check when a target is missed, else 0.
+    """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    parser.add_argument("--check", action="store_true", help="exit with 1 when a target is missed")
     parser.add_argument("--messages", type=int, default=1_500_000, help="messages in the topic (default %(default)s)")
     parser.add_argument(
         "--rounds", type=int, default=3, help="rounds of each throughput measurement (default %(default)s)"
     )
     parser.add_argument("--only", choices=sorted(_PARTS), action="append", help="only these measurements")
+    parser.add_argument("--panel", action="store_true", help="only the panel, in a real browser (Debian's chromium)")
     arguments = parser.parse_args()
+    if arguments.panel:
+        arguments.only = ["panel"]
     figures: dict[str, Any] = {}
     with _kafka() as (folder, address):
-        for name in arguments.only or _PARTS:
+        for name in arguments.only or [name for name in _PARTS if name != "panel"]:
             figures |= _PARTS[name](folder / name, address, arguments.messages // 3, arguments.rounds)
             if not arguments.json:
                 _show(name, figures)
-    if not arguments.json and (ratio := figures.get("consumer: ratio to the bare loop")):
-        print(f"\nratio to the bare loop: {ratio:.2f}")
+    judged = judge(figures)
+    missed = sum(each.missed for each in judged)
     if arguments.json:
-        print(json.dumps(figures, indent=1))
-    return 0
+        print(json.dumps(figures | {"missed": [each.figure for each in judged if each.missed]}, indent=1))
+    else:
+        if ratio := figures.get("consumer: ratio to the bare loop"):
+            print(f"\nratio to the bare loop: {ratio:.2f}")
+        print(f"\n{missed} of {len(judged)} targets missed")
+    return 1 if arguments.check and missed else 0
 
 
 def _show(name: str, figures: dict[str, Any]) -> None:
     print(f"\n{name}")
     for key, value in figures.items():
         if key.startswith(name):
-            print(f"  {key.removeprefix(name + ': ')}: {_text(value)}", flush=True)
+            print(f"  {key.removeprefix(name + ': ')}: {_text(value)}")
+            for judged in judge({key: value}):
+                print(f"      {judged.text}")
+    sys.stdout.flush()
 
 
 def _text(value: Any) -> str:
@@ -114,10 +182,6 @@ def _in_child(function: Callable[..., Any], *arguments: Any) -> Any:
 
 def _spread(rates: list[float]) -> dict[str, float]:
     return {"minimum": min(rates), "median": statistics.median(rates), "maximum": max(rates)}
-
-
-def _be_silent(_: str) -> None:
-    pass
 
 
 def _never() -> bool:
@@ -172,7 +236,7 @@ def _consumer_rate_hz(config: Config, houses: int) -> float:
         return counts
 
     ConsumerLoop.run = timed_run  # type: ignore[method-assign,assignment]  # so that opening the folder is not measured
-    counts = consume(config, CalmCollector(_never), _be_silent, until_end=True)
+    counts = consume(config, CalmCollector(_never), be_silent, until_end=True)
     return 3 * counts["houses"] / elapsed
 
 
@@ -277,6 +341,14 @@ def _await_metrics(
     return last
 
 
+def _await_growth(path: Path, length: int, timeout_s: float = 60.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while path.stat().st_size == length:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{path}: no new line in {timeout_s} s")
+        time.sleep(0.005)
+
+
 def _is_running(metrics: dict[str, Any]) -> bool:
     return bool(metrics["state"] == "running")
 
@@ -341,10 +413,15 @@ def measure_restart(folder: Path, address: str, houses: int, rounds: int) -> dic
         client.flush()
         before, started = config.houses_path.stat().st_size, time.perf_counter()
         with _consumer_process(config):
-            while config.houses_path.stat().st_size == before:
-                time.sleep(0.005)
+            _await_growth(config.houses_path, before)
             seconds[f"beside {size:,} houses"] = time.perf_counter() - started
     return {"restart: first new house, s": seconds}
+
+
+def _measure_panel(folder: Path, address: str, houses: int, rounds: int) -> dict[str, Any]:
+    from bench_panel import measure_panel  # needs a browser, which the other measurements do without
+
+    return measure_panel(folder, address)
 
 
 _PARTS: dict[str, Callable[[Path, str, int, int], dict[str, Any]]] = {
@@ -353,6 +430,7 @@ _PARTS: dict[str, Callable[[Path, str, int, int], dict[str, Any]]] = {
     "latency": measure_latency,
     "memory": measure_memory,
     "restart": measure_restart,
+    "panel": _measure_panel,
 }
 
 if __name__ == "__main__":

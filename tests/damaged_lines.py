@@ -205,6 +205,6 @@ REJECTS_FILE = [
         "gap without its end",
         added("rejects", lambda files: reject(files, 2, "gap", b"", "lost")),
         {"foreign": 1},
-        "not a gap line",
+        "not a gap at offset",
     ),
 ]

@@ -30,7 +30,7 @@ class Sender:
     def __init__(self, config: Config) -> None:
         """Connected to the configuration's Kafka."""
         self._config = config
-        self._producer = Producer(client_config(config.kafka) | {"linger.ms": 0})
+        self._producer = Producer(client_config(config.kafka) | {"linger.ms": 0, "enable.idempotence": True})
 
     def raw(self, partition: int, *values: bytes | None) -> None:
         """Messages for a partition of the parts topic."""

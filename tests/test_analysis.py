@@ -244,6 +244,30 @@ def test_the_figure_over_time_names_the_slowest_house() -> None:
 
 
 @pytest.mark.parametrize("plot", PLOTS)
+@pytest.mark.parametrize(
+    ("low_ms", "high_ms", "some"),
+    [
+        (6.0, 25.0, {"6", "8", "10", "15", "20"}),
+        (5.0, 6.0, set()),
+        (4.0, 60.0, {"5", "10", "20", "50"}),
+        (6.0, 3200.0, {"10", "100", "1,000"}),
+        (1.0, 5000.0, {"1", "10", "100", "1,000"}),
+    ],
+)
+def test_a_logarithmic_axis_has_plain_numbers_enough_of_them(
+    plot: Any, low_ms: float, high_ms: float, some: set[str]
+) -> None:
+    """No powers of ten, whatever the range; between four and nine numbers are to be seen."""
+    ax = plot(table(np.geomspace(low_ms, high_ms, 200).tolist())).axes[0]
+    ax.figure.draw_without_rendering()
+    axis, (low, high) = (ax.xaxis, ax.get_xlim()) if plot is analysis.plot_latency else (ax.yaxis, ax.get_ylim())
+    seen = zip(axis.get_majorticklocs(), axis.get_majorticklabels(), strict=True)
+    labels = [label.get_text() for at, label in seen if low <= at <= high]
+    assert some <= set(labels) and 4 <= len(labels) <= 9, labels
+    assert not any(label.get_text() for label in axis.get_minorticklabels())
+
+
+@pytest.mark.parametrize("plot", PLOTS)
 @pytest.mark.parametrize("latencies_ms", [[], [float("nan")], [3.0], [-1.0, 0.0, 3.0]])
 def test_few_unknown_or_negative_latencies_still_make_a_figure(plot: Any, latencies_ms: list[float]) -> None:
     """Clocks of two machines may differ by more than the latency."""

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import click
 import pytest
-from command_line import arguments, call, environment, make_project, run, send_houses
+from command_line import arguments, call, environment, make_project, read_houses, run, send_houses
 from kafka_lab import Values
 
-from houses.cli import VERBS, cli, main
+from houses.cli import cli, main
+from houses.draft import is_override
+from houses.verbs import VERBS, as_typed, remember_config
 
 HEAVY = {"pandas", "matplotlib", "numpy", "IPython", "ipywidgets", "rich", "papermill"}
 
@@ -84,6 +86,63 @@ def test_the_consumer_loads_no_notebook_library(tmp_path: Path, kafka: str) -> N
     assert not set(loaded.stdout.splitlines()[-1].split()) & HEAVY
 
 
+# --- what is typed here ---
+
+LAB = {"HOUSES_PROGRAM": "python3 lab.py"}
+
+
+@pytest.mark.parametrize(
+    ("text", "typed"),
+    [
+        ("is that so? (houses stop), or not", "is that so? (python3 lab.py stop), or not"),
+        ("houses --config a/b.yaml verify", "python3 lab.py --config a/b.yaml verify"),
+        ("houses kafka start, then houses storno-loop", "python3 lab.py kafka start, then python3 lab.py storno-loop"),
+        ("5 houses; houses.jsonl", "5 houses; houses.jsonl"),
+        (".venv/bin/houses stop", ".venv/bin/houses stop"),
+        ("three houses wait for parts", "three houses wait for parts"),
+    ],
+)
+def test_commands_in_a_text_are_written_as_they_are_typed(
+    text: str, typed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only where lab.py has said so; a house is a house."""
+    monkeypatch.delenv("HOUSES_PROGRAM", raising=False)
+    assert as_typed(text) == text
+    monkeypatch.setenv("HOUSES_PROGRAM", LAB["HOUSES_PROGRAM"])
+    assert as_typed(text) == typed
+
+
+def test_commands_name_the_configuration_that_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Typed as they stand, they would otherwise work on the project's own folder."""
+    monkeypatch.delenv("HOUSES_PROGRAM", raising=False)
+    remember_config(Path("a b/config.yaml"))
+    try:
+        assert as_typed("houses reset --archive") == "houses --config 'a b/config.yaml' reset --archive"
+        assert as_typed("houses --config c.yaml stop") == "houses --config c.yaml stop"
+    finally:
+        remember_config(None)
+    assert as_typed("houses stop") == "houses stop"
+
+
+def test_help_usage_and_errors_are_those_of_lab_py(tmp_path: Path) -> None:
+    """The help of the group, of a verb and of one below it; a wrong word; what a verb says and what is wrong."""
+    made = make_project(tmp_path, "127.0.0.1:1")
+    for words in ((), ("produce",), ("kafka", "stop")):
+        shown = run(None, *words, "--help", **LAB).stdout
+        assert shown.startswith(f"Usage: {' '.join(('python3 lab.py', *words))} ["), shown
+        assert re.search(r"Examples?:\n +python3 lab\.py ", shown)
+        assert not re.search(r"houses (stop|produce|kafka)", shown)
+    assert "Try 'python3 lab.py --help'" in run(None, "dance", **LAB).stderr
+    assert f"none (python3 lab.py --config {made.path} consume)" in run(made, "status", **LAB).stdout
+    made.houses_path.write_text("junk\n", encoding="ascii")
+    assert f"see what is lost: python3 lab.py --config {made.path} verify" in run(made, "show", **LAB).stderr
+
+
+def test_the_variable_is_no_override_of_a_key() -> None:
+    """config.yaml has no key of that name, and nothing complains about it."""
+    assert not is_override("HOUSES_PROGRAM")
+
+
 # --- exit codes ---
 
 
@@ -125,6 +184,25 @@ def test_wrong_usage_is_exit_code_2(words: tuple[str, ...], capsys: pytest.Captu
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (("produse",), "No such command 'produse'. Did you mean 'produce'?"),
+        (("kafka", "restart"), "No such command 'restart'. (Did you mean one of: 'start', 'status'?)"),
+        (("status", "--config", "x.yaml"), "--config comes before the verb: houses --config PATH status"),
+        (("hello", "send", "--config=x"), "--config comes before the verb: houses --config PATH hello send"),
+        (("peek", "--cuont", "3"), "No such option '--cuont'."),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_slip_of_the_fingers_is_told_what_was_meant(
+    words: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A verb, one below it, and --config in the wrong place."""
+    assert main(list(words)) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
         (("produce", "--rate", "-5"), "producer.msgs_per_sec = -5.0: must be 0 or more"),
         (("produce", "--fault", "roof.drop=2"), "producer.faults.roof.drop = 2.0"),
         (("storno", "1234567890123456789"), "house id 1234567890123456789"),
@@ -142,10 +220,12 @@ def test_bad_values_are_quoted_with_what_is_allowed(
 
 
 def test_no_kafka_elsewhere_is_one_line(tmp_path: Path) -> None:
-    """An address that is not of this machine is never started: exit code 1, and what to do."""
+    """An address that is not of this machine is never started: exit code 1, why, and what to do."""
     done = run(make_project(tmp_path, "192.0.2.1:9092", {"kafka.topic": "houses"}), "verify")
     assert (done.returncode, done.stdout) == (1, "")
-    assert re.fullmatch(r"Error: kafka.bootstrap_servers = 192\.0\.2\.1:9092: .*\n", done.stderr)
+    assert re.fullmatch(
+        r"Error: kafka.bootstrap_servers = 192\.0\.2\.1:9092: no answer from Kafka \(.+\); see that.*\n", done.stderr
+    )
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, kafka: str) -> None:
@@ -170,6 +250,8 @@ def test_piped_output_is_plain(tmp_path: Path, kafka: str) -> None:
         ("consume", "--until-end"),
         ("status",),
         ("show",),
+        ("show", "--pending"),
+        ("compact",),
         ("peek",),
         ("verify",),
         ("kafka", "status"),
@@ -181,21 +263,36 @@ def test_piped_output_is_plain(tmp_path: Path, kafka: str) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no pseudo terminals there")
-def test_a_terminal_gets_a_progress_bar(tmp_path: Path, kafka: str) -> None:
-    """The same verb that is plain in a pipe draws on a terminal."""
+@pytest.mark.parametrize(
+    ("words", "title"),
+    [
+        (("produce", "--seconds", "1"), b"Sending"),
+        (("consume", "--until-end"), b"Reading"),
+        (("verify",), b"Verifying"),
+        (("show", "--pending"), b"Looking"),
+        (("compact",), b"Writing"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_terminal_gets_a_progress_bar(tmp_path: Path, kafka: str, words: tuple[str, ...], title: bytes) -> None:
+    """The same verb that is plain in a pipe draws on a terminal, and leaves its lines there."""
     import pty
 
     made = make_project(tmp_path, kafka)
+    send_houses(made, 2)
+    if words[0] != "consume":
+        read_houses(made)
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        arguments(made, "produce", "--seconds", "1"), stdout=theirs, env=environment(TERM="xterm-256color")
+        arguments(made, *words), stdout=theirs, stderr=theirs, env=environment(TERM="xterm-256color")
     )
     os.close(theirs)
     drawn = b"".join(iter(lambda: _read(ours), b""))
     os.close(ours)
-    assert process.wait() == 0
+    assert process.wait() == 0, drawn
     assert b"\x1b[" in drawn
-    assert b"Sending" in drawn
+    assert title in drawn
+    assert b"\x1b[?25h" in drawn  # the cursor is shown again
 
 
 def _read(terminal: int) -> bytes:

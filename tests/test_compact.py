@@ -11,9 +11,9 @@ from finished_run import (
 )
 from kafka_lab import make_lab
 
+from houses.compact import compact
 from houses.config import Config
 from houses.errors import MessageError
-from houses.lineage import compact
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,9 @@ def lab(kafka: str, tmp_path: Path) -> Config:
 def test_compact_leaves_out_the_cancelled_and_changes_nothing_else(files: Files) -> None:
     """Houses 11 and 12 were cancelled after they were written; the other lines stand as they were."""
     before = files.path("houses").read_bytes()
-    done = compact(files.config)
+    said: list[str] = []
+    done = compact(files.config, say=said.append)
+    assert said == [f"25 houses, {len(before):,} bytes of houses.jsonl read"]
     assert (done.kept, done.dropped, done.path) == (25, 2, files.path("houses_live"))
     kept = [line for line in before.splitlines(keepends=True) if json.loads(line)["id"] not in (11, 12)]
     assert done.path.read_bytes() == b"".join(kept)

@@ -17,14 +17,15 @@ from confluent_kafka.admin import AdminClient, NewPartitions  # type: ignore[att
 from kafka_lab import read_jsonl, wait_until
 from topic_feed import Feed
 
-from houses.broker import client_config, connect, delete_topics, describe_topics
+from houses.broker import delete_topics, describe_topics
 from houses.checkpoint import Checkpoint, KafkaStore
-from houses.clients import be_silent
+from houses.clients import client_config, connect
 from houses.config import Config
 from houses.consumer import checkpoint_store, consume
 from houses.errors import BrokerError, FolderError, PositionError
 from houses.message import STORNO
 from houses.metrics import last_metrics
+from houses.say import be_silent
 from houses.verify import verify
 
 GROUP = {"consumer.consumer_group": True}

@@ -20,7 +20,7 @@ from houses.files import REAL, read_file, replace_file
 from houses.join import House, StornoRegister
 from houses.journal import Journal, JsonlFile
 from houses.lines import (
-    gap_end,
+    gap_range,
     gap_reject,
     house_line,
     late_line,
@@ -148,13 +148,14 @@ def test_a_house_line_that_lacks_something_is_refused(line: str) -> None:
         parse_house_line(line.encode())
 
 
-def test_a_gap_says_where_it_ends() -> None:
+def test_a_gap_says_where_it_begins_and_ends() -> None:
     """From its text, also after it was written and read back."""
     gap = gap_reject(1, 5, 9)
-    assert (gap.offset, gap.reason, gap_end(gap)) == (5, "gap", 9)
-    assert gap_end(parse_reject_line(reject_line(gap, TOPICS).encode(), TOPICS)) == 9
-    with pytest.raises(MessageError, match="not a gap"):
-        gap_end(Reject(1, 5, "gap", "some", b""))
+    assert (gap.offset, gap.reason, gap_range(gap)) == (5, "gap", (5, 9))
+    assert gap_range(parse_reject_line(reject_line(gap, TOPICS).encode(), TOPICS)) == (5, 9)
+    for other in ("some", gap_reject(1, 6, 9).detail):
+        with pytest.raises(MessageError, match="not a gap at offset 5"):
+            gap_range(Reject(1, 5, "gap", other, b""))
 
 
 # --- lines of the older consumer ---

@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from houses.errors import BrokerError
-from houses.kafka_port import cluster_id, free_port, is_loopback, parse_address, probe
+from houses.kafka_port import cluster_id, free_port, is_loopback, look, parse_address, probe
 
 Talk = Callable[[socket.socket], None]
 
@@ -70,9 +70,10 @@ def test_another_program_is_not_taken_for_kafka(talk: Talk) -> None:
 
 
 def test_a_port_that_nobody_listens_on_is_nothing() -> None:
-    """A refused connection, and also a host that does not exist."""
-    assert probe("127.0.0.1", free_port()) == "nothing"
-    assert probe("no-such-host.invalid", 9092) == "nothing"
+    """A refused connection, and also a host that does not exist, or whose name no host can have: each with its reason."""
+    assert look("127.0.0.1", free_port()) == ("nothing", "connection refused")
+    for host in ("no-such-host.invalid", "a" * 64 + ".invalid"):
+        assert look(host, 9092) == ("nothing", "the host name cannot be resolved")
     assert cluster_id("127.0.0.1", free_port()) is None
 
 

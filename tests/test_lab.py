@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,12 +14,16 @@ from types import ModuleType
 
 import pytest
 
+from houses.verbs import VERBS
+
 ROOT = Path(__file__).resolve().parents[1]
 WHEEL = "houses-1.0-py3-none-any.whl"
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 STAND_IN = """
 import os, sys, time
 print(sys.prefix, os.getcwd(), sys.argv[1:])
+if sys.argv[1] == "program":
+    print(os.environ["HOUSES_PROGRAM"])
 if sys.argv[1] == "wait":
     try:
         print("waiting", flush=True)
@@ -162,7 +167,18 @@ def test_no_word_at_all_shows_what_there_is() -> None:
     """Without setting anything up."""
     for words in ((), ("--help",)):
         done = lab(ROOT, *words)
-        assert "python3 lab.py demo" in done.stdout and done.returncode == 0
+        assert done.returncode == 0
+        for name, verb in VERBS.items():
+            assert re.search(rf"^python3 lab\.py {name} +{re.escape(verb.help)}$", done.stdout, re.MULTILINE), name
+
+
+def test_what_runs_knows_what_was_typed(project: Path, tmp_path: Path) -> None:
+    """So that its messages say `python3 lab.py stop`; the path is the one that was typed, in quotes with a space."""
+    assert lab(project, "program", cwd=tmp_path).stdout.splitlines()[1:] == [f'python3 "{project / "lab.py"}"']
+    done = subprocess.run(
+        [sys.executable, "lab.py", "program"], cwd=project, env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.splitlines()[1:] == ["python3 lab.py"]
 
 
 @pytest.fixture
@@ -192,6 +208,8 @@ def test_lab_opens_the_contents_or_else_the_first_notebook(module: ModuleType, t
         "jupyterlab",
         "--ServerApp.ip=127.0.0.1",
         "--LabApp.default_url=/lab/tree/notebooks/01_first_run.ipynb",
+        "--LabApp.news_url=None",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
         *(["--allow-root"] if os.geteuid() == 0 else []),
         "--no-browser",
     ]

@@ -21,9 +21,10 @@ from kafka_lab import make_lab, read_jsonl, wait_until
 
 from houses.config import Config
 from houses.consumer import consume
-from houses.lineage import pending_at, story
+from houses.lineage import story
 from houses.message import encode_storno
 from houses.metrics import last_metrics
+from houses.pending import pending_at
 from houses.topics import first_and_end
 
 
@@ -63,7 +64,7 @@ def test_story_of_a_finished_house(finished: Config) -> None:
 def test_story_of_a_partly_cancelled_house_knows_the_excluded_part_s_offset(finished: Config) -> None:
     """Its line does not hold the part, but where it was."""
     assert story(finished, 9).lines() == [
-        f"house 9: cancelled, completed {completed_at(finished, 9)}, storno of wall",
+        f"house 9: cancelled in part (wall) before it was complete ({completed_at(finished, 9)})",
         f"foundation  written; partition 0 offset 9  sent {TS}  alice  foundation",
         "wall        written; partition 1 offset 9",
         f"roof        written; partition 2 offset 9  sent {TS}  roof_alice  roof",
@@ -92,7 +93,7 @@ def test_story_of_a_storno_that_was_not_read_yet(finished: Config) -> None:
 def test_story_of_a_pending_house_says_what_is_missing_and_how_far_that_partition_is_read(finished: Config) -> None:
     """Position, end, and the last house that was read there."""
     assert story(finished, PENDING[0]).lines() == [
-        "house 50: pending",
+        "house 50: pending, waits for wall and roof, cancelled already",
         f"foundation  pending; partition 0 offset 33  sent {TS}  alice  foundation",
         "wall        missing; partition 1 is read to offset 32 of 33, to house 51",
         "roof        missing; partition 2 is read to offset 30 of 32, to house 20",
@@ -103,7 +104,7 @@ def test_story_of_a_pending_house_says_what_is_missing_and_how_far_that_partitio
 def test_story_of_parts_that_were_not_read_yet(finished: Config) -> None:
     """They are in Kafka, behind the consumer's position."""
     told = story(finished, UNREAD)
-    assert told.state == "pending"
+    assert told.state == "unread"
     assert [(part.state, part.offset) for part in told.parts] == [("unread", 35), ("unread", 32), ("unread", 30)]
 
 
@@ -151,10 +152,47 @@ def test_story_of_an_older_line(lab: Config) -> None:
     old = Path(__file__).parent / "legacy" / "storno_houses.jsonl"
     lab.storno_houses_path.write_bytes(old.read_bytes())
     assert story(lab, 22).lines() == [
-        "house 22: cancelled, storno of roof",
+        "house 22: cancelled in part (roof) before it was complete",
         "foundation  written; partition 0 offset 22  sent 20261123_141717  alice  foundation",
         "wall        written; partition 1 offset 22  sent 20261123_141717  wall_alice  wall",
         "roof        written; offset not recorded",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("house_id", "outcome"),
+    [
+        (3, "finished, completed {at}"),
+        (7, "cancelled before it was complete ({at})"),
+        (11, "finished, completed {at}, later cancelled"),
+        (13, "finished, completed {at}"),
+        (PENDING[1], "pending, waits for roof"),
+        (UNREAD, "not read yet, its parts lie in Kafka behind the consumer's position"),
+        (EVICTED, "evicted: given up, as other houses had passed what it lacked"),
+        (1000, "unknown, no part of it has come"),
+    ],
+)
+def test_the_first_line_says_what_has_become_of_it(finished: Config, house_id: int, outcome: str) -> None:
+    """A late storno does not make a finished house one that never was, and what was not read yet is not pending."""
+    at = completed_at(finished, house_id) if "{at}" in outcome else ""
+    assert story(finished, house_id).lines()[0] == f"house {house_id}: {outcome.format(at=at)}"
+
+
+def test_the_first_line_tells_stornos_before_from_those_after(lab: Config) -> None:
+    """House 1: its wall later. House 2: its wall before, all of it later. House 3: read in part, the rest not yet."""
+    sender = Sender(lab)
+    sender.stornos(encode_storno(2, WALL))
+    sender.houses(1, 2)
+    sender.part(ROOF, 3)
+    consume_to_end(lab)
+    sender.stornos(encode_storno(1, WALL), encode_storno(2), encode_storno(3, WALL))
+    consume_to_end(lab)
+    sender.part(WALL, 3)
+    first, second = completed_at(lab, 1), completed_at(lab, 2)
+    assert [story(lab, house_id).lines()[0] for house_id in (1, 2, 3)] == [
+        f"house 1: finished, completed {first}, later cancelled in part (wall)",
+        f"house 2: cancelled in part (wall) before it was complete ({second}), later cancelled",
+        "house 3: pending, waits for foundation and wall, cancelled in part (wall) already",
     ]
 
 
@@ -165,12 +203,15 @@ def test_pending_at_the_end_is_what_waits(finished: Config) -> None:
     """The two houses that lack parts."""
     found = pending_at(finished, (35, 32, 30))
     assert (list(found.ids), found.count, found.id_sum) == ([*PENDING], 2, sum(PENDING))
+    assert [list(came) for came in found.came] == [[*PENDING], [PENDING[1]], []]
     assert not found.uncertain
 
 
 def test_pending_at_an_earlier_position_is_rebuilt(finished: Config) -> None:
     """Houses 0 to 4 had a foundation, 0 to 2 a wall, 0 and 1 a roof: 2, 3 and 4 waited."""
-    assert list(pending_at(finished, (5, 3, 2)).ids) == [2, 3, 4]
+    found = pending_at(finished, (5, 3, 2))
+    assert list(found.ids) == [2, 3, 4]
+    assert [list(came) for came in found.came] == [[2, 3, 4], [2], []]
 
 
 def test_nothing_is_pending_at_the_beginning(finished: Config) -> None:
@@ -185,7 +226,8 @@ def test_pending_beyond_the_consumer_counts_what_it_will_read(finished: Config) 
 
 def test_evicted_house_was_pending_until_it_was_passed_over(finished: Config) -> None:
     """Before a higher roof had come it cannot have been given up; afterwards nobody can say when; with its roof it was."""
-    assert EVICTED in pending_at(finished, (31, 30, 19)).ids
+    before = pending_at(finished, (31, 30, 19))
+    assert EVICTED in before.ids and [EVICTED in came for came in before.came] == [True, True, False]
     later = pending_at(finished, (31, 30, 25))
     assert EVICTED not in later.ids and EVICTED in later.uncertain
     assert EVICTED not in pending_at(finished, (35, 32, 30)).uncertain

@@ -184,6 +184,17 @@ def test_records_that_came_in_doubt_are_left_to_the_next_run_when_told_to_stop()
     check_end(lab)
 
 
+def test_the_end_of_an_outage_is_said_once() -> None:
+    """When the broker has answered, and only if its absence was noticed."""
+    lab = lab_of([1, 2], [1, 2], [1, 2])
+
+    def outage(source: FakeSource) -> None:
+        source.identity_in_doubt, source.last_error = True, "_TRANSPORT: gone"
+
+    lab.consume([Poll((1, 1, 1, 0)), Poll((1, 1, 1, 0), 0.0, outage)], rest=True)
+    assert lab.said.count("Kafka answers again") == 1
+
+
 # --- stornos come first ---
 
 

@@ -8,10 +8,10 @@ from unittest.mock import patch
 import pytest
 from kafka_lab import make_config
 
-from houses.clients import be_silent
 from houses.consumer import consume
 from houses.errors import FolderError
 from houses.metrics import Reporter, last_metrics
+from houses.say import be_silent
 from houses.stopping import StoppedEarly
 
 

@@ -40,6 +40,8 @@ def test_a_restart_reads_from_the_oldest_pending_part() -> None:
     lab.topics.records[1] += parts(2, 3)
     lab.consume(rest=True)
     assert lab.recovered and lab.recovered.low == [2, 4, 2]
+    again = "reads again from offset 2 / 4 / 2 up to 5 / 4 / 5; 4 of these 6 messages have their line"
+    assert f"Recovered: {again}" in lab.said
     assert [line["id"] for line in lab.lines(lab.paths[0])] == [1, 2, 4, 5, 3]
 
 
@@ -53,6 +55,7 @@ def test_a_clean_restart_with_nothing_pending_reads_no_line() -> None:
     before = lab.disk.bytes_read
     lab.consume([ALL])
     assert lab.disk.bytes_read - before < 5_000
+    assert "Recovered: goes on at offset 1999 / 1999 / 1999, reads nothing again" in lab.said
 
 
 def test_a_restart_after_a_kill_reads_only_what_came_since_the_checkpoint() -> None:

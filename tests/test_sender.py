@@ -14,7 +14,8 @@ from kafka_lab import Values, ids_of, make_config, make_lab, read_parts, wait_un
 
 from houses import local_kafka
 from houses import producer as producer_module
-from houses.broker import connect, ensure_topics
+from houses.broker import ensure_topics
+from houses.clients import connect
 from houses.config import Config
 from houses.errors import BrokerError, FolderError
 from houses.files import FileOps, lock_owner
@@ -213,11 +214,22 @@ def test_a_stop_without_a_broker_ends_in_five_seconds(tmp_path: Path, broker: Ou
 
 
 def test_an_outage_loses_and_repeats_nothing(tmp_path: Path, broker: Outage) -> None:
-    """The broker is killed and comes back: every id arrives once, in order, also those that were due meanwhile."""
-    config, running = full_queue(tmp_path, broker, [])
-    highest = running.highest_id
-    broker.come()
-    wait_until(lambda: running.highest_id > highest + 2000, "the stream to go on")
+    """The broker is killed and comes back, twice: every id arrives once, in order, also those that were due meanwhile.
+
+    Each time it is said that Kafka is away, and that it is back.
+    """
+    said: list[str] = []
+    config, running = full_queue(tmp_path, broker, said)
+    for outage in (1, 2):
+        highest = running.highest_id
+        assert [line.count("answers again") for line in said] == [1] * (2 * outage - 1), said
+        broker.come()
+        wait_until(lambda: running.highest_id > highest + 2000, "the stream to go on")  # noqa: B023  # called at once
+        wait_until(lambda: len(said) == 2 * outage, "a word of it")  # noqa: B023
+        assert said[-1] == "Kafka answers again: messages go out"
+        if outage == 1:
+            broker.die()
+            wait_until(lambda: stuck(running) and len(said) == 3, "a full queue again, and a word of it")
     running.set_rate(None, 0)
     running.stop()
     assert {name: ids_of(found) for name, found in read_parts(config).items()} == {

@@ -14,8 +14,7 @@ from kafka_lab import make_lab
 from houses.clients import client_config
 from houses.config import Config
 from houses.errors import BrokerError
-from houses.lineage import peek
-from houses.topics import RawRecord, first_and_end, printable, read_ranges
+from houses.topics import RawRecord, first_and_end, peek, printable, read_ranges
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +68,8 @@ def test_raw_record_is_safe_to_print(lab: Config) -> None:
     producer.produce(lab.kafka.topic, None, partition=1)
     producer.flush()
     first, second = peek(lab)
-    assert str(first) == r"0         0  1970-01-01T00:00:01.000Z  7\t  \x1b[31m\n\x00\xff\u202eżółć"
-    assert str(second).endswith("  null  null")
+    assert str(first) == r"        0         0  1970-01-01T00:00:01.000Z  7\t      \x1b[31m\n\x00\xff\u202eżółć"
+    assert str(second).endswith("  null     null")
     assert json.loads(json.dumps(first.to_json()))["key"] == "7\t"
 
 

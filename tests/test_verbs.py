@@ -1,6 +1,7 @@
 """Each verb on a real Kafka: what it does and what it says."""
 
 import json
+import os
 import re
 import signal
 from pathlib import Path
@@ -13,9 +14,11 @@ from confluent_kafka import Producer
 from kafka_lab import ids_of, read_jsonl, read_parts, wait_until
 
 from houses import recent
-from houses.broker import connect, delete_topics, describe_topics
+from houses.broker import delete_topics, describe_topics
+from houses.cli_send import rate_values
+from houses.clients import connect
 from houses.config import Config
-from houses.files import lock_owner
+from houses.files import FolderLock, lock_owner
 from houses.message import PARTS, encode_part, utc_now
 from houses.recent import lines_from_end
 from houses.tail import last_records
@@ -72,6 +75,33 @@ def test_produce_incomplete_leaves_them(tmp_path: Path, kafka: str) -> None:
     counts = {name: len(messages) for name, messages in read_parts(made).items()}
     assert counts["foundation"] > 100
     assert counts["roof"] == 0
+
+
+def test_produce_that_sends_nothing_says_so(tmp_path: Path, kafka: str) -> None:
+    """All parts paused: there is no first and no last house."""
+    said = check(make_project(tmp_path, kafka), "produce", "--seconds", "0.3", "--rate", "5", "--rate", "0")
+    assert said.splitlines()[-1] == "Nothing was sent"
+
+
+@pytest.mark.parametrize(
+    ("rates", "values"),
+    [
+        ((("", 1000.0), ("", 500.0)), {"producer.msgs_per_sec": 500.0, "producer.rates": {}}),
+        (
+            (("wall", 5.0), ("", 9.0), ("roof", 3.0), ("wall", 2.0)),
+            {
+                "producer.msgs_per_sec": 9.0,
+                "producer.rates": {},
+                "producer.rates.wall": 2.0,
+                "producer.rates.roof": 3.0,
+            },
+        ),
+    ],
+)
+def test_the_last_rate_of_several_counts(rates: tuple[tuple[str, float], ...], values: dict[str, Any]) -> None:
+    """As with any option; one for a single part wins over one for all, wherever it stands."""
+    assert rate_values(rates) == values
+    assert list(rate_values(rates)) == list(values)
 
 
 def test_produce_faults_are_those_of_the_options(tmp_path: Path, kafka: str) -> None:
@@ -170,8 +200,15 @@ def test_show_prints_the_newest_houses_as_a_table(tmp_path: Path, kafka: str) ->
 def test_show_without_houses_says_what_to_do(tmp_path: Path, kafka: str) -> None:
     """No empty table."""
     made = make_project(tmp_path, kafka)
-    assert check(made, "show") == "No house is finished yet: houses produce, and houses consume\n"
+    nothing, houses = "No house is finished yet: ", f"houses --config {made.path}"
+    assert check(made, "show") == f"{nothing}{houses} produce sends parts, and {houses} consume joins them\n"
     assert check(made, "show", "--json") == ""
+    send_houses(made, 1)
+    assert check(made, "show") == f"{nothing}parts were sent, and {houses} consume joins them\n"
+    with FolderLock(made.folder, "consumer"):
+        assert (
+            check(made, "show") == f"{nothing}the consumer that runs has not come to one; {houses} status says more\n"
+        )
 
 
 def test_show_pending_names_the_missing_parts(tmp_path: Path, kafka: str) -> None:
@@ -247,11 +284,14 @@ def test_peek_prints_raw_messages(tmp_path: Path, kafka: str) -> None:
     made = make_project(tmp_path, kafka)
     send_houses(made, 5)
     check(made, "storno", "3")
-    said = check(made, "peek", "--partition", "1", "--from", "2", "--count", "2").splitlines()
+    heading, *said = check(made, "peek", "--partition", "1", "--from", "2", "--count", "2").splitlines()
+    assert re.split(r"  +", heading) == ["partition", "offset", "time (UTC)", "key", "value"]
     assert [line.split()[:2] for line in said] == [["1", "2"], ["1", "3"]]
     assert "partition_2|id:2|" in said[0]
     assert '{"id":3}' in check(made, "peek", "--topic", made.consumer.storno_topic)
-    assert len(check(made, "peek", "--count", "1").splitlines()) == len(PARTS)
+    assert len(check(made, "peek", "--count", "1").splitlines()) == 1 + len(PARTS)
+    assert len(check(made, "peek", "--count", "1", "--json").splitlines()) == len(PARTS)
+    assert check(made, "peek", "--from", "99") == "No messages there\n"
     assert call(made, "peek", "--partition", "9").returncode == 1
 
 
@@ -306,7 +346,7 @@ def test_compact_writes_the_houses_that_were_not_cancelled(tmp_path: Path, kafka
     check(made, "storno", "2")
     read_houses(made)
     before = made.houses_path.read_bytes()
-    assert "4 houses; 1 cancelled ones left out" in check(made, "compact")
+    assert "4 houses; 1 cancelled one left out" in check(made, "compact")
     assert [line["id"] for line in read_jsonl(made.folder / "houses_live.jsonl")] == [0, 1, 3, 4]
     assert made.houses_path.read_bytes() == before
 
@@ -339,7 +379,10 @@ def test_kafka_start_status_and_stop(tmp_path: Path) -> None:
         assert f"Kafka answers at {address}" in check(made, "kafka", "start")
         pid = local_kafka.status(made.data_dir).pid
         assert f"process {pid} at {address}" in check(made, "kafka", "status")
-        assert "Kafka has stopped" in check(made, "kafka", "stop")
+        with FolderLock(made.folder, "consumer"):
+            stopped = check(made, "kafka", "stop").splitlines()[-2:]
+        waiting = f"The consumer of {made.folder} (process {os.getpid()}) still runs, and waits until Kafka is back"
+        assert stopped == ["Kafka has stopped", waiting]
         assert pid
         assert not psutil.pid_exists(pid)
         assert "Nothing to stop" in check(made, "kafka", "stop")

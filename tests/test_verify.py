@@ -8,6 +8,7 @@ from damaged_lines import HOUSE_FILE, REJECTS_FILE
 from damaged_states import CHECKPOINT, REGISTER, STORNO_FILE
 from damages import Damage, house
 from finished_run import (
+    FOUNDATION,
     Files,
     Sender,
     consume_to_end,
@@ -16,9 +17,12 @@ from finished_run import (
 )
 from kafka_lab import make_lab
 
-from houses.certificate import MEANING, Findings
+from houses.certificate import MEANING, Certificate, Findings
 from houses.config import Config
+from houses.consumer import consume
 from houses.files import FolderLock
+from houses.message import encode_storno
+from houses.say import be_silent
 from houses.verify import verify
 
 
@@ -77,11 +81,47 @@ def test_progress_is_said(finished: Config) -> None:
 
 
 def test_folder_without_files_has_read_nothing(lab: Config) -> None:
-    """Before the first consumer everything is unread, and that is no fault."""
+    """Before the first consumer everything is unread, and that is no fault; but nothing is proved by it."""
+    assert verify(lab).lines()[-1] == "unproved     nothing is proved yet: the topic holds no message"
     Sender(lab).houses(1, 2)
     found = verify(lab)
     assert (found.ok, found.unread, found.offsets, found.houses) == (True, 6, 6, 0)
     assert "no checkpoint" in found.notes[0]
+    assert (found.proved, found.to_json()["proved"]) == (False, False)
+    assert found.lines()[-1].startswith(
+        "unproved     nothing is proved yet: no checkpoint lies behind any message; a consumer"
+    )
+
+
+def test_nothing_is_proved_before_a_running_consumer_has_saved_what_it_read(lab: Config) -> None:
+    """Its first checkpoint stands before the first message; with the one at its stop all is proved."""
+    Sender(lab).houses(1, 2)
+    found: list[Certificate] = []
+
+    def look_once() -> bool:
+        if not found and lab.houses_path.exists() and lab.houses_path.stat().st_size:
+            found.append(verify(lab))
+        return bool(found)
+
+    consume(lab, look_once, be_silent)
+    assert (found[0].ok, found[0].proved, found[0].position) == (True, False, (0, 0, 0))
+    found.append(verify(lab))
+    assert (found[1].ok, found[1].proved, found[1].to_json()["proved"]) == (True, True, True)
+    assert found[1].lines()[-1] == "verified     every record below the position has exactly one outcome"
+
+
+def test_one_of_a_kind_is_written_as_one(lab: Config) -> None:
+    """One late line, one id with one part, one house in the register, one message unread."""
+    sender = Sender(lab)
+    sender.houses(1)
+    consume_to_end(lab)
+    sender.stornos(encode_storno(1))
+    sender.part(FOUNDATION, 2)
+    consume_to_end(lab)
+    sender.part(FOUNDATION, 3)
+    said = str(verify(lab))
+    for text in ("1 line of a late storno", "1 id with 1 part\n", "1 read, 1 house in", "outcome; 1 is not read yet"):
+        assert text in said, said
 
 
 def test_run_goes_on_after_verify_and_stays_verified(finished: Config, tmp_path: Path) -> None:

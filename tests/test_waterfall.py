@@ -96,6 +96,7 @@ def test_stornos_and_rejects_are_told_below_the_parts() -> None:
         (replace(PENDING, state="evicted"), "House 7 was given up: its roof never came"),
         (replace(FINISHED, state="evicted", completed_at=None), "House 7 was given up: a part came too late"),
         (replace(FINISHED, state="pending", completed_at=None), "House 7 is not read to its end yet"),
+        (replace(FINISHED, state="unread", completed_at=None), "House 7 is not read yet"),
         (replace(FINISHED, completed_at="20260131_120000"), "House 7 is complete"),
         (
             replace(

@@ -9,11 +9,12 @@ from confluent_kafka.admin import AdminClient
 from kafka_lab import Values, make_lab, read_jsonl
 from records import TS
 
-from houses.broker import connect, delete_topics, describe_topics, ensure_topics
-from houses.clients import be_silent
+from houses.broker import delete_topics, describe_topics, ensure_topics
+from houses.clients import connect
 from houses.config import Config
 from houses.consumer import consume
 from houses.message import PARTS, STORNO, encode_part
+from houses.say import be_silent
 
 BATCH = 5000
 

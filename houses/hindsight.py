@@ -1,0 +1,168 @@
+"""What the consumer knew at a moment: its incomplete houses as they were, and a check of many moments."""
+
+from typing import Any, overload
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+from pyroaring import BitMap64
+
+from houses.message import PARTS
+from houses.pending import PendingSet
+from houses.picture import ACCENT, COLOURS, Picture, axes_for, explain
+from houses.results import Results
+
+_NAMES = [part.name for part in PARTS]
+_BAR_HEIGHT = 0.55
+
+
+# --- moments ---
+
+
+def moments(exp: Results) -> pd.DataFrame:
+    """The lines of metrics.jsonl in which a consumer knew where it stands, one row each, with `seconds` since the first.
+
+    Columns: as `load_metrics`.
+    """
+    metrics = exp.metrics()
+    if metrics.empty:
+        return metrics
+    known = metrics[metrics["state"] != "starting"]
+    return known.assign(seconds=(known["time"] - known["time"].min()).dt.total_seconds()).reset_index(drop=True)
+
+
+def positions_of(row: "pd.Series[Any]") -> tuple[int, int, int]:
+    """The next offset per partition in a row of `moments`, for `Results.pending_at`."""
+    first, second, third = (int(row[f"{name}_position"]) for name in _NAMES)
+    return first, second, third
+
+
+def check_moments(exp: Results, count: int = 20) -> pd.DataFrame:
+    """Rebuild the incomplete houses of so many moments, evenly spread, and put them beside what the consumer reported.
+
+    Columns: `seconds`; `pending` and `rebuilt` (houses), `pending_id_sum` and `rebuilt_id_sum`; `uncertain`, houses that
+    were given up about then. While a restarted consumer reads again what is written already, the two differ.
+
+    Example:
+        checked = check_moments(exp)
+        assert (checked["pending"] == checked["rebuilt"]).all()
+    """
+    rows = moments(exp)
+    chosen = np.unique(np.linspace(0, len(rows) - 1, count if len(rows) else 0, dtype=np.int64))
+    columns = ["seconds", "pending", "rebuilt", "pending_id_sum", "rebuilt_id_sum", "uncertain"]
+    return pd.DataFrame([_checked(exp, rows.iloc[at]) for at in chosen], columns=columns)
+
+
+def _checked(exp: Results, row: "pd.Series[Any]") -> dict[str, Any]:
+    rebuilt = exp.pending_at(positions_of(row))
+    reported = {name: row[name] for name in ("seconds", "pending", "pending_id_sum")}
+    return reported | {
+        "rebuilt": rebuilt.count,
+        "rebuilt_id_sum": rebuilt.id_sum,
+        "uncertain": len(rebuilt.uncertain),
+    }
+
+
+# --- figures ---
+
+
+@overload
+def plot_moments(exp: Results, checked: pd.DataFrame, ax: None = None) -> Picture: ...
+@overload
+def plot_moments(exp: Results, checked: pd.DataFrame, ax: Axes) -> Axes: ...
+def plot_moments(exp: Results, checked: pd.DataFrame, ax: Axes | None = None) -> Picture | Axes:
+    """Incomplete houses over time (s): as the consumer reported them, and as they were rebuilt.
+
+    Args:
+        checked: rows as `check_moments(exp)`.
+        ax: where to draw; without it the result is a new figure.
+    """
+    picture, ax = axes_for(ax)
+    rows = moments(exp)
+    if rows.empty:
+        explain(ax, "The consumer has not read yet")
+    else:
+        _draw_moments(ax, rows, checked)
+    ax.set(xlabel="time since the consumer's first measurement (s)", ylabel="incomplete houses", ylim=(0, None))
+    return picture or ax
+
+
+def _draw_moments(ax: Axes, rows: pd.DataFrame, checked: pd.DataFrame) -> None:
+    ax.plot(rows["seconds"], rows["pending"], "-", color="black", linewidth=1, label="reported by the consumer then")
+    style: dict[str, Any] = {"color": ACCENT, "fillstyle": "none", "markersize": 8, "clip_on": False}
+    ax.plot(checked["seconds"], checked["rebuilt"], "o", label="rebuilt from topic and files now", **style)
+    ax.legend(frameon=False, fontsize=9)
+    same = (checked["pending"] == checked["rebuilt"]) & (checked["pending_id_sum"] == checked["rebuilt_id_sum"])
+    title = f"In {same.sum()} of {len(same)} moments, number and ids are those that the consumer reported"
+    explain(ax, title, f"At most {rows['pending'].max():,} houses were incomplete.")
+
+
+@overload
+def plot_pending_at(pending: PendingSet, ax: None = None) -> Picture: ...
+@overload
+def plot_pending_at(pending: PendingSet, ax: Axes) -> Axes: ...
+def plot_pending_at(pending: PendingSet, ax: Axes | None = None) -> Picture | Axes:
+    """The incomplete houses of a moment by id: a row per part, filled where it had come, empty where it was missing.
+
+    Args:
+        pending: as `Results.pending_at(positions)`.
+        ax: where to draw; without it the result is a new figure.
+
+    Example:
+        plot_pending_at(exp.pending_at(exp.latest()["position"]))
+    """
+    picture, ax = axes_for(ax)
+    for at, (name, came) in enumerate(zip(_NAMES, pending.came, strict=True)):
+        ax.broken_barh(_stretches(pending.ids - came), (at - _BAR_HEIGHT / 2, _BAR_HEIGHT), **_MISSING)
+        style: dict[str, Any] = {"facecolor": COLOURS[name], "edgecolor": COLOURS[name], "linewidth": 1}
+        ax.broken_barh(_stretches(came), (at - _BAR_HEIGHT / 2, _BAR_HEIGHT), **style)
+    labels = [f"{name}\n{len(came):,} of {pending.count:,}" for name, came in zip(_NAMES, pending.came, strict=True)]
+    ax.set_yticks(range(len(_NAMES)), labels)
+    ax.set(xlabel="house id", ylim=(len(_NAMES) - 0.5, -0.5))
+    if pending.ids:
+        ax.set_xlim(pending.ids.min() - 1, pending.ids.max() + 1)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _add_legend(ax)
+    else:
+        ax.set_xticks([])
+    ax.xaxis.set_major_formatter("{x:.0f}")
+    explain(ax, _title(pending), f"A row per part. It had come: {', '.join(labels)}.".replace("\n", " "))
+    return picture or ax
+
+
+_MISSING: dict[str, Any] = {"facecolor": "white", "edgecolor": "#999999", "linestyle": ":", "linewidth": 1}
+
+
+def _add_legend(ax: Axes) -> None:
+    handles = [
+        Line2D([], [], linestyle="", marker="s", markersize=8, markerfacecolor="#555555", markeredgecolor="#555555"),
+        Line2D([], [], linestyle="", marker="s", markersize=8, markerfacecolor="white", markeredgecolor="#999999"),
+    ]
+    ax.legend(
+        handles,
+        ["had come", "missing"],
+        frameon=False,
+        fontsize=9,
+        ncols=2,
+        loc="upper right",
+        bbox_to_anchor=(1, -0.08),
+    )
+
+
+def _stretches(ids: BitMap64) -> list[tuple[float, float]]:
+    """Begin and width of each row of consecutive ids, for `broken_barh`."""
+    numbers = np.array(list(ids), np.int64)
+    groups = np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1) if len(numbers) else []
+    return [(float(group[0]) - 0.5, float(len(group))) for group in groups]
+
+
+def _title(pending: PendingSet) -> str:
+    where = "at offsets " + " / ".join(f"{position:,}" for position in pending.positions)
+    if not pending.count:
+        return f"No house was incomplete {where}"
+    houses = "1 house was" if pending.count == 1 else f"{pending.count:,} houses were"
+    lacking = {name: pending.count - len(came) for name, came in zip(_NAMES, pending.came, strict=True)}
+    told = ", ".join(f"{number:,} lacked the {name}" for name, number in lacking.items() if number)
+    return f"{houses} incomplete {where}:\n{told}"

@@ -1,0 +1,50 @@
+"""Two consumers beside each other: what each has lost and doubled."""
+
+from typing import Any, overload
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from houses.picture import ACCENT, Picture, axes_for, explain
+
+_BARS: dict[str, dict[str, Any]] = {
+    "lost": {"color": ACCENT, "hatch": ""},
+    "twice": {"color": "#CC79A7", "hatch": "////"},
+}
+"""Okabe-Ito colours that stand for no part."""
+_WIDTH = 0.38
+
+
+@overload
+def plot_losses(table: pd.DataFrame, ax: None = None) -> Picture: ...
+@overload
+def plot_losses(table: pd.DataFrame, ax: Axes) -> Axes: ...
+def plot_losses(table: pd.DataFrame, ax: Axes | None = None) -> Picture | Axes:
+    """Two bars per consumer: houses that it lost, and houses that it wrote twice.
+
+    Args:
+        table: a row per consumer, as `NaiveConsumer.compare()`.
+        ax: where to draw; without it the result is a new figure.
+    """
+    picture, ax = axes_for(ax)
+    at = np.arange(len(table))
+    for side, (column, style) in zip((-0.5, 0.5), _BARS.items(), strict=True):
+        bars = ax.barh(at + side * _WIDTH, table[column], _WIDTH, label=column, edgecolor="white", **style)
+        ax.bar_label(bars, [f"{number:,} {column}" for number in table[column]], padding=4)
+    ax.set_yticks(at, table.index.tolist())
+    ax.set(xlabel="houses", xlim=(0, max(1, table[[*_BARS]].to_numpy().max(initial=0)) * 1.2))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.xaxis.set_major_formatter("{x:,.0f}")
+    ax.invert_yaxis()
+    explain(ax, _title(table), "Two bars per consumer.")
+    return picture or ax
+
+
+def _title(table: pd.DataFrame) -> str:
+    told = (
+        f"{name}: {row['lost']:,} lost and {row['twice']:,} twice of {row['written']:,} written"
+        for name, row in table.iterrows()
+    )
+    return "\n".join(told) or "No consumer to compare"

@@ -48,7 +48,7 @@ class LazyGroup(click.Group):
 
 def _tell_as_typed(command: click.Command) -> None:
     """Let the help of a verb, and of those below it, show commands as they are typed here."""
-    command.help = as_typed(command.help or "")
+    command.help = as_typed(command.help or "", example=True)
     for below in command.commands.values() if isinstance(command, click.Group) else ():
         _tell_as_typed(below)
 

@@ -48,6 +48,7 @@ def remember_config(path: Path | None) -> None:
     _config_option = f" --config {shlex.quote(str(path))}" if path else ""
 
 
-def as_typed(text: str) -> str:
-    """A text with each `houses VERB` in it as it is typed here."""
-    return _COMMAND.sub(lambda match: program() + (match[1] or _config_option), text)
+def as_typed(text: str, *, example: bool = False) -> str:
+    """A text with each `houses VERB` in it as it is typed here; an example of the help needs no configuration."""
+    option = "" if example else _config_option
+    return _COMMAND.sub(lambda match: program() + (match[1] or option), text)

@@ -61,7 +61,7 @@ TARGETS = (
     Target("producers: error over 10 s", "sent - rate x t", False, "allowed"),
     Target("latency: durable, over", "p99", False, 25.0),
     Target("memory: MB", "above idle with 50,000 pending", False, 60.0),
-    Target("panel: frames a second, idle", "", True, 9.0),
+    Target("panel: frames a second, no cell running", "", True, 9.0),
     Target("panel: CPU of the kernel", "", False, 10.0),
     Target("restart: first new house, s", "beside 0 houses", False, 2.0),
     Target("restart: first new house, s", "beside 1,000,000 houses", False, 2.0),

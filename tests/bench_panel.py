@@ -36,7 +36,7 @@ def measure_panel(folder: Path, address: str) -> dict[str, Any]:
         page.run_cell("end_s = time.monotonic()")
         _, busy_frames = _measure(page, kernel)
     return {
-        "panel: frames a second, idle": frames,
+        "panel: frames a second, no cell running": frames,
         "panel: frames a second, beside a busy cell": busy_frames,
         "panel: CPU of the kernel for it, % of a core": shown - without,
         "panel: CPU of the producers in it, % of a core": without,

@@ -11,6 +11,8 @@ GOOD: dict[str, Any] = {
     "producers: error over 10 s at 3 x 100 msg/s, messages": {"sent - rate x t": 5.0, "allowed": 5.0},
     "latency: durable, over 30 s, ms": {"p50": 5.0, "p99": 25.0, "p99.9": 80.0},
     "memory: MB": {"idle": 50.0, "above idle with 50,000 pending": 60.0},
+    "panel: frames a second, no cell running": 9.0,
+    "panel: CPU of the kernel for it, % of a core": 10.0,
     "restart: first new house, s": {"beside 0 houses": 2.0, "beside 1,000,000 houses": 2.0},
 }
 BAD: dict[str, Any] = {
@@ -19,6 +21,8 @@ BAD: dict[str, Any] = {
     "producers: error over 10 s at 3 x 100 msg/s, messages": {"sent - rate x t": 5.1, "allowed": 5.0},
     "latency: durable, over 30 s, ms": {"p50": None, "p99": None, "p99.9": None},
     "memory: MB": {"idle": 50.0, "above idle with 50,000 pending": 61.0},
+    "panel: frames a second, no cell running": 8.9,
+    "panel: CPU of the kernel for it, % of a core": 10.1,
     "restart: first new house, s": {"beside 0 houses": 1.0, "beside 1,000,000 houses": 2.1},
 }
 

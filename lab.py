@@ -28,6 +28,7 @@ configuration of an experiment: python3 lab.py --config output/runs/NAME/config.
 
 # Only what Python 3.6 can read: an older Python gets a sentence, not a SyntaxError.
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -119,11 +120,8 @@ def command(word: str, rest: "list[str]") -> "tuple[list[str], Path]":
         notebooks = ["--nbmake", "tests", "notebooks"] if "--all" in rest else []
         return ["-m", "pytest", *TWO_AT_A_TIME, *notebooks, *rest], ROOT
     if word == "lab":
-        contents = (ROOT / "notebooks" / "00_contents.ipynb").exists()
-        first = "00_contents.ipynb" if contents else "01_first_run.ipynb"
-        options = ["--ServerApp.ip=127.0.0.1", f"--LabApp.default_url=/lab/tree/notebooks/{first}"]
-        # Both ask about or show what is elsewhere, in a box over the notebook.
-        options += ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+        ask_for_no_news()
+        options = ["--ServerApp.ip=127.0.0.1", "--LabApp.default_url=/lab/tree/notebooks/00_contents.ipynb"]
         if hasattr(os, "geteuid") and os.geteuid() == 0:  # as in most containers
             options.append("--allow-root")
         return ["-m", "jupyterlab", *options, *rest], ROOT
@@ -133,6 +131,15 @@ def command(word: str, rest: "list[str]") -> "tuple[list[str], Path]":
             sys.exit(f"lab.py: {word}: there is no {script} in this version")
         return [str(script), *rest], Path.cwd()
     return ["-P", "-m", "houses", word, *rest], Path.cwd()  # -P: not a folder `houses` that happens to be there
+
+
+def ask_for_no_news() -> None:
+    """Otherwise JupyterLab asks for leave to fetch news, in a box over the notebook, and looks for updates."""
+    settings = VENV / "share" / "jupyter" / "lab" / "settings"
+    settings.mkdir(parents=True, exist_ok=True)
+    asked = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
+    # <https://jupyterlab.readthedocs.io/en/stable/user/directories.html#overrides-json>
+    (settings / "overrides.json").write_text(json.dumps(asked), encoding="utf-8")
 
 
 def program() -> str:

@@ -24,7 +24,7 @@ _SURE_S = 5.0
 _NAMES = [part.name for part in PARTS]
 _WHOLE = "whole house"
 _FAULTS = {"drop": "drop (%)", "duplicate": "duplicate (%)", "malformed": "malformed (%)", "delay_ms": "delay (ms)"}
-_COLUMNS = "80px 250px 96px repeat(4, 108px)"
+_COLUMNS = "80px 250px 96px repeat(4, 114px)"
 _MOST = {"delay_ms": 60_000.0}
 """Largest value of a fault's box; of a share 100."""
 

@@ -83,6 +83,38 @@ def test_the_panel_starts_follows_a_dragged_slider_cancels_and_stops(panel_page:
     assert json.loads((run / "summary.json").read_bytes())["counts"]["houses"] > 0
 
 
+def test_the_notebook_of_rates_runs_and_its_panel_can_be_used_in_both_themes(lab: str, folder: Path) -> None:
+    """All cells, then the panel's cell again, as its text says; pictures of it are left in the folder of the run."""
+    run = folder / "runs" / "02_rates"
+    with open_notebook(lab, "notebooks/02_rates.ipynb", (1400, 1300)) as page:
+        page.run_all()
+        page.await_cells(180)
+        page.run_cell("houses.panel(exp)")
+        page.await_cells()
+        page.live().scroll_into_view_if_needed()
+        page.await_row("experiment", "^not running$")
+        page.button("Start").click()
+        page.await_row("experiment", "^running$")
+        page.await_row("houses", r"\d,\d{3}")
+        page.drag_slider(2, 0.1)
+        page.await_row("wall", r"\(([3-6]\d\d)/s\)")
+        page.button("Storno").click()
+        wait_until(lambda: bool(read_jsonl(run / "storno_houses.jsonl")), "the line of a storno")
+        page.page.wait_for_timeout(
+            5000
+        )  # so that the pictures show something; JupyterLab's boxes would be there by then
+        assert page.page.get_by_text("Would you like to get notified").count() == 0
+        page.live().locator(".houses-counters").scroll_into_view_if_needed()
+        for theme in ("JupyterLab Dark", "JupyterLab Light"):
+            page.set_theme(theme)
+            page.page.wait_for_timeout(500)
+            page.screenshot(folder / f"{theme.replace(' ', '-')}.png")
+            assert page.frames() > 0
+        page.button("Stop").click()
+        page.await_row("experiment", "^not running$")
+        assert page.error() == "" and page.errors == []
+
+
 def test_frames_come_beside_a_busy_cell(panel_page: NotebookPage) -> None:
     """Nothing that the cell does holds them up; how many a second is measured by the benchmark."""
     page = panel_page

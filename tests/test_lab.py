@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -189,6 +190,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     loaded = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(loaded)
     monkeypatch.setattr(loaded, "ROOT", tmp_path)
+    monkeypatch.setattr(loaded, "VENV", tmp_path / ".venv")
     return loaded
 
 
@@ -200,23 +202,20 @@ def test_test_runs_pytest_in_the_project(module: ModuleType, tmp_path: Path) -> 
     assert module.command("test", ["--all", "--system"]) == (words, tmp_path)
 
 
-def test_lab_opens_the_contents_or_else_the_first_notebook(module: ModuleType, tmp_path: Path) -> None:
-    """On the loopback address; Jupyter makes a token of its own."""
+def test_lab_opens_the_contents(module: ModuleType, tmp_path: Path) -> None:
+    """On the loopback address; Jupyter makes a token of its own. It asks nobody for news."""
     options, folder = module.command("lab", ["--no-browser"])
     assert options == [
         "-m",
         "jupyterlab",
         "--ServerApp.ip=127.0.0.1",
-        "--LabApp.default_url=/lab/tree/notebooks/01_first_run.ipynb",
-        "--LabApp.news_url=None",
-        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+        "--LabApp.default_url=/lab/tree/notebooks/00_contents.ipynb",
         *(["--allow-root"] if os.geteuid() == 0 else []),
         "--no-browser",
     ]
     assert folder == tmp_path
-    (tmp_path / "notebooks").mkdir()
-    (tmp_path / "notebooks" / "00_contents.ipynb").touch()
-    assert module.command("lab", [])[0][3].endswith("00_contents.ipynb")
+    overrides = tmp_path / ".venv" / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
+    assert json.loads(overrides.read_bytes())["@jupyterlab/apputils-extension:notification"]["fetchNews"] == "false"
 
 
 def test_bench_and_crashtest_run_their_scripts(module: ModuleType, tmp_path: Path) -> None:

@@ -105,6 +105,7 @@ def test_older_line_covers_the_excluded_part_whose_offset_it_lacks(lab: Config) 
 
 def send_older_parts(files: Files) -> None:
     """Houses 0 to 22 as the older lines tell of them, each at the offset of its id."""
+    sender = Sender(files.config)
     known = {record["id"]: record["house"] for name in ("houses", "storno_houses") for record in maybe(files, name)}
     for part in PARTS:
         for i in range(23):
@@ -114,7 +115,7 @@ def send_older_parts(files: Files) -> None:
                 "task": "task:z",
             }
             value = "|".join((f"partition_{part.number}", f"id:{i}", made["ts"], made["name"], made["task"]))
-            Sender(files.config).raw(part.partition, value.encode())
+            sender.raw(part.partition, value.encode())
 
 
 def maybe(files: Files, name: str) -> list[Record]:

@@ -65,6 +65,7 @@ TARGETS = (
     Target("panel: CPU of the kernel", "", False, 10.0),
     Target("restart: first new house, s", "beside 0 houses", False, 2.0),
     Target("restart: first new house, s", "beside 1,000,000 houses", False, 2.0),
+    Target("restart: load() of these files", "", False, 10.0),
 )
 
 
@@ -415,7 +416,19 @@ def measure_restart(folder: Path, address: str, houses: int, rounds: int) -> dic
         with _consumer_process(config):
             _await_growth(config.houses_path, before)
             seconds[f"beside {size:,} houses"] = time.perf_counter() - started
-    return {"restart: first new house, s": seconds}
+    return {
+        "restart: first new house, s": seconds,
+        "restart: load() of these files, s": _in_child(_load_s, folder / "1000000"),
+    }
+
+
+def _load_s(folder: Path) -> float:
+    """Seconds that the tables of an output folder take to be read."""
+    from houses.frames import load as load_tables
+
+    begun_s = time.perf_counter()
+    assert len(load_tables(folder).houses) > 1_000_000
+    return time.perf_counter() - begun_s
 
 
 def _measure_panel(folder: Path, address: str, houses: int, rounds: int) -> dict[str, Any]:

@@ -67,6 +67,10 @@ def plot_latency(houses: pd.DataFrame, ax: Axes | None = None) -> Picture | Axes
     Args:
         houses: rows as `load(...).houses`; latencies in ms.
         ax: where to draw; without it the result is a new figure.
+
+    Example:
+        >>> plot_latency(exp.houses()).axes[0].get_xlabel()
+        'last part sent → house complete (ms)'
     """
     picture, ax = axes_for(ax)
     known = houses[["latency_ms", "last_part"]].dropna()
@@ -86,6 +90,10 @@ def plot_latency_over_time(houses: pd.DataFrame, ax: Axes | None = None) -> Pict
     """The latency of each house (ms, logarithmic) at the time when its last part was sent (s): a stopped consumer is a wedge.
 
     Args: as `plot_latency`. Of more than 5,000 houses every n-th is drawn, and the slowest.
+
+    Example:
+        >>> plot_latency_over_time(exp.houses()).axes[0].get_xlabel()
+        'time of sending (s)'
     """
     picture, ax = axes_for(ax)
     known = houses[["completed_at", "latency_ms", "last_part"]].dropna()

@@ -42,10 +42,12 @@ class Loaded:
 def load(folder: Path | str) -> Loaded:
     """Read the output files of a folder, also while the consumer writes; absent files give empty tables.
 
-    Example:
-        `load("output").houses["latency_ms"].median()`
     Raises:
         FolderError: a line other than an unterminated last one cannot be read.
+
+    Example:
+        >>> load(exp.folder).stornos[["id", "storno"]].values.tolist()
+        [[7, 'full']]
     """
     folder = Path(folder)
     # Stornos first: a late one that is read here speaks of a house line that is in its file already.
@@ -149,6 +151,10 @@ def load_metrics(path: Path | str) -> pd.DataFrame:
     Columns: `time` (UTC), `pid`, `state`, `last_error`, per part `wall_position` and `wall_low` (offsets), `storno_position`, `lag`
     (messages), `pending` (houses), `pending_id_sum`, `oldest_pending_age_s`, `checkpoint_generation`, and since that
     process began the `commits` (batches of houses synced) and the counts as `count_houses`, `count_duplicate` and so on.
+
+    Example:
+        >>> load_metrics(exp.folder / "metrics.jsonl")["state"].iloc[-1]
+        'stopped'
     """
     path = Path(path)
     data = path.read_bytes() if path.exists() else b""

@@ -27,7 +27,8 @@ def plot_pending(runs: Mapping[str, pd.DataFrame], ax: Axes | None = None) -> Pi
         ax: where to draw; without it the result is a new figure.
 
     Example:
-        houses.plot_pending({"wall slower": slow.metrics(), "wall late": late.metrics()})
+        >>> plot_pending({"roofs 300 ms late": exp.metrics()}).axes[0].get_ylabel()
+        'pending houses'
     """
     picture, ax = axes_for(ax)
     measured = {name: rows for name, rows in runs.items() if len(rows)}

@@ -127,6 +127,10 @@ def truth(folder: Path | str) -> pd.DataFrame:
 
     Raises:
         FolderError: a whole line is none that the producers write.
+
+    Example:
+        >>> truth(exp.folder)["delay_ms"].to_dict()
+        {'foundation': 0.0, 'wall': 0.0, 'roof': 300.0}
     """
     path = Path(folder) / FAULTS_NAME
     data = path.read_bytes() if path.exists() else b""
@@ -159,6 +163,10 @@ def plot_blame(houses: pd.DataFrame, ax: Axes | None = None) -> Picture | Axes:
     Args:
         houses: rows as `load(...).houses`.
         ax: where to draw; without it the result is a new figure.
+
+    Example:
+        >>> plot_blame(exp.houses()).axes[0].get_xlabel()
+        'second part sent → third part sent (ms)'
     """
     picture, ax = axes_for(ax)
     known = houses[["last_part", "last_by_ms"]].dropna()
@@ -180,6 +188,10 @@ def plot_pending_blame(pending: pd.DataFrame, ax: Axes | None = None) -> Picture
     Args:
         pending: rows as `Results.pending()` or `evicted(...)`.
         ax: where to draw; without it the result is a new figure.
+
+    Example:
+        >>> plot_pending_blame(exp.pending()).axes[0].get_xlabel()
+        'incomplete houses that lack this part'
     """
     picture, ax = axes_for(ax)
     lacking = blame_pending(pending)

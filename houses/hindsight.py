@@ -25,6 +25,10 @@ def moments(exp: Results) -> pd.DataFrame:
     """The lines of metrics.jsonl in which a consumer knew where it stands, one row each, with `seconds` since the first.
 
     Columns: as `load_metrics`.
+
+    Example:
+        >>> moments(exp)["seconds"].is_monotonic_increasing
+        True
     """
     metrics = exp.metrics()
     if metrics.empty:
@@ -46,8 +50,9 @@ def check_moments(exp: Results, count: int = 20) -> pd.DataFrame:
     were given up about then. While a restarted consumer reads again what is written already, the two differ.
 
     Example:
-        checked = check_moments(exp)
-        assert (checked["pending"] == checked["rebuilt"]).all()
+        >>> checked = check_moments(exp, 3)
+        >>> len(checked), bool((checked["pending"].iloc[-1] == checked["rebuilt"].iloc[-1]))
+        (3, True)
     """
     rows = moments(exp)
     chosen = np.unique(np.linspace(0, len(rows) - 1, count if len(rows) else 0, dtype=np.int64))
@@ -78,6 +83,10 @@ def plot_moments(exp: Results, checked: pd.DataFrame, ax: Axes | None = None) ->
     Args:
         checked: rows as `check_moments(exp)`.
         ax: where to draw; without it the result is a new figure.
+
+    Example:
+        >>> plot_moments(exp, check_moments(exp, 3)).axes[0].get_xlabel()
+        "time since the consumer's first measurement (s)"
     """
     picture, ax = axes_for(ax)
     rows = moments(exp)
@@ -111,7 +120,8 @@ def plot_pending_at(pending: PendingSet, ax: Axes | None = None) -> Picture | Ax
         ax: where to draw; without it the result is a new figure.
 
     Example:
-        plot_pending_at(exp.pending_at(exp.latest()["position"]))
+        >>> plot_pending_at(exp.pending_at(exp.latest()["position"])).axes[0].get_xlabel()
+        'house id'
     """
     picture, ax = axes_for(ax)
     for at, (name, came) in enumerate(zip(_NAMES, pending.came, strict=True)):

@@ -27,6 +27,11 @@ def plot_losses(table: pd.DataFrame, ax: Axes | None = None) -> Picture | Axes:
     Args:
         table: a row per consumer, as `NaiveConsumer.compare()`.
         ax: where to draw; without it the result is a new figure.
+
+    Example:
+        >>> table = pd.DataFrame({"written": [500], "lost": [106], "twice": [64]}, index=["naive"])
+        >>> plot_losses(table).axes[0].get_title(loc="left")
+        'naive: 106 lost and 64 twice of 500 written'
     """
     picture, ax = axes_for(ax)
     at = np.arange(len(table))

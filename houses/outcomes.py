@@ -30,7 +30,8 @@ def fates(data: Loaded, ids: Iterable[int]) -> pd.DataFrame:
         data: as `load(...)` or `Results.data()`.
 
     Example:
-        fates(exp.data(), [7, 9])
+        >>> fates(exp.data(), [7]).to_dict("records")
+        [{'id': 7, 'file': 'storno_houses.jsonl', 'excluded': 'foundation+wall+roof', 'late': False}]
     """
     table = pd.DataFrame({"id": pd.Series(list(ids), dtype="int64")})
     lines = data.stornos.set_index("id")[["excluded", "late"]].reindex(table["id"])
@@ -55,6 +56,11 @@ def plot_fates(cases: pd.DataFrame, rows: str, columns: str, ax: Axes | None = N
         ax: where to draw; without it the result is a new figure.
     Raises:
         HousesError: a column is missing, or two cases share a cell.
+
+    Example:
+        >>> cases = fates(exp.data(), [7]).assign(when="before", way="all of it")
+        >>> plot_fates(cases, "way", "when").axes[0].get_xlabel()
+        'when'
     """
     if lacking := [name for name in (rows, columns, *_COLUMNS) if name not in cases]:
         raise HousesError(f"no column {lacking[0]!r} in the table of cases: it has {', '.join(map(str, cases))}")

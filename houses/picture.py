@@ -51,7 +51,12 @@ def alt_text(figure: Figure) -> str:
 
 
 def save_figure(figure: Figure, folder: Path | str, name: str) -> list[Path]:
-    """Save as NAME.png and NAME.svg, with the alt text inside; returns the paths."""
+    """Save as NAME.png and NAME.svg, with the alt text inside; returns the paths.
+
+    Example:
+        >>> [path.name for path in save_figure(plot_latency(exp.houses()), exp.folder, "latency")]
+        ['latency.png', 'latency.svg']
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     png, svg = folder / f"{name}.png", folder / f"{name}.svg"

@@ -48,6 +48,10 @@ def littles_law(houses: pd.DataFrame, metrics: pd.DataFrame) -> dict[str, float 
         metrics: rows as `load_metrics`, of the same run.
     Source:
         J. D. C. Little, A Proof for the Queuing Formula L = λW, 1961.
+
+    Example:
+        >>> 100 < littles_law(exp.houses(), exp.metrics())["arrivals_hz"] < 400  # of 200 a second
+        True
     """
     known = houses[["completed_at", "first_latency_ms", "latency_ms"]].dropna()
     begun = known["completed_at"] - pd.to_timedelta(known["first_latency_ms"], unit="ms")
@@ -84,6 +88,11 @@ def plot_sweep(table: pd.DataFrame, parameter: str, axes: Sequence[Axes] | None 
         axes: two, where to draw; without them the result is a new figure.
     Raises:
         HousesError: a column is missing.
+
+    Example:
+        >>> runs = pd.DataFrame({"rate_hz": [100, 900], "houses_per_s": [99, 890], "p50_ms": [9, 10], "p99_ms": [20, 40]})
+        >>> plot_sweep(runs, "rate_hz").axes[0].get_ylabel()
+        'throughput (houses/s)'
     """
     if lacking := [name for name in (parameter, *_COLUMNS) if name not in table]:
         raise HousesError(f"no column {lacking[0]!r} in the table of runs: it has {', '.join(map(str, table))}")

@@ -8,7 +8,8 @@ def as_table(frame: pd.DataFrame, rows: int = 10) -> Styler:
     """The first rows, for the end of a cell. Text of messages is escaped.
 
     Example:
-        as_table(exp.houses()[["id", "completed_at"]], rows=5)
+        >>> as_table(exp.houses()[["id", "completed_at"]], rows=5).to_html().count("<tr>")  # and a heading
+        6
     """
     shown = frame.head(rows)
     times = dict.fromkeys(shown.select_dtypes(["datetimetz"]), "{:%H:%M:%S.%f}")

@@ -39,6 +39,10 @@ def restarts(metrics: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         metrics: rows as `load_metrics`.
+
+    Example:
+        >>> restarts(exp.metrics())["crash"].tolist()
+        [True]
     """
     rows = [_restart(before, after) for before, after in pairwise(_runs(metrics))]
     return pd.DataFrame(rows, columns=_RESTART_COLUMNS)
@@ -84,6 +88,10 @@ def plot_timeline(metrics: pd.DataFrame, part: str = "wall", ax: Axes | None = N
         ax: where to draw; without it the result is a new figure.
     Raises:
         ConfigError: there is no such part.
+
+    Example:
+        >>> plot_timeline(exp.metrics(), "wall").axes[0].get_ylabel()
+        'offset in the wall partition (messages)'
     """
     name = part_named(part).name
     picture, ax = axes_for(ax)
@@ -110,6 +118,10 @@ def plot_watermarks(metrics: pd.DataFrame, ax: Axes | None = None) -> Picture | 
     Args:
         metrics: rows as `load_metrics`.
         ax: where to draw; without it the result is a new figure.
+
+    Example:
+        >>> plot_watermarks(exp.metrics()).axes[0].get_xlabel()
+        "time since the consumer's first measurement (s)"
     """
     picture, ax = axes_for(ax)
     if runs := _runs(metrics):

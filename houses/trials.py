@@ -44,7 +44,9 @@ def sweep(
         of incomplete houses meanwhile; with a backlog also `fsyncs_per_house`, while it works that off.
 
     Example:
-        sweep("linger", "linger_ms", [0, 5, 50], rate_hz=1000)
+        >>> table = sweep("linger", "linger_ms", [0, 50], rate_hz=200, seconds=0.5)
+        >>> table["linger_ms"].tolist()
+        [0, 50]
     """
     rows = []
     for number, value in enumerate(values, 1):

@@ -47,6 +47,10 @@ def plot_waterfall(story: Story, ax: Axes | None = None) -> Picture | Axes:
     Args:
         story: as `Results.story(house_id)`.
         ax: where to draw; without it the result is a new figure.
+
+    Example:
+        >>> plot_waterfall(exp.story(7)).axes[0].get_xlabel()
+        'time since the first part was sent (ms)'
     """
     picture, ax = axes_for(ax)
     times = _times(story)

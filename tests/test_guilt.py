@@ -1,6 +1,5 @@
 """Who keeps houses waiting: tables of blame, the truth beside them, and their figures."""
 
-import doctest
 from pathlib import Path
 
 import pandas as pd
@@ -8,7 +7,7 @@ import pytest
 from figures import assert_whole, legend_of, points_of, title_of
 from matplotlib.figure import Figure
 
-from houses import guilt, picture
+from houses import guilt
 from houses.errors import FolderError
 from houses.faults import FAULTS_NAME, FaultLog
 from houses.message import PARTS
@@ -27,13 +26,6 @@ def waited(**last_by_ms: list[float]) -> pd.DataFrame:
 def lacking(*names: str) -> pd.DataFrame:
     """Incomplete houses, each without these parts (names joined by +)."""
     return pd.DataFrame({name: [name not in missing.split("+") for missing in names] for name in NAMES}, dtype=bool)
-
-
-@pytest.mark.parametrize("module", [guilt, picture])
-def test_examples_say_what_comes_out(module: object) -> None:
-    """Docstrings are read as promises."""
-    result = doctest.testmod(module)  # type: ignore[arg-type]
-    assert result.attempted and not result.failed
 
 
 # --- tables ---

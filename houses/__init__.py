@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from houses.experiment import Experiment
     from houses.frames import load, load_metrics
     from houses.growth import plot_pending
-    from houses.guilt import blame, blame_pending, evicted, plot_blame, plot_pending_blame, truth
+    from houses.guilt import blame, blame_pending, evicted, plot_blame, plot_pending_blame
     from houses.hindsight import check_moments, moments, plot_moments, plot_pending_at
+    from houses.injected import truth
     from houses.losses import plot_losses
     from houses.naive import NaiveConsumer
     from houses.notebook_sweep import sweep_notebook
@@ -106,7 +107,7 @@ _HOME = {
     "sweep": "trials",
     "sweep_notebook": "notebook_sweep",
     "time_machine": "timemachine",
-    "truth": "guilt",
+    "truth": "injected",
     "try_crashes": "crashlab",
 }
 

@@ -17,7 +17,8 @@ from houses.consumer import checkpoint_store
 from houses.errors import HousesError
 from houses.files import REAL, replace_file
 from houses.frames import Loaded, load, load_metrics
-from houses.guilt import truth, waiting_table
+from houses.guilt import waiting_table
+from houses.injected import truth
 from houses.metrics import last_metrics
 from houses.pending import PendingSet, pending_at
 from houses.say import Say, be_silent
@@ -82,7 +83,7 @@ class Results:
         return lineage.story(self._config, house_id)
 
     def truth(self) -> pd.DataFrame:
-        """What the producers injected on purpose, per part: what `blame` should find; see `guilt.truth`."""
+        """What the producers injected on purpose, per part: what `blame` should find; see `injected.truth`."""
         return truth(self.folder)
 
     def metrics(self) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from houses import guilt
 from houses.errors import FolderError
 from houses.faults import FAULTS_NAME, FaultLog
+from houses.injected import truth
 from houses.message import PARTS
 from houses.waiting import WaitingHouse
 
@@ -87,7 +88,7 @@ def test_the_truth_counts_what_was_injected_and_keeps_the_largest_delay(tmp_path
     log.close()
     with (tmp_path / FAULTS_NAME).open("ab") as torn:
         torn.write(b'{"part":"roof","id":4,"fault":"drop"')
-    table = guilt.truth(tmp_path)
+    table = truth(tmp_path)
     assert table.index.tolist() == NAMES
     assert table.loc["foundation"].tolist() == [0, 0, 0, 0.0]
     assert table.loc["wall"].to_dict() == {"drop": 0, "malformed": 0, "duplicate": 1, "delay_ms": 80.0}
@@ -96,7 +97,7 @@ def test_the_truth_counts_what_was_injected_and_keeps_the_largest_delay(tmp_path
 
 def test_without_faults_the_truth_is_nothing(tmp_path: Path) -> None:
     """Producers may never have run in the folder."""
-    assert (guilt.truth(tmp_path) == 0).all(axis=None)
+    assert (truth(tmp_path) == 0).all(axis=None)
 
 
 @pytest.mark.parametrize("line", [b"x", b"[]", b'{"part":"door","fault":"delay","delay_ms":1}', b'{"part":"roof"}'])
@@ -104,7 +105,7 @@ def test_a_damaged_line_of_faults_is_an_error_that_quotes_it(tmp_path: Path, lin
     """Nothing is left out silently."""
     (tmp_path / FAULTS_NAME).write_bytes(line + b"\n")
     with pytest.raises(FolderError, match="faults.jsonl: not a line of faults") as caught:
-        guilt.truth(tmp_path)
+        truth(tmp_path)
     assert repr(line) in str(caught.value)
 
 

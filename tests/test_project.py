@@ -27,7 +27,7 @@ ROWS = (
     "sidefiles replay belonging recovery checkpointer source identity loop stopping consumer crashes process",
     "snapshot certificate evidence audit_storno compact pending stories lineage",
     "audit audit_houses audit_rejects verify",
-    "columns frames picture analysis waiting guilt timeline growth waterfall sweeps outcomes losses tables",
+    "columns frames picture analysis waiting injected guilt timeline growth waterfall sweeps outcomes losses tables",
     "admin reset recent status background",
     "child teaching run results hindsight steering runfolder experiment demo naive trials crashlab",
     "feed dashboard chart panel timemachine",
@@ -40,7 +40,7 @@ MODULES = " ".join(ROWS).split()
 CONFINED = {
     "confluent_kafka": {"checkpoint", "clients", "broker", "tail", "topics", "sender", "storno", "source", "teaching"},
     "pandas": {
-        *("columns", "frames", "analysis", "guilt", "timeline", "growth", "sweeps", "outcomes", "tables"),
+        *("columns", "frames", "analysis", "guilt", "injected", "timeline", "growth", "sweeps", "outcomes", "tables"),
         *("results", "naive", "trials", "notebook_sweep"),
         *("losses", "hindsight", "crashlab", "timemachine"),
     },

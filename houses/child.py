@@ -112,7 +112,9 @@ class ConsumerChild:
         while not done():
             self.check()
             if not self.alive:
-                raise HousesError("the consumer was killed: start it again (restart_consumer)")
+                raise HousesError(
+                    "the consumer was killed and not started again (restart_consumer), so not all was read: start, to read the rest"
+                )
             if time.monotonic() > deadline_s:
                 return False
             time.sleep(_POLL_S)

@@ -18,7 +18,7 @@ from houses.message import PARTS
 from houses.producer import Producers
 from houses.run import Run
 from houses.runfolder import full_keys, prepare, run_folder
-from houses.say import Say, be_silent
+from houses.say import Say, be_silent, in_main_thread
 from houses.steering import Steering
 from houses.storno import StornoSender
 
@@ -65,7 +65,7 @@ class Experiment(Steering):
         if earlier := _OPEN.get(folder):
             earlier.close()
         config, self._binding = prepare(base, folder, self._parameters, say, fresh=fresh)
-        super().__init__(config, say)
+        super().__init__(config, in_main_thread(say))
         self._lifecycle = threading.RLock()  # a cell and the buttons of a panel may start and stop at once
         self._closed = False
         self._count_anew()
@@ -118,7 +118,11 @@ class Experiment(Steering):
             self._stornos = self._stornos or StornoSender(self._config)
             run = self._run = Run(self._config, self._say)
             try:
+                self._check_is_mine()  # somebody may have closed it meanwhile, without seeing this run
                 run.start()
+            except BaseException as error:
+                run.abort(error)
+                raise
             finally:
                 self._settle(run)
 
@@ -161,12 +165,14 @@ class Experiment(Steering):
 
     def reset(self) -> None:
         """Stop at once, and begin anew: new topics, an empty folder, counts at 0. Rates and faults stay as they are set."""
-        self._abort(None)
+        self._abort(None)  # what is starting in another thread gives up its lock
         with self._lifecycle:
+            self._abort(None)
             self._check_is_mine()
-            set_now = self._config.producer.model_dump(include={"msgs_per_sec", "rates", "faults"})
-            values = self._parameters | {f"producer.{key}": value for key, value in set_now.items()}
-            self._config, self._binding = prepare(self._base, self.folder, values, self._say, fresh=True)
+            made, self._binding = prepare(self._base, self.folder, self._parameters, self._say, fresh=True)
+            with self._settings:
+                set_now = self._config.producer.model_dump(include={"msgs_per_sec", "rates", "faults"})
+                self._config = made.with_values({f"producer.{key}": value for key, value in set_now.items()})
             self._stornos, self._certificate, self._loaded = None, None, None
             self._count_anew()
 
@@ -179,10 +185,11 @@ class Experiment(Steering):
 
     def _settle(self, run: Run) -> None:
         """Forget a run that has ended: its producers hold a connection as long as they are known."""
-        if run.ended and self._run is run:
-            self._run = None
-            self._sent.update(run.producers.sent)
-            self._seconds += run.seconds
+        with self._settings:
+            if run.ended and self._run is run:
+                self._run = None
+                self._sent.update(run.producers.sent)
+                self._seconds += run.seconds
 
     # --- afterwards ---
 
@@ -207,6 +214,7 @@ class Experiment(Steering):
             self._abort(None)
         finally:
             self.background.finish()
+            self._abort(None)  # of a start that was just beginning
             gc.collect()  # a Kafka client and its callbacks refer to each other: only the collector lets go of its connection
 
     def __enter__(self) -> Self:

@@ -1,5 +1,6 @@
 """What a folder and its topics hold, for notebooks: tables, measurements, raw messages, the certificate."""
 
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
@@ -38,6 +39,7 @@ class Results:
         """Nothing is read yet."""
         self._config = config
         self._certificate: Certificate | None = None
+        self._writing = threading.Lock()
         self._loaded: tuple[list[int], Loaded] | None = None
 
     @property
@@ -164,6 +166,10 @@ class Results:
         }
 
     def write_summary(self) -> None:
-        """Write summary.json anew."""
+        """Write summary.json anew; a cell and a panel may do so at once."""
+        with self._writing:
+            self._write_summary()
+
+    def _write_summary(self) -> None:
         data = orjson.dumps(self.summary(), option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY, default=str)
         replace_file(REAL, self.folder / SUMMARY_NAME, data + b"\n")

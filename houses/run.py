@@ -1,6 +1,5 @@
 """One run of an experiment: producers in this process and a consumer in its own, from their start to their stop."""
 
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +14,6 @@ from houses.producer import Producers
 from houses.say import Say
 from houses.storno import StornoLoop
 
-LOG = logging.getLogger(__name__)
 _TICK_S = 0.05
 _ABORTED = (
     "it was stopped at once by somebody else, so not all was sent and read: "
@@ -32,10 +30,12 @@ class Run:
         self._lock = threading.RLock()  # the handlers of a panel run in a thread of their own
         self._begun_s = time.monotonic()
         self.child = ConsumerChild(config)
-        self.producers = Producers(config, config.kafka.topic, config.folder, _in_main_thread(say))
+        self.producers = Producers(config, config.kafka.topic, config.folder, say)
         self._storno_loop: StornoLoop | None = None
         self._failure: BaseException | None = None
         """Why it did not end in good order."""
+        self._unwanted = False
+        """`abort` was called, perhaps in the middle of the start."""
         self.seconds = 0.0
         """How long it ran, known after the stop."""
         self.ended = False
@@ -43,12 +43,22 @@ class Run:
 
     def start(self) -> None:
         """Producers send as soon as the consumer reads. When one of them fails, neither is left."""
-        try:
-            self.producers.start(meanwhile=self.child.start)
-            self._begun_s = time.monotonic()
-        except BaseException as error:
-            self.abort(error)
-            raise
+        with self._lock:
+            try:
+                self.producers.start(meanwhile=self._start_child)
+                self._check_wanted()
+                self._begun_s = time.monotonic()
+            except BaseException as error:
+                self.abort(error)
+                raise
+
+    def _start_child(self) -> None:
+        self._check_wanted()
+        self.child.start()
+
+    def _check_wanted(self) -> None:
+        if self._unwanted:
+            raise HousesError(_ABORTED)
 
     def wait(self, seconds: float) -> None:
         """Sleep, but raise at once when a producer fails or the consumer ends by itself."""
@@ -80,7 +90,7 @@ class Run:
                     raise self._failure
                 return
             try:
-                self.storno_every(None)  # 1.
+                failed_storno = _error_of(self._stop_stornos)  # 1.; it is no reason to leave the rest undone
                 self.producers.stop(complete=complete)  # 2.
                 self.child.drain(self._targets())  # 3.
                 self.child.stop()  # 4.
@@ -88,7 +98,10 @@ class Run:
                 self._failure = error
                 self.abort(error)
                 raise
+            self._failure = failed_storno
             self._note_end()
+            if failed_storno:
+                raise failed_storno
 
     def _targets(self) -> dict[int, int]:
         kafka, storno = self._config.kafka, self._config.consumer.storno_topic
@@ -100,6 +113,7 @@ class Run:
         Args:
             cause: the exception on its way out; what else goes wrong is noted on it instead of raised.
         """
+        self._unwanted = True
         self.child.ask_to_stop()  # at once: another thread may hold the lock while it waits for the consumer
         with self._lock:
             if self.ended:
@@ -157,28 +171,17 @@ class Run:
 
     def storno_every(self, interval_s: float | None) -> None:
         """Cancel a random recent house every so many seconds; None ends that and raises the first error of it."""
-        loop, self._storno_loop = self._storno_loop, None
-        if loop:
-            loop.stop()
-        if interval_s is not None:
-            self._storno_loop = StornoLoop(self._config, self.producers.recent_id, interval_s).start()
+        with self._lock:
+            loop, self._storno_loop = self._storno_loop, None
+            if loop:
+                loop.stop()
+            if interval_s is not None and not self.ended:
+                self._storno_loop = StornoLoop(self._config, self.producers.recent_id, interval_s).start()
 
     @property
     def storno_interval_s(self) -> float | None:
         """Seconds between stornos; None without."""
         return loop.interval_s if (loop := self._storno_loop) else None
-
-
-def _in_main_thread(say: Say) -> Say:
-    """What other threads say goes to the log: a notebook would print it under whatever cell runs just then."""
-
-    def speak(line: str) -> None:
-        if threading.current_thread() is threading.main_thread():
-            say(line)
-        else:
-            LOG.warning(line)
-
-    return speak
 
 
 def _error_of(step: Callable[[], None]) -> Exception | None:

@@ -1,6 +1,11 @@
 """How work tells people what it does: a function that gets one line."""
 
+import logging
+import threading
 from collections.abc import Callable
+
+LOG = logging.getLogger("houses")
+LOG.addHandler(logging.NullHandler())  # else logging itself prints what nobody asked for, under any cell of a notebook
 
 Say = Callable[[str], None]
 
@@ -12,3 +17,15 @@ def be_silent(_: str) -> None:
 def counted(number: int, one: str, many: str = "") -> str:
     """A number with its noun, `1 house` or `1,234 houses`; `many` where another s is not enough."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def in_main_thread(say: Say) -> Say:
+    """What other threads say goes to the log "houses": a notebook would print it under whatever cell runs just then."""
+
+    def speak(line: str) -> None:
+        if threading.current_thread() is threading.main_thread():
+            say(line)
+        else:
+            LOG.warning(line)
+
+    return speak

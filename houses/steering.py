@@ -40,7 +40,7 @@ class Steering(Results):
     @property
     def is_running(self) -> bool:
         """Whether it was started and not stopped yet."""
-        return self._run is not None and not self._run.ended
+        return (run := self._run) is not None and not run.ended
 
     def _running(self) -> Run:
         if (run := self._run) is None:

@@ -11,7 +11,9 @@ def as_table(frame: pd.DataFrame, rows: int = 10) -> Styler:
         >>> as_table(exp.houses()[["id", "completed_at"]], rows=5).to_html().count("<tr>")  # and a heading
         6
     """
-    shown = frame.head(rows)
+    shown = frame.head(rows).copy()
+    for name in shown.columns[shown.dtypes == object]:  # pandas escapes text, but not bytes or lists, which messages may fill
+        shown[name] = shown[name].map(lambda value: value if value is None else str(value))
     times = dict.fromkeys(shown.select_dtypes(["datetimetz"]), "{:%H:%M:%S.%f}")
     decimals = dict.fromkeys(shown.select_dtypes("float"), "{:,.1f}")
     styled = shown.style.hide(axis="index").format(times | decimals, na_rep="", escape="html")

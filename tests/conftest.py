@@ -1,5 +1,6 @@
 """One real Kafka for the run, and the two options that add the slow and the system tests."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session")
 def kafka(request: pytest.FixtureRequest) -> str:
     """Bootstrap address (host:port) of the run's real local Kafka, which all workers share."""
-    data_dir = _kafka_dir(request.config)
+    return _shared_kafka(request.config)
+
+
+def _shared_kafka(config: pytest.Config) -> str:
+    data_dir = _kafka_dir(config)
     data_dir.mkdir(exist_ok=True)
     with FileLock(data_dir.with_suffix(".lock")):
         started = local_kafka.status(data_dir)
@@ -41,6 +46,16 @@ def kafka(request: pytest.FixtureRequest) -> str:
             started = local_kafka.start(data_dir, f"127.0.0.1:{local_kafka.free_port()}")
     assert started.running and started.address
     return started.address
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """A notebook that nbmake runs uses the run's Kafka and a temporary folder, not what its reader has made."""
+    with pytest.MonkeyPatch.context() as patch:
+        if item.path.suffix == ".ipynb":
+            patch.setenv("HOUSES_KAFKA__BOOTSTRAP_SERVERS", _shared_kafka(item.config))
+            patch.setenv("HOUSES_RUN_DIR", str(_kafka_dir(item.config).with_name("notebooks")))
+        return (yield)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.system
 
 MAKE = "import houses\nexp = houses.Experiment('browser', rate_hz=200)"
 SHOW = "houses.panel(exp)"
-BUSY = "import time\n\nend_s = time.monotonic() + 6\nwith exp.running():\n    while time.monotonic() < end_s:\n        pass"
+BUSY = "import time\n\nwith exp.running():\n    end_s = time.monotonic() + 8\n    while time.monotonic() < end_s:\n        pass"
 EVIL = "<img src=x onerror=document.title='hacked'>"
 
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from kafka_lab import make_config, read_parts, wait_until
 
@@ -13,6 +14,9 @@ from houses.errors import ConfigError, HousesError
 from houses.experiment import Experiment
 from houses.message import PARTS
 from houses.producer import Producers
+from houses.say import in_main_thread
+
+PART_NAMES = {part.name for part in PARTS}
 
 
 @pytest.fixture
@@ -152,6 +156,72 @@ def test_an_interrupted_stop_is_completed_by_the_next(base: Config, monkeypatch:
         sent = exp.sent
         assert min(sent.values()) > 0
         assert {name: len(messages) for name, messages in read_parts(exp.config).items()} == sent
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.02, 0.1, 0.3])
+def test_closing_in_the_middle_of_a_start_leaves_nothing_running(base: Config, after_s: float) -> None:
+    """Whoever clicks Start and then runs the last cell, or the first one again."""
+    exp = Experiment("hasty", rate_hz=100, base=base)
+    exp.background.submit("starting", exp.start)
+    time.sleep(after_s)
+    exp.close()
+    assert not exp.is_running and not exp.consumer_alive
+    assert not PART_NAMES & {thread.name for thread in threading.enumerate()}
+    assert not [child for child in psutil.Process().children() if str(exp.folder) in " ".join(child.cmdline())]
+
+
+def test_a_storno_loop_that_is_just_starting_is_ended_by_the_stop(exp: Experiment) -> None:
+    """Its connection takes a moment, in another thread."""
+    exp.start()
+    exp.background.submit("stornos", lambda: exp.storno_every(0.2))
+    time.sleep(0.01)
+    exp.stop()
+    exp.close()
+    assert not [thread for thread in threading.enumerate() if thread.name == "storno-loop"]
+
+
+def test_a_failed_storno_does_not_keep_the_rest_from_ending_well(exp: Experiment) -> None:
+    """Everything is sent and read; then the error is raised."""
+    exp.set_rate(0, "roof")
+    exp.start()
+    exp.storno_every(60)
+    assert exp._run and exp._run._storno_loop
+    exp._run._storno_loop.error = HousesError("storno of house 3: not confirmed")
+    exp.wait(0.3)
+    with pytest.raises(HousesError, match="storno of house 3"):
+        exp.stop()
+    assert len(exp.houses()) == exp.sent["roof"] > 0
+    assert exp.verify().unread == 0
+
+
+def test_two_threads_may_write_the_summary_at_once(exp: Experiment) -> None:
+    """A cell and the button of a panel."""
+    errors: list[Exception] = []
+
+    def write() -> None:
+        try:
+            for _ in range(30):
+                exp.write_summary()
+        except HousesError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=write) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+
+
+def test_what_other_threads_say_is_printed_nowhere(exp: Experiment, capfd: pytest.CaptureFixture[str]) -> None:
+    """Neither by us nor by logging's last resort."""
+    said: list[str] = []
+    speak = in_main_thread(said.append)
+    thread = threading.Thread(target=speak, args=("Kafka is away",))
+    thread.start()
+    thread.join()
+    speak("Kafka starts")
+    assert said == ["Kafka starts"] and capfd.readouterr() == ("", "")
 
 
 # --- a new beginning ---

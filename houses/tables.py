@@ -1,6 +1,7 @@
 """Tables as notebooks show them: no index, one line a row, times to the millisecond."""
 
 import pandas as pd
+from pandas.api.types import is_object_dtype
 from pandas.io.formats.style import Styler
 
 
@@ -12,7 +13,8 @@ def as_table(frame: pd.DataFrame, rows: int = 10) -> Styler:
         6
     """
     shown = frame.head(rows).copy()
-    for name in shown.columns[shown.dtypes == object]:  # pandas escapes text, but not bytes or lists, which messages may fill
+    # pandas escapes text, but not bytes or lists, which messages may fill
+    for name in filter(lambda name: is_object_dtype(shown[name]), shown.columns):
         shown[name] = shown[name].map(lambda value: value if value is None else str(value))
     times = dict.fromkeys(shown.select_dtypes(["datetimetz"]), "{:%H:%M:%S.%f}")
     decimals = dict.fromkeys(shown.select_dtypes("float"), "{:,.1f}")

@@ -112,6 +112,14 @@ class NotebookPage:
         assert busy.count() == 0
         assert self.cell_errors() == []
 
+    def counted(self, name: str) -> int:
+        """The number that the cell printing `NAME: NUMBER` prints when it is run now, after a second."""
+        self.page.wait_for_timeout(1000)
+        self.run_cell(f"print('{name}:'")
+        self.await_cells()
+        output = self.code_cell(f"print('{name}:'").locator(".jp-OutputArea-output").inner_text()
+        return int(output.removeprefix(f"{name}:"))
+
     def cell_errors(self) -> list[str]:
         """What cells show as tracebacks."""
         return self.page.locator(

@@ -19,6 +19,8 @@ pytestmark = pytest.mark.system
 MAKE = "import houses\nexp = houses.Experiment('browser', rate_hz=200)"
 SHOW = "houses.panel(exp)"
 BUSY = "import time\n\nwith exp.running():\n    end_s = time.monotonic() + 8\n    while time.monotonic() < end_s:\n        pass"
+SECOND = "second = houses.panel(exp)\nlooks, look = [], second._chart._look\nsecond._chart._look = lambda ms: looks.append(ms) or look(ms)\nsecond"
+COUNT = "print('looks:', len(looks))"
 EVIL = "<img src=x onerror=document.title='hacked'>"
 
 
@@ -27,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What JupyterLab serves: a copy of the notebooks, and one of the test's own."""
     made = tmp_path_factory.mktemp("lab")
     shutil.copytree(PROJECT_ROOT / "notebooks", made / "notebooks")
-    cells = [MAKE, SHOW, BUSY]
+    cells = [MAKE, SHOW, BUSY, SECOND, COUNT]
     notebook = nbformat.v4.new_notebook(  # type: ignore[no-untyped-call]
         cells=[nbformat.v4.new_code_cell(cell) for cell in cells],  # type: ignore[no-untyped-call]
         metadata={"kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}},
@@ -128,19 +130,28 @@ def test_frames_come_beside_a_busy_cell(panel_page: NotebookPage) -> None:
 
 
 def test_two_panels_show_the_same_and_a_deleted_one_asks_no_more(panel_page: NotebookPage) -> None:
-    """What one sets, the other shows."""
+    """What one sets, the other shows; so do two views of one panel."""
     page = panel_page
-    page.page.keyboard.press("Escape")
-    page.run_cell("houses.panel(exp)")  # run again: the first panel is replaced
+    page.run_cell("second = ")
     page.await_cells()
-    page.live().wait_for()
-    assert page.page.locator(".houses-live").count() == 1
+    page.live(1).wait_for()
+    boxes = page.page.locator(".widget-text input[type=number]")
+    each = boxes.count() // 2
+    boxes.nth(1).fill("777")
+    boxes.nth(1).press("Enter")
+    page.page.wait_for_function(
+        "at => document.querySelectorAll('.widget-text input[type=number]')[at].value === '777'", arg=each + 1
+    )
     page.live().click(button="right")
     page.page.get_by_role("menuitem", name="Create New View for Cell Output").click()
-    page.live(1).wait_for()
-    before = page.frames(0), page.frames(1)
-    page.page.wait_for_timeout(1500)
-    assert page.frames(0) > before[0] and page.frames(1) > before[1]
+    page.live(2).wait_for()
+    before = [page.frames(number) for number in range(3)]
+    page.page.wait_for_timeout(2000)
+    assert all(page.frames(number) > before[number] for number in range(3))
+    page.code_cell("second = ").locator(".jp-InputPrompt").click()
+    page.menu("Edit", "Clear Cell Output")
+    page.page.wait_for_timeout(1500)  # a question on its way may still be answered
+    assert page.counted("looks") == page.counted("looks") > 0
 
 
 def test_what_is_typed_reaches_the_page_as_text(panel_page: NotebookPage) -> None:

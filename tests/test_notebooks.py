@@ -132,6 +132,14 @@ def test_papermill_runs_the_first_notebook_in_a_folder_of_its_own(headless: Path
     assert sorted(path.parent.rglob("*")) == before
 
 
+def test_papermill_runs_the_notebook_of_stornos(headless: Path) -> None:
+    """With its mock; its own asserts hold, and its certificate."""
+    path = PROJECT_ROOT / "notebooks" / "03_storno.ipynb"
+    papermill.execute_notebook(path, headless.parent / "done.ipynb", mock_of(read(path)), progress_bar=False)
+    summary = json.loads((headless / "03_storno" / "summary.json").read_bytes())
+    assert summary["certificate"]["ok"] and (headless / "03_storno" / "fates.png").exists()
+
+
 LEAKS = """
 import gc, threading, psutil
 gc.collect()

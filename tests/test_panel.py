@@ -193,15 +193,16 @@ def test_a_frame_brings_only_the_points_that_are_new(exp: Experiment) -> None:
     assert counters["houses"] == f"{len(exp.houses()):,}" and counters["wall"] == f"{exp.sent['wall']:,}"
 
 
-def test_an_answer_names_the_view_that_asked_and_a_bad_question_has_none(exp: Experiment) -> None:
-    """An answer reaches every view of the widget."""
+def test_an_answer_names_the_view_that_asked_and_an_error_is_an_answer_too(exp: Experiment) -> None:
+    """An answer reaches every view of the widget; silence would look like a kernel that is gone."""
     shown = panel(exp)
     sent: list[dict[str, Any]] = []
     shown._chart.send = sent.append
     shown._chart._handle_custom_msg({"view": "v1", "newest_ms": 0}, [])
     shown._chart._handle_custom_msg({"view": "v1", "newest_ms": "many"}, [])
     shown._chart._handle_custom_msg({}, [])
-    assert [answer["view"] for answer in sent] == ["v1"] and "status" in sent[0]
+    assert [answer["view"] for answer in sent] == ["v1", "v1", None] and "status" in sent[0]
+    assert sent[1].keys() == {"view", "error"} and "'many'" in sent[1]["error"] and "newest_ms" in sent[2]["error"]
 
 
 def test_a_panel_owns_no_thread(exp: Experiment) -> None:

@@ -58,7 +58,7 @@ class Panel(Controls):
         self._storno_every_s = widgets.BoundedFloatText(value=5.0, min=0.1, max=3600.0, layout={"width": "80px"})
         self._storno_again = widgets.ToggleButton(description="Repeat", icon="repeat")
         self._on_change(self._storno_again, lambda _: self._on_repeat())
-        self._on_change(self._storno_every_s, lambda _: self._storno_again.value and self._on_repeat())
+        self._on_change(self._storno_every_s, lambda _: self._on_interval())
         self._chart = LiveChart(self._frame)
         super().__init__([self._buttons(), self._part_grid(), self._storno_row(), self._chart])
         self._synchronise()
@@ -137,6 +137,10 @@ class Panel(Controls):
     def _on_repeat(self) -> None:
         interval_s = self._storno_every_s.value if self._storno_again.value else None
         self._soon("stornos", partial(self._exp.storno_every, interval_s))
+
+    def _on_interval(self) -> None:
+        if self._storno_again.value:
+            self._on_repeat()
 
     # --- what the user sees ---
 

@@ -2,12 +2,14 @@
 
 const PERIOD_MS = 100;
 const SILENCE_MS = 700;   // the first question may be stuck behind a busy cell: ask again
+const PATIENCE_MS = 3000; // so long without an answer is worth a word
 const WINDOW_MS = 60_000;
 const GAP_MS = 1_000;     // no line across a time without a consumer
 const MARGIN = { left: 62, right: 64, top: 22, between: 30, bottom: 24 };
 const HEIGHT = 300;
 
-// Okabe-Ito, with dashes besides, and a name at the end of each line.
+// Blue, vermilion and orange of Okabe-Ito; p50 is its bluish green, darker on white and lighter on black for contrast.
+// Dashes besides, and a name at the end of each line.
 const SERIES = [
   { name: "houses/s", at: 1, plot: 0, light: "#0072B2", dark: "#56B4E9", dash: [] },
   { name: "p50", at: 2, plot: 1, light: "#007A5A", dark: "#2FC79A", dash: [6, 3] },
@@ -21,15 +23,23 @@ function render({ model, el }) {
   const view = crypto.randomUUID ? crypto.randomUUID() : String(Math.random());
   const parts = layout(el);
   const state = { series: "", points: [], now_ms: 0, newest_ms: 0 };
-  let asked_ms = 0, timer = 0, gone = false;
+  let asked_ms = 0, waiting_since_ms = 0, timer = 0, gone = false;
+
+  const complain = (text) => {
+    show_text(parts.error, text);
+    el.classList.add("houses-stale");
+  };
 
   const ask = () => {
     if (gone) return;
     asked_ms = performance.now();
+    waiting_since_ms ||= asked_ms;
+    const waited_ms = asked_ms - waiting_since_ms;
+    if (waited_ms > PATIENCE_MS) complain(`no answer from the kernel for ${Math.round(waited_ms / 1000)} s`);
     try {
       model.send({ view, newest_ms: state.newest_ms });
     } catch {
-      show_text(parts.error, "The kernel was restarted: run this cell again");
+      complain("The kernel was restarted: run this cell again");
       return;
     }
     timer = setTimeout(ask, SILENCE_MS);
@@ -38,6 +48,9 @@ function render({ model, el }) {
     if (gone || frame.view !== view) return;
     clearTimeout(timer);
     timer = setTimeout(ask, Math.max(0, PERIOD_MS - (performance.now() - asked_ms)));
+    waiting_since_ms = 0;
+    if (!frame.status) return complain(frame.error);
+    el.classList.remove("houses-stale");
     add_points(state, frame);
     show(parts, frame);
     draw(parts.canvas, state);
@@ -114,10 +127,8 @@ function add_points(state, frame) {
 function draw(canvas, state) {
   const width = canvas.clientWidth, scale = window.devicePixelRatio || 1;
   if (!width) return;
-  if (canvas.width !== Math.round(width * scale) || canvas.height !== HEIGHT * scale) {
-    canvas.width = Math.round(width * scale);
-    canvas.height = HEIGHT * scale;
-  }
+  const pixels = { width: Math.round(width * scale), height: Math.round(HEIGHT * scale) };
+  if (canvas.width !== pixels.width || canvas.height !== pixels.height) Object.assign(canvas, pixels);
   const style = getComputedStyle(canvas);
   const colour = (name, otherwise) => style.getPropertyValue(name).trim() || otherwise;
   const look = {

@@ -7,6 +7,8 @@ from typing import Any
 
 import anywidget
 
+from houses.metrics import describe_error
+
 LOG = logging.getLogger(__name__)
 _HERE = Path(__file__).parent
 
@@ -30,7 +32,7 @@ class LiveChart(anywidget.AnyWidget):
         """One frame. The name of the asking view goes back with it, as an answer reaches every view of this widget."""
         try:
             frame = self._look(int(question["newest_ms"]))
-        except Exception:  # a bad frame must not end the asking; the log console shows it
+        except Exception as error:  # a bad frame must not end the asking; the log console shows all of it
             LOG.exception("no frame")
-            return
-        self.send({"view": question["view"], **frame})
+            frame = {"error": describe_error(error)}
+        self.send({"view": question.get("view"), **frame})

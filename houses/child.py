@@ -56,6 +56,11 @@ class ConsumerChild:
         return self._killed or (self._crash_at is not None and not self.alive and self._status() in _KILLED)
 
     @property
+    def asked_to_stop(self) -> bool:
+        """Whether its end is wanted: then that is no news."""
+        return bool(self._process and self._process.stdin and self._process.stdin.closed)
+
+    @property
     def alive(self) -> bool:
         """Whether the process runs."""
         return self._process is not None and self._process.poll() is None

@@ -3,11 +3,15 @@
 import time
 from typing import Any
 
+from houses.errors import HousesError
 from houses.experiment import Experiment
 from houses.feed import MetricsFeed
 from houses.message import PARTS
 
 _SILENT_S = 2.0
+_NOT_READING = ("starting", "recovering")
+"""States in which a consumer does not know its lag yet."""
+_CLOSED = "closed: run its cell again"
 _KINDS = ("houses", "cancelled", "late")
 
 Row = tuple[str, str]
@@ -22,6 +26,8 @@ class Dashboard:
         self._exp = exp
         self._topic = ""
         self._feed = MetricsFeed(exp.config.metrics_path)
+        self._sent_before: int | None = None
+        """Messages sent when it was first seen that no consumer measures; None while one does."""
         self.complaint = ""
         """What the user did wrong last, in one line; shown until the next thing is done."""
 
@@ -35,9 +41,8 @@ class Dashboard:
             `series`: changes when all points before belong to something else; `now_ms`; `points`: [time in ms, houses per
             second, p50 and p99 latency in ms]; `status` and `counters`: rows of name and text; `error`: in plain words.
         """
-        if self._topic != self._exp.config.kafka.topic:  # begun anew
-            self._topic, self._feed = self._exp.config.kafka.topic, MetricsFeed(self._exp.config.metrics_path)
-        self._feed.poll()
+        if not self._exp.closed:  # afterwards the files may be those of an experiment that was made anew
+            self._follow()
         return {
             "series": self._topic,
             "now_ms": time.time_ns() // 1_000_000,
@@ -47,37 +52,86 @@ class Dashboard:
             "error": self._error(),
         }
 
+    def _follow(self) -> None:
+        if self._topic != self._exp.config.kafka.topic:  # begun anew
+            self._topic, self._feed = self._exp.config.kafka.topic, MetricsFeed(self._exp.config.metrics_path)
+            self._sent_before = None
+        self._feed.poll()
+
     def _status(self) -> list[Row]:
-        line, running = self._feed.latest, self._exp.is_running
+        line, about, since = self._feed.latest, *self._unread()
         return [
-            ("experiment", self._exp.background.doing or ("running" if running else "not running")),
+            ("experiment", self._experiment()),
             ("Kafka", self._kafka()),
             ("consumer", self._consumer()),
-            ("lag", f"{line.get('lag', 0):,} messages"),
-            ("pending", f"{line.get('pending', 0):,} houses"),
+            ("lag", f"{about}{line.get('lag', 0) + since:,} messages"),
+            ("pending", f"{about}{line.get('pending', 0):,} houses"),
         ]
+
+    def _experiment(self) -> str:
+        if self._exp.closed:
+            return "closed"
+        return self._exp.background.doing or ("running" if self._exp.is_running else "not running")
+
+    def _measured(self) -> bool:
+        """Whether the last line is of the consumer that lives now."""
+        child = self._exp.consumer
+        return child is not None and child.alive and child.pid == self._feed.latest.get("pid")
+
+    def _unread(self) -> tuple[str, int]:
+        """How sure lag and pending are, "about " or nothing, and the messages sent since nobody has measured them."""
+        state = self._feed.latest.get("state")
+        if (self._measured() and state not in _NOT_READING) or (not self._exp.is_running and self._feed.ended_in_order):
+            self._sent_before = None
+            return "", 0
+        sent = sum(self._exp.sent.values())
+        if self._sent_before is None:
+            self._sent_before = sent
+        return "about ", sent - self._sent_before
 
     def _kafka(self) -> str:
         if not self._exp.is_running:
             return "not in use"
+        if not self._measured():
+            return "unknown"
         return "does not answer" if self._feed.latest.get("last_error") else "answers"
 
     def _consumer(self) -> str:
-        state = str(self._feed.latest.get("state", "not started"))
-        if not self._exp.is_running:
-            return state if state in ("stopped", "failed", "not started") else "gone"
-        if not self._exp.consumer_alive:
+        child, state = self._exp.consumer, str(self._feed.latest.get("state", "not started"))
+        if child is None:
+            return state if self._feed.ended_in_order else "gone"
+        if child.killed:
             return "killed"
-        silent_s = time.time() - (self._feed.points[-1].time_ms / 1000 if self._feed.points else time.time())
-        return f"silent for {silent_s:.0f} s" if silent_s > _SILENT_S else state
+        if self._consumer_error():
+            return "ended by itself"
+        if (child.alive and not self._measured()) or child.pid is None:
+            return "starting"
+        silent_s = time.time() - self._feed.latest_ms / 1000
+        return f"silent for {silent_s:.0f} s" if child.alive and silent_s > _SILENT_S else state
+
+    def _consumer_error(self) -> str:
+        """Why the consumer has ended by itself; empty when it has not."""
+        child = self._exp.consumer
+        if child is None or child.pid is None or child.alive or child.asked_to_stop:
+            return ""
+        try:
+            child.check()
+        except HousesError as error:
+            return str(error)
+        return ""
 
     def _error(self) -> str:
         """The first thing that is wrong, the user's own last action before all."""
+        child, line = self._exp.consumer, self._feed.latest
+        of_this_run = child is None or child.pid == line.get("pid")
         errors = (
             self.complaint,
+            _CLOSED if self._exp.closed else "",
             self._exp.background.last_error,
             self._exp.producer_error,
-            self._feed.latest.get("last_error", ""),
+            self._consumer_error(),
+            self._exp.storno_error,
+            line.get("last_error", "") if of_this_run else "",
         )
         return next(filter(None, errors), "")
 
@@ -86,9 +140,11 @@ class Dashboard:
         rejects = sum(count for kind, count in totals.items() if kind not in (*_KINDS, "stornos"))
         sent = self._exp.sent
         measured = {name: f" ({counts.measured_hz:,.0f}/s)" for name, counts in parts.items()}
+        killed = not self._measured() and not self._feed.ended_in_order
+        least = "at least " if self._feed.totals_are_short or killed else ""
         return [
             *((part.name, f"{sent[part.name]:,}{measured.get(part.name, '')}") for part in PARTS),
-            *((kind, f"{totals[kind]:,}") for kind in _KINDS),
+            *((kind, f"{least}{totals[kind]:,}") for kind in _KINDS),
             ("rejects", f"{rejects:,}"),
             ("stornos", f"{totals['stornos']:,}"),
         ]

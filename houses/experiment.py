@@ -79,6 +79,11 @@ class Experiment(Steering):
         return f"<Experiment {self.folder.name!r}: {'running' if self.is_running else 'not running'}, {self.folder}>"
 
     @property
+    def closed(self) -> bool:
+        """Whether it was closed: its folder may be another experiment's by now."""
+        return self._closed
+
+    @property
     def sent(self) -> dict[str, int]:
         """Messages handed to Kafka by this object, by part."""
         now = run.producers.sent if (run := self._run) else {}

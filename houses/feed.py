@@ -12,6 +12,7 @@ from houses.metrics import percentile_ms
 
 _WINDOW_MS = 1000
 _KEPT_MS = 61_000
+_ENDED = ("stopped", "failed")
 
 
 class Point(NamedTuple):
@@ -45,6 +46,18 @@ class MetricsFeed:
         """Of the last minute, oldest first."""
         self.latest: Mapping[str, Any] = {}
         """The last line; empty before the first."""
+        self.totals_are_short = False
+        """Whether an earlier consumer was killed: what it wrote after its last line is in no line, so not in `totals`."""
+
+    @property
+    def ended_in_order(self) -> bool:
+        """Whether the last line is the last of its process; also before the first line."""
+        return self.latest.get("state", "stopped") in _ENDED
+
+    @property
+    def latest_ms(self) -> int:
+        """When the last line was written, Unix time in milliseconds; 0 before the first."""
+        return _unix_ms(self.latest["time"]) if self.latest else 0
 
     @property
     def totals(self) -> Counter[str]:
@@ -70,6 +83,7 @@ class MetricsFeed:
             return
         if record["pid"] != self.latest.get("pid"):
             self._ended = self.totals
+            self.totals_are_short |= not self.ended_in_order
             self._samples.clear()
         self.latest = record
         counts = record["counts"]

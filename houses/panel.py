@@ -1,20 +1,18 @@
 """The panel: widgets over the functions that scripts call. Handlers return at once; the page asks for what it shows."""
 
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
-from html import escape
 from types import ModuleType
 from typing import Any
 
 import ipywidgets as widgets  # type: ignore[import-untyped]  # it ships no types
 
 from houses.chart import LiveChart
+from houses.controls import Controls
 from houses.dashboard import Dashboard
-from houses.errors import ConfigError, HousesError
+from houses.errors import ConfigError
 from houses.experiment import Experiment
 from houses.message import MAX_ID_DIGITS, PARTS
 from houses.pacing import MAX_RATE_HZ
@@ -37,37 +35,33 @@ def panel(exp: Experiment) -> "Panel":
     return Panel(exp)
 
 
-class Panel(widgets.VBox):  # type: ignore[misc]  # Any, as the library ships no types
+class Panel(Controls):
     """See `panel`."""
+
+    _exp: Experiment
+    _title = "Panel"
 
     def __init__(self, exp: Experiment) -> None:
         """Shows the experiment as it is; changes nothing."""
         self._exp = exp
         self._dashboard = Dashboard(exp)
-        self._syncing = threading.local()
         self._sure_until_s = 0.0
         self._start = self._button("Start", "play", "success", partial(self._soon, "starting", exp.start))
         self._stop = self._button("Stop", "stop", "warning", partial(self._soon, "stopping", exp.stop))
         self._reset = self._button("Reset", "trash", "", self._on_reset)
-        self._rates = {name: self._rate_pair(name) for name in ["all", *_NAMES]}
+        self._all = self._rate_slider(None), self._rate_text()
+        self._rates = {name: (self._rate_slider(name), self._rate_box(name)) for name in _NAMES}
         self._faults = {(name, kind): self._fault_box(name, kind) for name in _NAMES for kind in _FAULTS}
         self._storno_id = widgets.Text(placeholder="a recent one", layout={"width": "120px"})
         self._storno_part = widgets.Dropdown(options=[_WHOLE, *_NAMES], layout={"width": "120px"})
         self._storno_once = self._button("Storno", "ban", "danger", self._on_storno)
         self._storno_every_s = widgets.BoundedFloatText(value=5.0, min=0.1, max=3600.0, layout={"width": "80px"})
         self._storno_again = widgets.ToggleButton(description="Repeat", icon="repeat")
-        self._on_change(self._storno_again, self._on_repeat)
+        self._on_change(self._storno_again, lambda _: self._on_repeat())
+        self._on_change(self._storno_every_s, lambda _: self._on_interval())
         self._chart = LiveChart(self._frame)
         super().__init__([self._buttons(), self._part_grid(), self._storno_row(), self._chart])
         self._synchronise()
-
-    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
-        """The widget, and for pages without a kernel (saved HTML) a sentence instead of a blank."""
-        bundle: dict[str, Any] = super()._repr_mimebundle_(**options)
-        name = escape(self._exp.folder.name)
-        return bundle | {
-            "text/html": f"<p><em>Panel of experiment {name}: run this cell in JupyterLab to use it.</em></p>"
-        }
 
     # --- layout ---
 
@@ -77,7 +71,7 @@ class Panel(widgets.VBox):  # type: ignore[misc]  # Any, as the library ships no
     def _part_grid(self) -> widgets.Widget:
         """One row a part: its rate and its faults."""
         cells = [_label(text, bold=True) for text in ("part", "messages per second", "", *_FAULTS.values())]
-        for name, pair in self._rates.items():
+        for name, pair in {"all": self._all, **self._rates}.items():
             boxes = [self._faults[name, kind] for kind in _FAULTS if (name, kind) in self._faults]
             cells += [_label(name), *pair, *boxes, *(_label("") for _ in range(len(_FAULTS) - len(boxes)))]
         return widgets.GridBox(cells, layout={"grid_template_columns": _COLUMNS, "grid_gap": "0 8px"})
@@ -92,16 +86,24 @@ class Panel(widgets.VBox):  # type: ignore[misc]  # Any, as the library ships no
         button.on_click(lambda _: self._guarded(work))
         return button
 
-    def _rate_pair(self, name: str) -> tuple[widgets.FloatSlider, widgets.BoundedFloatText]:
-        """A slider, and a box for an exact figure, which goes beyond the slider's end."""
-        part = None if name == "all" else name
+    def _rate_slider(self, part: str | None) -> widgets.FloatSlider:
         slider = widgets.FloatSlider(
             max=_SLIDER_TOP_HZ, step=10, readout=False, continuous_update=False, layout={"width": "244px"}
         )
+        self._on_change(slider, lambda rate_hz: self._exp.set_rate(rate_hz, part))
+        return slider
+
+    def _rate_box(self, part: str) -> widgets.BoundedFloatText:
+        """For an exact figure, which goes beyond the slider's end."""
         box = widgets.BoundedFloatText(max=MAX_RATE_HZ, step=10, layout={"width": "94px"})
-        for widget in (slider, box):
-            self._on_change(widget, lambda rate_hz: self._exp.set_rate(rate_hz, part))
-        return slider, box
+        self._on_change(box, lambda rate_hz: self._exp.set_rate(rate_hz, part))
+        return box
+
+    def _rate_text(self) -> widgets.Text:
+        """The same for all parts: empty while they differ, so that whatever is typed is a change."""
+        text = widgets.Text(placeholder="they differ", continuous_update=False, layout={"width": "94px"})
+        self._on_change(text, lambda typed: self._exp.set_rate(_rate_hz(typed)))
+        return text
 
     def _fault_box(self, name: str, kind: str) -> widgets.BoundedFloatText:
         box = widgets.BoundedFloatText(max=_MOST.get(kind, 100.0), step=1, layout={"width": "90px"})
@@ -110,22 +112,8 @@ class Panel(widgets.VBox):  # type: ignore[misc]  # Any, as the library ships no
 
     # --- what the user does ---
 
-    def _on_change(self, widget: widgets.Widget, do: Callable[[Any], object]) -> None:
-        """Call `do` when the user, not `_synchronise`, has changed the value."""
-
-        def changed(change: Any) -> None:
-            if not getattr(self._syncing, "on", False):
-                self._guarded(lambda: do(change["new"]))
-
-        widget.observe(changed, "value")
-
-    def _guarded(self, work: Callable[[], object]) -> None:
-        """What a handler raises would be seen only in the log console: it becomes the panel's error line."""
-        try:
-            self._dashboard.complaint = ""
-            work()
-        except HousesError as error:
-            self._dashboard.complaint = str(error)
+    def _complain(self, text: str) -> None:
+        self._dashboard.complaint = text
 
     def _soon(self, what: str, work: Callable[[], object]) -> None:
         self._exp.background.submit(what, work)
@@ -146,9 +134,13 @@ class Panel(widgets.VBox):  # type: ignore[misc]  # Any, as the library ships no
         house_id = _house_id(typed) if typed else None
         self._soon("sending a storno", partial(self._exp.storno, house_id, None if part == _WHOLE else part))
 
-    def _on_repeat(self, on: bool) -> None:
-        interval_s = self._storno_every_s.value if on else None
+    def _on_repeat(self) -> None:
+        interval_s = self._storno_every_s.value if self._storno_again.value else None
         self._soon("stornos", partial(self._exp.storno_every, interval_s))
+
+    def _on_interval(self) -> None:
+        if self._storno_again.value:
+            self._on_repeat()
 
     # --- what the user sees ---
 
@@ -159,31 +151,42 @@ class Panel(widgets.VBox):  # type: ignore[misc]  # Any, as the library ships no
     def _synchronise(self) -> None:
         """Show what is set now, by this panel, another one or a cell."""
         with self._as_program():
-            running, busy = self._exp.is_running, bool(self._exp.background.doing)
-            self._start.disabled, self._stop.disabled = running or busy, busy or not running
-            self._reset.disabled = running or busy
-            self._reset.description = "Delete all?" if time.monotonic() < self._sure_until_s else "Reset"
-            rates = {name: self._exp.rate_hz(name) for name in _NAMES}
-            for name, (slider, box) in self._rates.items():
-                slider.value = box.value = rates.get(name, max(rates.values()))
+            self._show_buttons()
+            self._show_rates()
             for (name, kind), fault in self._faults.items():
                 fault.value = round(getattr(self._exp.faults(name), kind) * _scale(kind), 6)
-            self._storno_once.disabled = self._storno_again.disabled = busy or not running
-            if not busy:
-                self._storno_again.value = self._exp.storno_interval_s is not None
 
-    @contextmanager
-    def _as_program(self) -> Iterator[None]:
-        self._syncing.on = True
-        try:
-            yield
-        finally:
-            self._syncing.on = False
+    def _show_buttons(self) -> None:
+        running, busy = self._exp.is_running, bool(self._exp.background.doing) or self._exp.closed
+        self._start.disabled, self._stop.disabled = running or busy, busy or not running
+        self._reset.disabled = running or busy
+        self._reset.description = "Delete all?" if time.monotonic() < self._sure_until_s else "Reset"
+        self._storno_once.disabled = self._storno_again.disabled = busy or not running
+        if not busy:
+            interval_s = self._exp.storno_interval_s
+            self._storno_again.value = interval_s is not None
+            self._storno_every_s.value = interval_s or self._storno_every_s.value
+
+    def _show_rates(self) -> None:
+        """What is common to all parts stands in the first row: nothing, when they differ."""
+        rates = {name: self._exp.rate_hz(name) for name in _NAMES}
+        for name, (slider, box) in self._rates.items():
+            slider.value = box.value = rates[name]
+        common = set(rates.values()) if len(set(rates.values())) == 1 else set()
+        slider, text = self._all
+        slider.value, text.value = max(common, default=0), "".join(f"{rate_hz:.10g}" for rate_hz in common)
 
 
 def _scale(kind: str) -> float:
     """Shares are shown in per cent."""
     return 1.0 if kind == "delay_ms" else 100.0
+
+
+def _rate_hz(typed: str) -> float:
+    try:
+        return float(typed)
+    except ValueError:
+        raise ConfigError(f"rate {typed[:40]!r}: must be a number of messages per second, 0 or more") from None
 
 
 def _house_id(typed: str) -> int:

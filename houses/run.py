@@ -179,6 +179,11 @@ class Run:
                 self._storno_loop = StornoLoop(self._config, self.producers.recent_id, interval_s).start()
 
     @property
+    def storno_error(self) -> Exception | None:
+        """The first error of the present `storno_every`, which goes on all the same."""
+        return loop.error if (loop := self._storno_loop) else None
+
+    @property
     def storno_interval_s(self) -> float | None:
         """Seconds between stornos; None without."""
         return loop.interval_s if (loop := self._storno_loop) else None

@@ -7,6 +7,7 @@ from random import Random
 from typing import Any
 
 from houses.background import Background
+from houses.child import ConsumerChild
 from houses.config import Config
 from houses.crashes import CrashPoint
 from houses.errors import HousesError
@@ -144,7 +145,17 @@ class Steering(Results):
         """Seconds between the stornos that `storno_every` asked for; None without."""
         return run.storno_interval_s if (run := self._run) else None
 
+    @property
+    def storno_error(self) -> str:
+        """The first error of the present `storno_every`, which goes on all the same; empty without."""
+        return describe_error(run.storno_error) if (run := self._run) and run.storno_error else ""
+
     # --- the consumer ---
+
+    @property
+    def consumer(self) -> ConsumerChild | None:
+        """The consumer process of the present run, to look at; None when nothing runs."""
+        return run.child if (run := self._run) else None
 
     @property
     def consumer_alive(self) -> bool:

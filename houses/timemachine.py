@@ -1,13 +1,15 @@
 """The time machine: a slider over the consumer's measurements, and its incomplete houses as they were at each of them."""
 
+from collections.abc import Callable
 from html import escape
 from typing import Any
 
 import ipywidgets as widgets  # type: ignore[import-untyped]  # it ships no types
 import pandas as pd
 
+from houses.background import Background
+from houses.controls import Controls
 from houses.hindsight import moments, plot_pending_at, positions_of
-from houses.metrics import describe_error
 from houses.pending import PendingSet
 from houses.results import Results
 
@@ -23,38 +25,37 @@ def time_machine(exp: Results) -> "TimeMachine":
     return TimeMachine(exp)
 
 
-class TimeMachine(widgets.VBox):  # type: ignore[misc]  # Any, as the library ships no types
-    """See `time_machine`."""
+class TimeMachine(Controls):
+    """See `time_machine`.
+
+    A moment takes some tenths of a second to rebuild, and ten seconds to fail without Kafka: too long for the one
+    thread in which a page's widgets are served. So it is done in another, which lives only while there is something to do.
+    """
+
+    _title = "Time machine"
 
     def __init__(self, exp: Results) -> None:
         """Shows the moment with the most incomplete houses; changes nothing."""
         self._exp = exp
         self._rows = pd.DataFrame()
-        # Each move is answered once, when the slider is let go: a moment takes some tenths of a second to rebuild.
+        self._work = Background()
+        # Each move is answered once, when the slider is let go.
         self._line = widgets.IntSlider(description="line", continuous_update=False, layout={"width": "640px"})
         self._newest = widgets.Button(description="newest", icon="step-forward", layout={"width": "100px"})
         self._numbers, self._picture, self._error = widgets.HTML(), widgets.HTML(), widgets.HTML()
-        self._line.observe(lambda _: self._guarded(self._show), "value")
-        self._newest.on_click(lambda _: self._guarded(self._go_to_newest))
+        self._on_change(self._line, lambda _: self._soon(self._show))
+        self._newest.on_click(lambda _: self._soon(self._go_to_newest))
         controls = widgets.HBox([self._line, self._newest])
         super().__init__([controls, self._error, self._numbers, self._picture])
         self._guarded(self._begin)
 
-    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
-        """The widget, and for pages without a kernel (saved HTML) a sentence instead of a blank."""
-        bundle: dict[str, Any] = super()._repr_mimebundle_(**options)
-        name = escape(self._exp.folder.name)
-        return bundle | {
-            "text/html": f"<p><em>Time machine of experiment {name}: run this cell in JupyterLab to use it.</em></p>"
-        }
+    def _complain(self, text: str) -> None:
+        self._error.value = f"<b>{escape(text)}</b>" if text else ""
 
-    def _guarded(self, work: Any) -> None:
-        """What a handler raises would be seen only in the log console: it is shown above the picture."""
-        try:
-            work()
-            self._error.value = ""
-        except Exception as error:  # noqa: BLE001  # whatever it is, the page shows it
-            self._error.value = f"<b>{escape(describe_error(error))}</b>"
+    def _soon(self, work: Callable[[], None]) -> None:
+        """Do it beside the caller; what was asked for before and has not begun is of no use any more."""
+        self._work.forget()
+        self._work.submit("rebuilding", lambda: self._guarded(work))
 
     def _begin(self) -> None:
         self._load()
@@ -66,13 +67,12 @@ class TimeMachine(widgets.VBox):  # type: ignore[misc]  # Any, as the library sh
 
     def _load(self) -> None:
         self._rows = moments(self._exp)
-        self._line.max = max(0, len(self._rows) - 1)
 
     def _go_to(self, line: int) -> None:
-        if self._line.value == line:
-            self._show()
-        else:
-            self._line.value = line  # its observer shows it
+        with self._as_program():
+            self._line.max = max(0, len(self._rows) - 1)
+            self._line.value = max(0, line)
+        self._show()
 
     def _show(self) -> None:
         if self._rows.empty:

@@ -77,6 +77,21 @@ def test_totals_add_up_over_consumers_and_rates_do_not_mix_them(path: Path) -> N
     assert [point.houses_hz for point in feed.points] == [4]
 
 
+@pytest.mark.parametrize(
+    ("state", "short"), [("running", True), ("recovering", True), ("stopped", False), ("failed", False)]
+)
+def test_totals_are_short_after_a_kill(path: Path, state: str, short: bool) -> None:
+    """What the killed one wrote after its last line is in no line; one that ended in order has said all."""
+    feed = MetricsFeed(path)
+    path.write_text(line(0, 10, state=state))
+    feed.poll()
+    assert not feed.totals_are_short and feed.ended_in_order is not short
+    path.write_text(line(0, 10, state=state) + line(1, 2, pid=2, state="running") + line(2, 2, pid=2, state="stopped"))
+    feed.poll()
+    assert feed.totals_are_short is short and feed.ended_in_order
+    assert feed.totals == {"houses": 12}
+
+
 def test_a_minute_is_kept(path: Path) -> None:
     """However long it runs."""
     path.write_text("".join(line(0.1 * n % 60, n) if n < 600 else "" for n in range(600)))

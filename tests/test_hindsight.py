@@ -1,12 +1,13 @@
 """The past of a consumer: its moments, checked and drawn, and the time machine over them."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from figures import assert_whole, legend_of, points_of, title_of
-from kafka_lab import make_config
+from kafka_lab import make_config, wait_until
 from matplotlib.figure import Figure
 from pyroaring import BitMap64
 
@@ -105,7 +106,8 @@ def test_a_moment_without_incomplete_houses_says_so() -> None:
 
 
 def shown(machine: TimeMachine) -> tuple[str, str, str]:
-    """Numbers, picture and error."""
+    """Numbers, picture and error, when what was asked for is done."""
+    wait_until(lambda: not machine._work.doing, "the moment is rebuilt")
     return machine._numbers.value, machine._picture.value, machine._error.value
 
 
@@ -126,9 +128,49 @@ def test_a_move_shows_another_moment(late: Experiment) -> None:
     machine._line.value = 0
     assert "No house was incomplete" in shown(machine)[1]
     machine._newest.click()
-    assert machine._line.value == machine._line.max == len(moments(late)) - 1
     assert f"{moments(late)['pending'].iloc[-1]:,}" in shown(machine)[0]
+    assert machine._line.value == machine._line.max == len(moments(late)) - 1
     machine._newest.click()  # already there: shown again
+
+
+def test_a_move_returns_at_once_and_overtakes_those_that_have_not_begun(
+    late: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Panels share the thread of the page. Of the moves meanwhile only the last is rebuilt; no thread is left."""
+    rebuilt: list[tuple[int, ...]] = []
+    may_go_on, rebuild = threading.Event(), late.pending_at
+
+    def slow(positions: tuple[int, ...]) -> PendingSet:
+        rebuilt.append(positions)
+        assert may_go_on.wait(20)
+        return rebuild(positions)
+
+    machine = time_machine(late)
+    monkeypatch.setattr(late, "pending_at", slow)
+    machine._line.value = 0
+    wait_until(lambda: len(rebuilt) == 1, "the first move has begun")
+    for line in (1, 2, 3):
+        machine._line.value = line
+    may_go_on.set()
+    numbers = shown(machine)[0]
+    assert rebuilt == [positions_of(moments(late).iloc[line]) for line in (0, 3)]
+    assert f"{moments(late)['seconds'].iloc[3]:.1f} s after" in numbers
+    wait_until(lambda: not background_threads(), "its thread has ended")
+
+
+def test_after_the_experiment_is_closed_no_thread_is_left(tmp_path: Path, kafka: str) -> None:
+    """Even when the slider was moved just before."""
+    with Experiment("moved", rate_hz=200, base=make_config(tmp_path, kafka)) as exp:
+        with exp.running(seconds=0.5):
+            pass
+        machine = time_machine(exp)
+        machine._line.value = 0 if machine._line.value else 1
+    wait_until(lambda: not background_threads(), "its thread has ended")
+
+
+def background_threads() -> list[threading.Thread]:
+    """Those that do work beside the page."""
+    return [thread for thread in threading.enumerate() if thread.name == "houses-background"]
 
 
 def test_an_error_is_shown_escaped_and_goes_with_the_next_move(

@@ -1,11 +1,14 @@
 """The panel without a page: what its widgets do, and what a frame says."""
 
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from kafka_lab import make_config, wait_until
 
@@ -47,9 +50,13 @@ def wait_for_work(exp: Experiment) -> None:
 
 
 def test_houses_panel_is_callable_however_it_was_imported() -> None:
-    """The module has the name of the function."""
-    assert callable(houses.panel)
-    assert houses.panel.__name__ in ("panel", "houses.panel")
+    """The module has the name of the function, and takes its place once it is imported."""
+    code = "import houses; print(type(houses.panel).__name__); import houses.panel; print(type(houses.panel).__name__)"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}; assert callable(houses.panel)"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["function", "_CallableModule"]
+    assert callable(houses.panel) and houses.panel.panel is panel  # type: ignore[attr-defined]  # the module
 
 
 def test_start_stop_and_reset_work_and_are_disabled_when_they_make_no_sense(exp: Experiment) -> None:
@@ -72,6 +79,13 @@ def test_start_stop_and_reset_work_and_are_disabled_when_they_make_no_sense(exp:
     wait_for_work(exp)
     assert disabled() == (False, True, False) and exp.verify().unread == 0
     assert status(shown)["experiment"] == "not running" and status(shown)["consumer"] == "stopped"
+    topic = exp.config.kafka.topic
+    shown._reset.click()
+    shown._reset.click()
+    assert disabled() == (True, True, True)
+    wait_for_work(exp)
+    assert disabled() == (False, True, False) and exp.config.kafka.topic != topic
+    assert status(shown)["consumer"] == "not started" and dict(frame(shown)["counters"])["houses"] == "0"
 
 
 def test_reset_asks_once_more(exp: Experiment) -> None:
@@ -102,8 +116,32 @@ def test_rates_and_faults_reach_the_experiment_and_every_other_panel(exp: Experi
         assert [widget.value for widget in shown._rates["roof"]] == [5_000, 12_345]
         assert shown._faults["wall", "drop"].value == 2.9 and shown._faults["wall", "delay_ms"].value == 300
     assert exp.rate_hz("roof") == 12_345  # showing it on a slider that ends at 5,000 has not changed it
-    one._rates["all"][0].value = 500
+    one._all[0].value = 500
     assert {exp.rate_hz(name) for name in ("foundation", "wall", "roof")} == {500}
+
+
+@pytest.mark.parametrize("hz", [0, 200, 1000, 2500.5])
+@pytest.mark.parametrize("exactly", [0, 1])
+def test_all_parts_can_be_set_to_any_rate_whatever_they_are(exp: Experiment, hz: float, exactly: int) -> None:
+    """Also to one that a part has already; of all rates, only 0 needs the box: a slider is there when they differ."""
+    shown = panel(exp)
+    exp.set_rate(1000, "wall")
+    shown._synchronise()
+    assert (shown._all[0].value, shown._all[1].value) == (0, "")
+    shown._all[exactly].value = str(hz) if exactly else hz
+    expected = [hz] * 3 if hz or exactly else [200, 1000, 200]
+    assert [exp.rate_hz(name) for name in ("foundation", "wall", "roof")] == expected
+    shown._synchronise()
+    assert shown._all[1].value == (f"{hz:g}" if hz or exactly else "") and frame(shown)["error"] == ""
+
+
+@pytest.mark.parametrize("typed", ["many", "", "-1", "nan", "1e9"])
+def test_a_bad_rate_for_all_is_an_error_line(exp: Experiment, typed: str) -> None:
+    """And changes nothing."""
+    shown = panel(exp)
+    shown._all[1].value = typed
+    assert "must be" in frame(shown)["error"] or "should be" in frame(shown)["error"]
+    assert exp.rate_hz("wall") == 200 and shown._all[1].value == "200"
 
 
 def test_what_a_cell_sets_is_shown(exp: Experiment) -> None:
@@ -131,6 +169,12 @@ def test_a_storno_is_sent_for_the_id_that_was_typed_or_a_recent_one(exp: Experim
         shown._storno_every_s.value, shown._storno_again.value = 0.1, True
         wait_for_work(exp)
         assert exp.storno_interval_s == 0.1
+        shown._storno_every_s.value = 60
+        wait_for_work(exp)
+        assert exp.storno_interval_s == 60
+        exp.storno_every(7)
+        shown._synchronise()
+        assert shown._storno_every_s.value == 7 and shown._storno_again.value
         shown._storno_again.value = False
         wait_for_work(exp)
         assert exp.storno_interval_s is None and exp.background.last_error == ""
@@ -164,6 +208,115 @@ def test_the_error_of_work_that_was_clicked_is_shown(exp: Experiment) -> None:
     assert status(shown)["experiment"] == "not running"
 
 
+def test_any_error_of_a_handler_is_shown(exp: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not only those that we expect."""
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("the roof fell in")
+
+    shown = panel(exp)
+    monkeypatch.setattr(exp, "set_rate", fail)
+    shown._rates["wall"][1].value = 3
+    assert frame(shown)["error"] == "RuntimeError: the roof fell in"
+
+
+def test_each_start_shows_a_consumer_that_starts(exp: Experiment) -> None:
+    """Nothing is said of Kafka before this start's own consumer has said something."""
+    shown = panel(exp)
+    for _ in range(2):
+        seen: list[tuple[str, str]] = []
+        shown._start.click()
+        while exp.background.doing:
+            rows = status(shown)
+            seen.append((rows["consumer"], rows["Kafka"]))
+        wait_until(lambda: status(shown)["consumer"] == "running", "the consumer is seen")
+        before = {("not started", "not in use"), ("stopped", "not in use")}
+        assert ("starting", "unknown") in seen
+        assert set(seen) - before <= {(state, "answers") for state in ("starting", "recovering", "running")} | {
+            ("starting", "unknown")
+        }
+        shown._stop.click()
+        seen = []
+        while exp.background.doing:
+            made = frame(shown)
+            seen.append((dict(made["status"])["consumer"], made["error"]))
+        assert set(seen) <= {("running", ""), ("stopped", "")}
+
+
+def test_while_no_consumer_lives_the_lag_grows_and_is_about(exp: Experiment) -> None:
+    """Producers go on. Nobody knows how Kafka is, and what the killed one wrote last is in no line."""
+    shown = panel(exp)
+
+    def lag() -> int:
+        about, number, _ = status(shown)["lag"].split()
+        assert about == "about"
+        return int(number.replace(",", ""))
+
+    with exp.running():
+        wait_until(lambda: dict(frame(shown)["counters"])["houses"] not in ("0", "1"), "houses are counted")
+        assert "about" not in status(shown)["lag"] and "least" not in str(frame(shown)["counters"])
+        exp.kill_consumer()
+        rows = status(shown)
+        assert (rows["consumer"], rows["Kafka"]) == ("killed", "unknown") and rows["pending"].startswith("about ")
+        first, sent = lag(), sum(exp.sent.values())
+        wait_until(lambda: sum(exp.sent.values()) > sent + 60, "more is sent")
+        assert lag() >= first + 60
+        assert dict(frame(shown)["counters"])["houses"].startswith("at least ")
+        exp.restart_consumer()
+        wait_until(lambda: status(shown)["consumer"] == "running", "the next consumer is seen")
+        assert "about" not in status(shown)["lag"] and status(shown)["Kafka"] == "answers"
+    counters = dict(frame(shown)["counters"])
+    assert counters["houses"].startswith("at least ")
+    assert 0 < int(counters["houses"].split()[-1].replace(",", "")) <= len(exp.houses())
+
+
+def test_a_consumer_that_ended_by_itself_is_told_from_one_that_was_killed(exp: Experiment) -> None:
+    """With what it said last."""
+    shown = panel(exp)
+    exp.start()
+    assert exp.consumer is not None
+    psutil.Process(exp.consumer.pid).kill()
+    wait_until(lambda: status(shown)["consumer"] == "ended by itself", "its end is seen")
+    assert status(shown)["Kafka"] == "unknown"
+    assert frame(shown)["error"].startswith("the consumer ended by itself: ")
+    with pytest.raises(houses.HousesError, match="ended"):
+        exp.stop()
+
+
+def test_an_error_of_repeated_stornos_is_shown_while_they_go_on(
+    exp: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the stop that raises it."""
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("no storno today")
+
+    monkeypatch.setattr("houses.storno.StornoSender.send", fail)
+    shown = panel(exp)
+    with exp.running():
+        exp.storno_every(0.1)
+        wait_until(lambda: frame(shown)["error"] == "RuntimeError: no storno today", "the error is seen")
+        assert exp.storno_interval_s == 0.1
+        with pytest.raises(RuntimeError, match="no storno today"):
+            exp.storno_every(None)
+
+
+def test_the_panel_of_a_closed_experiment_says_so_and_follows_nothing(base: Config) -> None:
+    """Made anew, its folder is that of another experiment."""
+    with Experiment("panel", rate_hz=200, base=base) as first:
+        shown = panel(first)
+        with first.running(seconds=0.3):
+            pass
+        before = frame(shown)
+        with Experiment("panel", rate_hz=200, base=base) as second, second.running(seconds=1.0):
+            pass
+        after = frame(shown)
+    assert after["error"] == "closed: run its cell again" and dict(after["status"])["experiment"] == "closed"
+    assert after["counters"] == before["counters"] and after["series"] == before["series"]
+    buttons = (shown._start, shown._stop, shown._reset, shown._storno_once, shown._storno_again)
+    assert all(button.disabled for button in buttons)
+
+
 def test_a_killed_consumer_and_a_failed_producer_are_seen(exp: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
     """In plain words."""
 
@@ -193,15 +346,16 @@ def test_a_frame_brings_only_the_points_that_are_new(exp: Experiment) -> None:
     assert counters["houses"] == f"{len(exp.houses()):,}" and counters["wall"] == f"{exp.sent['wall']:,}"
 
 
-def test_an_answer_names_the_view_that_asked_and_a_bad_question_has_none(exp: Experiment) -> None:
-    """An answer reaches every view of the widget."""
+def test_an_answer_names_the_view_that_asked_and_an_error_is_an_answer_too(exp: Experiment) -> None:
+    """An answer reaches every view of the widget; silence would look like a kernel that is gone."""
     shown = panel(exp)
     sent: list[dict[str, Any]] = []
     shown._chart.send = sent.append
     shown._chart._handle_custom_msg({"view": "v1", "newest_ms": 0}, [])
     shown._chart._handle_custom_msg({"view": "v1", "newest_ms": "many"}, [])
     shown._chart._handle_custom_msg({}, [])
-    assert [answer["view"] for answer in sent] == ["v1"] and "status" in sent[0]
+    assert [answer["view"] for answer in sent] == ["v1", "v1", None] and "status" in sent[0]
+    assert sent[1].keys() == {"view", "error"} and "'many'" in sent[1]["error"] and "newest_ms" in sent[2]["error"]
 
 
 def test_a_panel_owns_no_thread(exp: Experiment) -> None:

@@ -30,7 +30,7 @@ ROWS = (
     "columns frames picture analysis waiting injected guilt timeline growth waterfall sweeps outcomes losses tables",
     "admin reset recent status background",
     "child teaching run results hindsight steering runfolder experiment demo naive trials crashlab",
-    "feed dashboard chart panel timemachine",
+    "feed dashboard chart controls panel timemachine",
     "notebooks parameters failure kernel cellwatch report runner notebook_sweep",
     "verbs terminal cli_send cli_look cli_admin cli_run cli_notebooks cli __main__",
 )
@@ -56,7 +56,7 @@ CONFINED = {
         "losses",
         "hindsight",
     },
-    "ipywidgets": {"panel", "timemachine"},
+    "ipywidgets": {"controls", "panel", "timemachine"},
     "anywidget": {"chart"},
     "IPython": {"panel"},
     "papermill": {"runner"},

@@ -86,7 +86,7 @@ def number_log_axis(axis: Axis, low: float, high: float) -> None:
 
 def explain(ax: Axes, title: str, more: str = "") -> None:
     """Title and alt text; the title states the finding."""
-    ax.set_title(title, loc="left", fontsize=11)
+    ax.set_title(title, loc="left", fontsize=11, parse_math=False)  # a name may hold any sign, also $
     ax.spines[["top", "right"]].set_visible(False)
     _ALT[ax] = f"{title.replace(chr(10), ' ')}. {more}".strip()
 

@@ -9,8 +9,8 @@ from figures import assert_whole, legend_of, points_of, title_of
 from matplotlib.figure import Figure
 
 from houses.errors import HousesError
-from houses.picture import alt_text
 from houses.growth import plot_pending
+from houses.picture import alt_text
 from houses.sweeps import littles_law, plot_sweep
 
 NOON = pd.Timestamp("2026-01-31T12:00:00Z")
@@ -162,4 +162,6 @@ def test_dollar_signs_and_the_like_are_drawn_as_they_are() -> None:
     drawn = plot_sweep(runs("b$^$", ("c$^$d", 7, 20), ("e$_$", 9, 30)), "b$^$")
     assert_whole(drawn)
     assert [label.get_text() for label in drawn.axes[1].get_xticklabels()] == ["c$^$d", "e$_$"]
-    assert_whole(plot_pending({"c$^$d": pd.DataFrame({"time": pd.to_datetime(["2026-01-31"], utc=True), "pending": [3]})}))
+    assert_whole(
+        plot_pending({"c$^$d": pd.DataFrame({"time": pd.to_datetime(["2026-01-31"], utc=True), "pending": [3]})})
+    )

@@ -38,7 +38,8 @@ def plot_pending(runs: Mapping[str, pd.DataFrame], ax: Axes | None = None) -> Pi
         style: dict[str, Any] = {"color": colour, "marker": marker, "markevery": -(-len(rows) // _MARKS)}
         ax.plot(seconds, rows["pending"], dashes, markersize=5, label=name, **style)
     if measured:
-        ax.legend(frameon=False, fontsize=9, loc="upper left")
+        for text in ax.legend(frameon=False, fontsize=9, loc="upper left").get_texts():
+            text.set_parse_math(False)
         explain(ax, *_finding({name: int(rows["pending"].max()) for name, rows in measured.items()}))
     else:
         explain(ax, "The consumer has not read yet")

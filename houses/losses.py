@@ -38,7 +38,7 @@ def plot_losses(table: pd.DataFrame, ax: Axes | None = None) -> Picture | Axes:
     for side, (column, style) in zip((-0.5, 0.5), _BARS.items(), strict=True):
         bars = ax.barh(at + side * _WIDTH, table[column], _WIDTH, label=column, edgecolor="white", **style)
         ax.bar_label(bars, [f"{number:,} {column}" for number in table[column]], padding=4)
-    ax.set_yticks(at, table.index.tolist())
+    ax.set_yticks(at, table.index.tolist(), parse_math=False)
     ax.set(xlabel="houses", xlim=(0, max(1, table[[*_BARS]].to_numpy().max(initial=0)) * 1.2))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.xaxis.set_major_formatter("{x:,.0f}")

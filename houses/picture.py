@@ -22,6 +22,8 @@ MARKERS = {"foundation": "o", "wall": "^", "roof": "s"}
 DASHES = {"foundation": "-", "wall": "--", "roof": ":"}
 _SHOWN_DPI = 192
 _PAGE_DPI = 96
+_STYLE = "max-width:100%;height:auto;border-radius:8px"
+"""A still picture cannot know whether the page is light or dark, nor whether it will be printed: it is a white card on any of them."""
 _SUBS = ((0.35, ()), (1.0, (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)), (3.0, (1.0, 2.0, 5.0)))
 """Up to so many decades these digits get a number on a logarithmic axis; none: as on a linear one. Beyond, powers of ten."""
 _ALT: "WeakKeyDictionary[Axes, str]" = WeakKeyDictionary()
@@ -35,7 +37,8 @@ class Picture(Figure):
         png, alt = self._png(), alt_text(self)
         width, height = (round(inches * _PAGE_DPI) for inches in self.get_size_inches())
         source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
-        html = f'<img src="{source}" alt="{escape(alt)}" width="{width}" height="{height}" style="max-width:100%;height:auto">'
+        size = f'width="{width}" height="{height}"'
+        html = f'<img src="{source}" alt="{escape(alt)}" {size} style="{_STYLE}">'
         metadata = {"image/png": {"alt": alt, "width": width, "height": height}}
         return {"text/html": html, "image/png": png, "text/plain": alt}, metadata
 
@@ -86,7 +89,7 @@ def number_log_axis(axis: Axis, low: float, high: float) -> None:
 
 def explain(ax: Axes, title: str, more: str = "") -> None:
     """Title and alt text; the title states the finding."""
-    ax.set_title(title, loc="left", fontsize=11)
+    ax.set_title(title, loc="left", fontsize=11, parse_math=False)  # a name may hold any sign, also $
     ax.spines[["top", "right"]].set_visible(False)
     _ALT[ax] = f"{title.replace(chr(10), ' ')}. {more}".strip()
 

@@ -105,8 +105,10 @@ def plot_sweep(table: pd.DataFrame, parameter: str, axes: Sequence[Axes] | None 
     _draw(bottom, runs, {"p50_ms": "half of the houses", "p99_ms": "99% of the houses"})
     for ax in panels:
         _label_x(ax, runs, parameter)
-    top.set(xlabel=None if picture else parameter, ylabel="throughput (houses/s)")
-    bottom.set(xlabel=parameter, ylabel="last part sent → house\ncomplete (ms)")
+    for ax in panels if picture is None else [bottom]:
+        ax.set_xlabel(parameter, parse_math=False)
+    top.set(ylabel="throughput (houses/s)")
+    bottom.set(ylabel="last part sent → house\ncomplete (ms)")
     explain(top, _rate_title(runs, parameter), _listed(runs, "houses_per_s", "houses a second", parameter))
     explain(bottom, _latency_title(runs, parameter), _listed(runs, "p99_ms", "ms (99% of the houses)", parameter))
     return picture or (top, bottom)
@@ -154,7 +156,7 @@ def _label_x(ax: Axes, runs: pd.DataFrame, parameter: str) -> None:
         _scale(ax.xaxis, ax.set_xscale, runs["at"].to_numpy())
     values = runs.drop_duplicates("at").sort_values("at")
     if not is_number or len(values) <= _MOST_TICKS:
-        ax.set_xticks(values["at"], values["value"])
+        ax.set_xticks(values["at"], values["value"], parse_math=False)
 
 
 def _medians(runs: pd.DataFrame, column: str) -> "pd.Series[Any]":

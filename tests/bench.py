@@ -28,8 +28,9 @@ from houses.broker import ensure_topics
 from houses.clients import client_config
 from houses.config import Config, load
 from houses.consumer import consume
+from houses.lines import reject_line, storno_line
 from houses.loop import ConsumerLoop
-from houses.message import PARTS, encode_parts, utc_now
+from houses.message import FULL, PARTS, Reject, encode_parts, utc_now
 from houses.metrics import last_metrics, percentile_ms
 from houses.process import CalmCollector
 from houses.producer import Producers
@@ -66,6 +67,8 @@ TARGETS = (
     Target("restart: first new house, s", "beside 0 houses", False, 2.0),
     Target("restart: first new house, s", "beside 1,000,000 houses", False, 2.0),
     Target("restart: load() of these files", "", False, 10.0),
+    Target("restart: load() of 1,000,000 lines", "storno_houses.jsonl", False, 10.0),
+    Target("restart: load() of 1,000,000 lines", "rejects.jsonl", False, 10.0),
 )
 
 
@@ -418,16 +421,43 @@ def measure_restart(folder: Path, address: str, houses: int, rounds: int) -> dic
             seconds[f"beside {size:,} houses"] = time.perf_counter() - started
     return {
         "restart: first new house, s": seconds,
-        "restart: load() of these files, s": _in_child(_load_s, folder / "1000000"),
+        "restart: load() of these files, s": _in_child(_load_s, folder / "1000000", "houses"),
+        "restart: load() of 1,000,000 lines, s": {
+            "storno_houses.jsonl": _in_child(
+                _load_s, _of_lines(folder / "stornos", "storno_houses", _storno), "stornos"
+            ),
+            "rejects.jsonl": _in_child(_load_s, _of_lines(folder / "rejects", "rejects", _reject), "rejects"),
+        },
     }
 
 
-def _load_s(folder: Path) -> float:
-    """Seconds that the tables of an output folder take to be read."""
+def _of_lines(folder: Path, name: str, line: Callable[[int], str]) -> Path:
+    """A folder with one file, of 1,000,000 lines."""
+    folder.mkdir()
+    with (folder / f"{name}.jsonl").open("w", encoding="ascii", newline="") as file:
+        file.writelines(map(line, range(1_000_000)))
+    return folder
+
+
+def _storno(number: int) -> str:
+    """Full, of one part and of two, in turn."""
+    now = utc_now()
+    parts = [(number, f'{now}","name":"{part.workers[0]}","task":"{part.name}', None) for part in PARTS]
+    return storno_line((number, parts[0], parts[1], parts[2]), (FULL, 1, 6)[number % 3], number, now)
+
+
+def _reject(number: int) -> str:
+    part = PARTS[number % 3]
+    raw = encode_parts(part, [number], utc_now(), [part.workers[0]])[0]
+    return reject_line(Reject(part.partition, number, "duplicate", f"house {number}", raw), ("parts", "stornos"))
+
+
+def _load_s(folder: Path, table: str) -> float:
+    """Seconds that an output folder takes to be read, of which one table has 1,000,000 rows or more."""
     from houses.frames import load as load_tables
 
     begun_s = time.perf_counter()
-    assert len(load_tables(folder).houses) > 1_000_000
+    assert len(getattr(load_tables(folder), table)) >= 1_000_000
     return time.perf_counter() - begun_s
 
 

@@ -166,6 +166,28 @@ def test_the_fast_way_to_read_a_line_says_the_same_as_the_slow_one() -> None:
     assert slow["wall_worker"][8] == "é"
 
 
+def test_the_fast_way_to_read_a_storno_says_the_same_as_the_slow_one() -> None:
+    """Full and partial ones with each set of parts left out, late ones, and with and without the storno's offset."""
+    cases = [(mask, offset) for mask in range(1, FULL + 1) for offset in (None, 5)]
+    lines = [storno_line(house(i, (i, 2 * i, 3 * i)), *case, moment(4 * i)) for i, case in enumerate(cases)]
+    lines += [late_line(i, *case) for i, case in enumerate(cases)]
+    lines.append(storno_line(house(50, name=""), WALL, 0, moment(50)))
+    odd = storno_line(house(99, name="\\u00e9"), FULL, 1, moment(99))
+    data, longer = ("".join(some).encode() for some in (lines, [*lines, odd]))
+    assert columns._STORNO_LINE.sub(b"", data) == b"" and columns._STORNO_LINE.sub(b"", longer) == odd.encode()
+    fast, slow = columns.storno_columns(data), columns.storno_columns(longer)
+    pd.testing.assert_frame_equal(pd.DataFrame(fast), pd.DataFrame(slow).head(len(lines)))
+    assert slow["roof_worker"][len(lines)] == "é"
+
+
+@pytest.mark.parametrize("bad", ['}},,"completed_at"', '},},"completed_at"', '}"partition_3":{},"completed_at"'])
+def test_a_storno_line_with_its_commas_elsewhere_is_damaged(bad: str) -> None:
+    """The fast way forgives nothing that the slow one does not."""
+    line = storno_line(house(7), WALL, 2, moment(5)).replace('}},"completed_at"', bad)
+    with pytest.raises(ValueError, match=r"JSON|column"):
+        columns.storno_columns(line.encode())
+
+
 def test_a_day_that_does_not_exist_is_an_unknown_time() -> None:
     """Any ts is kept by the consumer, also 31 February."""
     line = house_line(house(1), moment(1)).replace("01-31T12", "02-31T12", 1)

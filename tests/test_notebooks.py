@@ -79,6 +79,13 @@ def test_it_begins_with_a_title_a_question_and_few_words(path: Path) -> None:
     assert len(first.source.split()) <= LONGEST_INTRODUCTION
 
 
+@each_notebook
+def test_its_kernel_has_the_name_that_jupyterlab_writes(path: Path) -> None:
+    """Another one would be changed by whoever saves it, and git would show it."""
+    kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+    assert read(path).metadata["kernelspec"] == kernel
+
+
 @each_experiment
 def test_parameters_are_typed_explained_and_mocked_by_their_names(path: Path) -> None:
     """`rate_hz: float = 1000.0  # houses per second`."""

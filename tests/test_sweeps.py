@@ -9,6 +9,7 @@ from figures import assert_whole, legend_of, points_of, title_of
 from matplotlib.figure import Figure
 
 from houses.errors import HousesError
+from houses.growth import plot_pending
 from houses.picture import alt_text
 from houses.sweeps import littles_law, plot_sweep
 
@@ -154,3 +155,13 @@ def test_a_sweep_is_drawn_on_the_two_axes_that_it_is_given() -> None:
     assert plot_sweep(BATCHES, "max_batch", (left, right)) == (left, right)
     assert (left.get_xlabel(), right.get_xlabel()) == ("max_batch", "max_batch")
     assert left.get_xscale() == "log"
+
+
+def test_dollar_signs_and_the_like_are_drawn_as_they_are() -> None:
+    """Matplotlib would take what stands between two of them for a formula, and stop at the odd ones."""
+    drawn = plot_sweep(runs("b$^$", ("c$^$d", 7, 20), ("e$_$", 9, 30)), "b$^$")
+    assert_whole(drawn)
+    assert [label.get_text() for label in drawn.axes[1].get_xticklabels()] == ["c$^$d", "e$_$"]
+    assert_whole(
+        plot_pending({"c$^$d": pd.DataFrame({"time": pd.to_datetime(["2026-01-31"], utc=True), "pending": [3]})})
+    )

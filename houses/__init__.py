@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from houses.errors import HousesError
     from houses.experiment import Experiment
     from houses.frames import load, load_metrics
-    from houses.growth import plot_pending
+    from houses.growth import littles_law, plot_pending
     from houses.guilt import blame, blame_pending, evicted, plot_blame, plot_pending_blame
     from houses.hindsight import check_moments, moments, plot_moments, plot_pending_at
     from houses.injected import truth
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from houses.outcomes import fates, plot_fates
     from houses.panel import panel
     from houses.runner import run_notebook
-    from houses.sweeps import littles_law, plot_sweep
+    from houses.sweeps import plot_sweep
     from houses.tables import as_table
     from houses.timeline import plot_timeline, plot_watermarks, restarts
     from houses.timemachine import time_machine
@@ -82,7 +82,7 @@ _HOME = {
     "crash": "crashlab",
     "evicted": "guilt",
     "fates": "outcomes",
-    "littles_law": "sweeps",
+    "littles_law": "growth",
     "load": "frames",
     "load_metrics": "frames",
     "moments": "hindsight",

@@ -54,7 +54,7 @@ def show(ctx: click.Context, last: int, pending: bool, house_id: int | None, as_
 
 
 def _show_recent(config: "Config", count: int, as_json: bool) -> None:
-    from houses.message import PARTS
+    from houses.message import PART_NAMES, PARTS
     from houses.recent import recent_houses
     from houses.topics import printable
 
@@ -71,7 +71,7 @@ def _show_recent(config: "Config", count: int, as_json: bool) -> None:
         completed = (house.line.completed_at or "").partition("T")[2][:12]  # to the millisecond
         rows.append((house.line.id, *workers, printable(completed.encode()), latency, house.state))
     if rows:
-        table(("id", *(part.name for part in PARTS), "completed (UTC)", "ms", "state"), rows)
+        table(("id", *PART_NAMES, "completed (UTC)", "ms", "state"), rows)
     else:
         say(f"No house is finished yet: {_why_none(config)}")
 
@@ -87,7 +87,7 @@ def _why_none(config: "Config") -> str:
 
 
 def _show_pending(config: "Config", count: int, as_json: bool) -> None:
-    from houses.message import PARTS
+    from houses.message import PART_NAMES
     from houses.waiting import waiting_houses
 
     with progress("Looking", None, err=True) as show:
@@ -96,15 +96,14 @@ def _show_pending(config: "Config", count: int, as_json: bool) -> None:
         for house in houses[:count]:
             print_json(house.to_json())
         return
-    names = [part.name for part in PARTS]
-    rows = [(house.id, *(house.offsets.get(name, "missing") for name in names)) for house in houses[:count]]
+    rows = [(house.id, *(house.offsets.get(name, "missing") for name in PART_NAMES)) for house in houses[:count]]
     say(
         counted(len(houses), "house waits", "houses wait")
         + " for parts"
         + (f"; the first {len(rows)}, with the offsets of what has come:" if rows else "")
     )
     if rows:
-        table(("id", *names), rows)
+        table(("id", *PART_NAMES), rows)
 
 
 def _show_story(config: "Config", house_id: int, as_json: bool) -> None:

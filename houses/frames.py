@@ -13,12 +13,11 @@ from houses.columns import Columns, house_columns, reject_columns, storno_column
 from houses.errors import FolderError
 from houses.join import excluded_parts
 from houses.lines import split_lines
-from houses.message import FULL, PARTS
+from houses.message import FULL, PART_NAMES
 
 _CHUNK_BYTES = 1 << 20
-_NAMES = [part.name for part in PARTS]
 _STATES = ["none", "full", "partial"]
-_EXCLUDED = ["+".join(_NAMES[number - 1] for number in excluded_parts(mask)) for mask in range(FULL + 1)]
+_EXCLUDED = ["+".join(PART_NAMES[number - 1] for number in excluded_parts(mask)) for mask in range(FULL + 1)]
 """Names of the excluded parts by mask."""
 _STORNO_COLUMNS = ["mask", "storno_offset", "late"]
 
@@ -115,7 +114,7 @@ def _is_readable(line: bytes, columns: Callable[[bytes], Columns]) -> bool:
 
 def _with_latency(frame: pd.DataFrame) -> pd.DataFrame:
     """The table with its latencies; NaN where a time is not known."""
-    sent = np.column_stack([_microseconds(frame[f"{name}_sent"]) for name in _NAMES])
+    sent = np.column_stack([_microseconds(frame[f"{name}_sent"]) for name in PART_NAMES])
     completed = _microseconds(frame["completed_at"])
     unknown = np.isnan(sent.sum(axis=1))
     first, second, last = np.sort(sent, axis=1).T
@@ -123,7 +122,7 @@ def _with_latency(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(
         latency_ms=(completed - last) / 1000,
         first_latency_ms=(completed - np.where(unknown, np.nan, first)) / 1000,
-        last_part=pd.Categorical.from_codes(codes, _NAMES),
+        last_part=pd.Categorical.from_codes(codes, PART_NAMES),
         last_by_ms=(last - np.where(unknown, np.nan, second)) / 1000,
     )
 
@@ -176,5 +175,5 @@ def _metrics_record(line: bytes) -> dict[str, Any] | None:
 def _metrics_row(record: dict[str, Any]) -> dict[str, Any]:
     row = {key: value for key, value in record.items() if not isinstance(value, list | dict)}
     for key, column in (("position", "position"), ("low_watermark", "low")):
-        row |= {f"{name}_{column}": value for name, value in zip(_NAMES, record[key], strict=True)}
+        row |= {f"{name}_{column}": value for name, value in zip(PART_NAMES, record[key], strict=True)}
     return row | {f"count_{kind}": number for kind, number in record["counts"].items()}

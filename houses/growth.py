@@ -1,4 +1,4 @@
-"""How many houses were pending over time, run beside run: whether a queue grows or stays as it is."""
+"""How many houses were pending over time, run beside run: whether a queue grows or stays as it is; and Little's law in one run."""
 
 from collections.abc import Mapping
 from typing import Any, overload
@@ -7,12 +7,56 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from houses.picture import ACCENT, Picture, axes_for, explain
+from houses.picture import ACCENT, BLACK, PURPLE, SKY_BLUE, Picture, axes_for, explain
 
-_STYLES = (("#000000", "D", "-"), (ACCENT, "X", "--"), ("#56B4E9", "v", "-."), ("#CC79A7", "P", ":"))
-"""Okabe-Ito colours that stand for no part, markers and dashes."""
+_STYLES = ((BLACK, "D", "-"), (ACCENT, "X", "--"), (SKY_BLUE, "v", "-."), (PURPLE, "P", ":"))
+"""Colours, markers and dashes, run by run."""
+_LITTLE = ("arrivals_hz", "mean_time_s", "under_way", "waiting_s", "expected_pending", "measured_pending")
 _MARKS = 12
 """Markers on a line, about."""
+
+
+def littles_law(houses: pd.DataFrame, metrics: pd.DataFrame) -> dict[str, float | None]:
+    """Whether as many houses are under way as arrive in the time that each of them takes: L = λW.
+
+    Of the steady middle of a run, the second and third quarter of the time between the first and the last house; None
+    when unknown:
+
+    - `arrivals_hz`, λ: houses a second whose first part was sent;
+    - `mean_time_s`, W: from the first part sent to the house complete;
+    - `under_way`, their product: houses that are begun, in Kafka or in the consumer;
+    - `waiting_s`: from the first part sent to the last one sent. The consumer sees a house only when its first part has come
+      to it, and the way there takes about as long as that of the last part. So this is what a house is pending;
+    - `expected_pending`: `arrivals_hz` times `waiting_s`;
+    - `measured_pending`: the mean of the consumer's measurements. Houses that never become complete count here only.
+
+    Args:
+        houses: rows as `load(...).houses`.
+        metrics: rows as `load_metrics`, of the same run.
+    Source:
+        J. D. C. Little, A Proof for the Queuing Formula L = λW, 1961.
+
+    Example:
+        >>> 100 < littles_law(exp.houses(), exp.metrics())["arrivals_hz"] < 400  # of 200 a second
+        True
+    """
+    known = houses[["completed_at", "first_latency_ms", "latency_ms"]].dropna()
+    begun = known["completed_at"] - pd.to_timedelta(known["first_latency_ms"], unit="ms")
+    quarter = (begun.max() - begun.min()) / 4
+    if not quarter > pd.Timedelta(0):  # no house, or all at once
+        return dict.fromkeys(_LITTLE)
+    start, end = begun.min() + quarter, begun.max() - quarter
+    steady = known[(begun >= start) & (begun < end)]
+    measured = metrics[(metrics["time"] >= start) & (metrics["time"] < end)]
+    arrivals_hz = len(steady) / (end - start).total_seconds()
+    mean_time_s = steady["first_latency_ms"].mean() / 1000
+    waiting_s = mean_time_s - steady["latency_ms"].mean() / 1000
+    pending = measured["pending"].mean() if len(measured) else None
+    values = (arrivals_hz, mean_time_s, arrivals_hz * mean_time_s, waiting_s, arrivals_hz * waiting_s, pending)
+    return {name: None if pd.isna(value) else float(value) for name, value in zip(_LITTLE, values, strict=True)}
+
+
+# --- figures ---
 
 
 @overload

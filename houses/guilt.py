@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from houses.message import FULL, PARTS
+from houses.message import FULL, PART_NAMES, PARTS
 from houses.pacing import TICK_S
 from houses.picture import (
     COLOURS,
@@ -24,7 +24,6 @@ from houses.picture import (
 )
 from houses.waiting import WaitingHouse
 
-_NAMES = [part.name for part in PARTS]
 _LEAST_MS = 0.1
 _LEAST_TOP_MS = 10.0
 """Ends of the logarithmic axis, which shows two decades at least."""
@@ -52,14 +51,14 @@ def blame(houses: pd.DataFrame) -> pd.DataFrame:
     """
     known = houses[["last_part", "last_by_ms"]].dropna()
     groups = known["last_by_ms"].groupby(known["last_part"].astype(str))
-    numbers = groups.count().reindex(_NAMES, fill_value=0)
+    numbers = groups.count().reindex(PART_NAMES, fill_value=0)
     table = pd.DataFrame(
         {
             "houses": numbers,
             "share": numbers / len(known) if len(known) else np.nan,
-            "median_ms": groups.median().reindex(_NAMES),
-            "p90_ms": groups.quantile(0.9).reindex(_NAMES),
-            "waiting_share": groups.sum().reindex(_NAMES, fill_value=0.0) / (known["last_by_ms"].sum() or np.nan),
+            "median_ms": groups.median().reindex(PART_NAMES),
+            "p90_ms": groups.quantile(0.9).reindex(PART_NAMES),
+            "waiting_share": groups.sum().reindex(PART_NAMES, fill_value=0.0) / (known["last_by_ms"].sum() or np.nan),
         }
     )
     return table.rename_axis("part")
@@ -76,14 +75,14 @@ def blame_pending(pending: pd.DataFrame) -> "pd.Series[Any]":
         >>> blame_pending(pending).to_dict()
         {'foundation': 0, 'wall': 2, 'roof': 1}
     """
-    return (~pending[_NAMES].astype(bool)).sum().rename_axis("part").rename("houses")
+    return (~pending[PART_NAMES].astype(bool)).sum().rename_axis("part").rename("houses")
 
 
 def waiting_table(waiting: Iterable[WaitingHouse]) -> pd.DataFrame:
     """One row per incomplete house: `id`; `foundation`, `wall`, `roof`: it has come; `missing`, names joined by +."""
     found = list(waiting)
     ids = pd.array([house.id for house in found], dtype="Int64")
-    return _with_missing(ids, [[name in house.offsets for house in found] for name in _NAMES])
+    return _with_missing(ids, [[name in house.offsets for house in found] for name in PART_NAMES])
 
 
 def evicted(rejects: pd.DataFrame) -> pd.DataFrame:
@@ -107,7 +106,7 @@ def evicted(rejects: pd.DataFrame) -> pd.DataFrame:
 
 def _with_missing(ids: Any, came: list[Any]) -> pd.DataFrame:
     frame = pd.DataFrame(
-        {"id": ids} | {name: np.asarray(column, bool) for name, column in zip(_NAMES, came, strict=True)}
+        {"id": ids} | {name: np.asarray(column, bool) for name, column in zip(PART_NAMES, came, strict=True)}
     )
     absent = sum((~frame[part.name]).to_numpy() * part.mask for part in PARTS)
     names = ["+".join(part.name for part in PARTS if mask & part.mask) for mask in range(FULL + 1)]
@@ -160,7 +159,7 @@ def plot_pending_blame(pending: pd.DataFrame, ax: Axes | None = None) -> Picture
     picture, ax = axes_for(ax)
     lacking = blame_pending(pending)
     style: dict[str, Any] = {"color": list(COLOURS.values()), "hatch": list(HATCHES.values()), "edgecolor": "white"}
-    bars = ax.barh(_NAMES, lacking.to_numpy(), **style)
+    bars = ax.barh(PART_NAMES, lacking.to_numpy(), **style)
     ax.bar_label(bars, [f"{number:,}" for number in lacking], padding=4)
     ax.set(xlabel="incomplete houses that lack this part", xlim=(0, max(1, lacking.max()) * 1.1))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))

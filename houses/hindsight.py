@@ -9,12 +9,11 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from pyroaring import BitMap64
 
-from houses.message import PARTS
+from houses.message import PART_NAMES
 from houses.pending import PendingSet
 from houses.picture import ACCENT, COLOURS, Picture, axes_for, explain
 from houses.results import Results
 
-_NAMES = [part.name for part in PARTS]
 _BAR_HEIGHT = 0.55
 
 
@@ -39,7 +38,7 @@ def moments(exp: Results) -> pd.DataFrame:
 
 def positions_of(row: "pd.Series[Any]") -> tuple[int, int, int]:
     """The next offset per partition in a row of `moments`, for `Results.pending_at`."""
-    first, second, third = (int(row[f"{name}_position"]) for name in _NAMES)
+    first, second, third = (int(row[f"{name}_position"]) for name in PART_NAMES)
     return first, second, third
 
 
@@ -124,13 +123,15 @@ def plot_pending_at(pending: PendingSet, ax: Axes | None = None) -> Picture | Ax
         'house id'
     """
     picture, ax = axes_for(ax)
-    for at, (name, came) in enumerate(zip(_NAMES, pending.came, strict=True)):
+    for at, (name, came) in enumerate(zip(PART_NAMES, pending.came, strict=True)):
         ax.broken_barh(_stretches(pending.ids - came), (at - _BAR_HEIGHT / 2, _BAR_HEIGHT), **_MISSING)
         style: dict[str, Any] = {"facecolor": COLOURS[name], "edgecolor": COLOURS[name], "linewidth": 1}
         ax.broken_barh(_stretches(came), (at - _BAR_HEIGHT / 2, _BAR_HEIGHT), **style)
-    labels = [f"{name}\n{len(came):,} of {pending.count:,}" for name, came in zip(_NAMES, pending.came, strict=True)]
-    ax.set_yticks(range(len(_NAMES)), labels)
-    ax.set(xlabel="house id", ylim=(len(_NAMES) - 0.5, -0.5))
+    labels = [
+        f"{name}\n{len(came):,} of {pending.count:,}" for name, came in zip(PART_NAMES, pending.came, strict=True)
+    ]
+    ax.set_yticks(range(len(PART_NAMES)), labels)
+    ax.set(xlabel="house id", ylim=(len(PART_NAMES) - 0.5, -0.5))
     if pending.ids:
         ax.set_xlim(pending.ids.min() - 1, pending.ids.max() + 1)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -173,6 +174,6 @@ def _title(pending: PendingSet) -> str:
     if not pending.count:
         return f"No house was incomplete {where}"
     houses = "1 house was" if pending.count == 1 else f"{pending.count:,} houses were"
-    lacking = {name: pending.count - len(came) for name, came in zip(_NAMES, pending.came, strict=True)}
+    lacking = {name: pending.count - len(came) for name, came in zip(PART_NAMES, pending.came, strict=True)}
     told = ", ".join(f"{number:,} lacked the {name}" for name, number in lacking.items() if number)
     return f"{houses} incomplete {where}:\n{told}"

@@ -9,9 +9,7 @@ import pandas as pd
 from houses.errors import FolderError
 from houses.faults import FAULTS_NAME, KINDS
 from houses.lines import split_lines
-from houses.message import PARTS
-
-_NAMES = [part.name for part in PARTS]
+from houses.message import PART_NAMES
 
 
 def truth(folder: Path | str) -> pd.DataFrame:
@@ -29,7 +27,7 @@ def truth(folder: Path | str) -> pd.DataFrame:
     path = Path(folder) / FAULTS_NAME
     data = path.read_bytes() if path.exists() else b""
     counts: Counter[tuple[str, str]] = Counter()
-    delays = dict.fromkeys(_NAMES, 0.0)
+    delays = dict.fromkeys(PART_NAMES, 0.0)
     for line in split_lines(data[: data.rfind(b"\n") + 1]):
         try:
             record = orjson.loads(line)
@@ -39,6 +37,6 @@ def truth(folder: Path | str) -> pd.DataFrame:
             raise FolderError(
                 f"{path}: not a line of faults: {line[:60].rstrip()!r}: remove it, or run again"
             ) from error
-    rows = {name: [counts[name, kind] for kind in KINDS] for name in _NAMES}
+    rows = {name: [counts[name, kind] for kind in KINDS] for name in PART_NAMES}
     table = pd.DataFrame.from_dict(rows, orient="index", columns=list(KINDS))
     return table.assign(delay_ms=pd.Series(delays)).rename_axis("part")

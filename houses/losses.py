@@ -7,13 +7,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from houses.picture import ACCENT, Picture, axes_for, explain
+from houses.picture import ACCENT, PURPLE, Picture, axes_for, explain
 
 _BARS: dict[str, dict[str, Any]] = {
     "lost": {"color": ACCENT, "hatch": ""},
-    "twice": {"color": "#CC79A7", "hatch": "////"},
+    "twice": {"color": PURPLE, "hatch": "////"},
 }
-"""Okabe-Ito colours that stand for no part."""
 _WIDTH = 0.38
 
 

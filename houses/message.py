@@ -43,6 +43,7 @@ PARTS = (
     Part(2, "wall", ("wall_alice", "wall_bob")),
     Part(3, "roof", ("roof_alice", "roof_bob")),
 )
+PART_NAMES = [part.name for part in PARTS]
 PART_BY_NAME = {part.name: part for part in PARTS}
 
 

@@ -10,13 +10,12 @@ from matplotlib.patches import Patch, Rectangle
 
 from houses.errors import HousesError
 from houses.frames import Loaded
-from houses.picture import Picture, axes_for, explain
+from houses.picture import SKY_BLUE, YELLOW, Picture, axes_for, explain
 
 HOUSES, STORNO_HOUSES, NO_FILE = "houses.jsonl", "storno_houses.jsonl", ""
 _COLUMNS = ("file", "excluded", "late")
 _EVERYTHING = "foundation+wall+roof"
-_COLOURS = {STORNO_HOUSES: "#56B4E9", HOUSES: "#F0E442", NO_FILE: "#FFFFFF"}
-"""Okabe-Ito colours that stand for no part."""
+_COLOURS = {STORNO_HOUSES: SKY_BLUE, HOUSES: YELLOW, NO_FILE: "#FFFFFF"}
 _LATE = "////"
 
 

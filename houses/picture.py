@@ -17,6 +17,8 @@ COLOURS = {"foundation": "#0072B2", "wall": "#E69F00", "roof": "#009E73"}
 """Okabe-Ito: blue, orange and bluish green stay apart for colour-blind readers; markers and hatches tell them apart in print."""
 ACCENT = "#D55E00"
 """Okabe-Ito vermilion, for the one thing that the title speaks of."""
+BLACK, SKY_BLUE, PURPLE, YELLOW = "#000000", "#56B4E9", "#CC79A7", "#F0E442"
+"""The other four of Okabe-Ito, which stand for no part."""
 HATCHES = {"foundation": "", "wall": "////", "roof": "...."}
 MARKERS = {"foundation": "o", "wall": "^", "roof": "s"}
 DASHES = {"foundation": "-", "wall": "--", "roof": ":"}

@@ -1,4 +1,4 @@
-"""Several runs compared: throughput and latency against what was changed between them; and Little's law in one run."""
+"""Several runs compared: throughput and latency against what was changed between them."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, overload
@@ -10,9 +10,8 @@ from matplotlib.axis import Axis
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from houses.errors import HousesError
-from houses.picture import ACCENT, Picture, explain, in_ms, number_log_axis
+from houses.picture import ACCENT, BLACK, SKY_BLUE, Picture, explain, in_ms, number_log_axis
 
-_LITTLE = ("arrivals_hz", "mean_time_s", "under_way", "waiting_s", "expected_pending", "measured_pending")
 _COLUMNS = ("houses_per_s", "p50_ms", "p99_ms")
 _DECADE = 10
 """An axis is logarithmic when its values differ by more than this factor."""
@@ -22,54 +21,11 @@ _ALIKE = 0.1
 """Medians that differ by less than this share are as good as equal when the best and the worst are named."""
 _MOST_TICKS = 12
 _STYLES = {
-    "houses_per_s": ("#000000", "D", "-"),
-    "p50_ms": ("#56B4E9", "v", "-"),
+    "houses_per_s": (BLACK, "D", "-"),
+    "p50_ms": (SKY_BLUE, "v", "-"),
     "p99_ms": (ACCENT, "X", "--"),
 }
-"""Okabe-Ito colours that stand for no part, markers and dashes."""
-
-
-def littles_law(houses: pd.DataFrame, metrics: pd.DataFrame) -> dict[str, float | None]:
-    """Whether as many houses are under way as arrive in the time that each of them takes: L = λW.
-
-    Of the steady middle of a run, the second and third quarter of the time between the first and the last house; None
-    when unknown:
-
-    - `arrivals_hz`, λ: houses a second whose first part was sent;
-    - `mean_time_s`, W: from the first part sent to the house complete;
-    - `under_way`, their product: houses that are begun, in Kafka or in the consumer;
-    - `waiting_s`: from the first part sent to the last one sent. The consumer sees a house only when its first part has come
-      to it, and the way there takes about as long as that of the last part. So this is what a house is pending;
-    - `expected_pending`: `arrivals_hz` times `waiting_s`;
-    - `measured_pending`: the mean of the consumer's measurements. Houses that never become complete count here only.
-
-    Args:
-        houses: rows as `load(...).houses`.
-        metrics: rows as `load_metrics`, of the same run.
-    Source:
-        J. D. C. Little, A Proof for the Queuing Formula L = λW, 1961.
-
-    Example:
-        >>> 100 < littles_law(exp.houses(), exp.metrics())["arrivals_hz"] < 400  # of 200 a second
-        True
-    """
-    known = houses[["completed_at", "first_latency_ms", "latency_ms"]].dropna()
-    begun = known["completed_at"] - pd.to_timedelta(known["first_latency_ms"], unit="ms")
-    quarter = (begun.max() - begun.min()) / 4
-    if not quarter > pd.Timedelta(0):  # no house, or all at once
-        return dict.fromkeys(_LITTLE)
-    start, end = begun.min() + quarter, begun.max() - quarter
-    steady = known[(begun >= start) & (begun < end)]
-    measured = metrics[(metrics["time"] >= start) & (metrics["time"] < end)]
-    arrivals_hz = len(steady) / (end - start).total_seconds()
-    mean_time_s = steady["first_latency_ms"].mean() / 1000
-    waiting_s = mean_time_s - steady["latency_ms"].mean() / 1000
-    pending = measured["pending"].mean() if len(measured) else None
-    values = (arrivals_hz, mean_time_s, arrivals_hz * mean_time_s, waiting_s, arrivals_hz * waiting_s, pending)
-    return {name: None if pd.isna(value) else float(value) for name, value in zip(_LITTLE, values, strict=True)}
-
-
-# --- figures ---
+"""Colours, markers and dashes."""
 
 
 @overload

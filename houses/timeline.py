@@ -8,13 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from houses.message import PARTS
-from houses.picture import ACCENT, COLOURS, DASHES, MARKERS, Picture, axes_for, explain
+from houses.message import PART_NAMES
+from houses.picture import ACCENT, BLACK, COLOURS, DASHES, MARKERS, PURPLE, SKY_BLUE, Picture, axes_for, explain
 from houses.stream import part_named
 
-_NAMES = [part.name for part in PARTS]
-_PROCESSES = (("#000000", "o"), ("#CC79A7", "D"), ("#56B4E9", "v"))
-"""Okabe-Ito colours that stand for no part, and markers, for one consumer process after the other."""
+_PROCESSES = ((BLACK, "o"), (PURPLE, "D"), (SKY_BLUE, "v"))
+"""Colours and markers, for one consumer process after the other."""
 _TIME = "time since the consumer's first measurement (s)"
 _MARKS = 12
 """Markers on a line, about."""
@@ -25,7 +24,7 @@ _RESTART_COLUMNS = [
     "crash",
     "pid_before",
     "pid",
-    *(f"{name}_again" for name in _NAMES),
+    *(f"{name}_again" for name in PART_NAMES),
 ]
 
 
@@ -69,7 +68,7 @@ def _restart(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, Any]:
         "crash": last["state"] not in ("stopped", "failed"),
         "pid_before": last["pid"],
         "pid": first["pid"],
-    } | {f"{name}_again": max(0, last[f"{name}_position"] - first[f"{name}_position"]) for name in _NAMES}
+    } | {f"{name}_again": max(0, last[f"{name}_position"] - first[f"{name}_position"]) for name in PART_NAMES}
 
 
 # --- figures ---
@@ -193,14 +192,14 @@ def _timeline_title(runs: list[pd.DataFrame], table: pd.DataFrame, name: str) ->
 
 
 def _timeline_alt(table: pd.DataFrame) -> str:
-    again = ", ".join(f"{name} {table[f'{name}_again'].sum():,}" for name in _NAMES)
+    again = ", ".join(f"{name} {table[f'{name}_again'].sum():,}" for name in PART_NAMES)
     return f"Next offset and low watermark over time, a line per consumer process. Read again after restarts: {again}."
 
 
 def _draw_distances(ax: Axes, runs: list[pd.DataFrame]) -> None:
     for at, rows in enumerate(runs):
         every = -(-len(rows) // _MARKS)
-        for name in _NAMES:
+        for name in PART_NAMES:
             style: dict[str, Any] = {"color": COLOURS[name], "linestyle": DASHES[name], "marker": MARKERS[name]}
             distance, label = rows[f"{name}_position"] - rows[f"{name}_low"], None if at else f"{name} (messages)"
             ax.plot(rows["seconds"], distance, label=label, markersize=4, markevery=every, **style)
@@ -210,7 +209,7 @@ def _draw_distances(ax: Axes, runs: list[pd.DataFrame]) -> None:
 
 def _watermarks_title(runs: list[pd.DataFrame]) -> str:
     rows = pd.concat(runs)
-    distance = sum(rows[f"{name}_position"] - rows[f"{name}_low"] for name in _NAMES)
+    distance = sum(rows[f"{name}_position"] - rows[f"{name}_low"] for name in PART_NAMES)
     worst = distance.argmax()
     row = rows.iloc[worst]
     return (

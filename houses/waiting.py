@@ -7,7 +7,7 @@ from typing import Any
 
 from houses.batch import decode_parts
 from houses.config import Config
-from houses.message import PARTS
+from houses.message import PART_NAMES, PARTS
 from houses.metrics import last_metrics
 from houses.pending import pending_at
 from houses.say import Say, be_silent
@@ -26,7 +26,7 @@ class WaitingHouse:
     @property
     def missing(self) -> list[str]:
         """Names of the parts that have not come."""
-        return [part.name for part in PARTS if part.name not in self.offsets]
+        return [name for name in PART_NAMES if name not in self.offsets]
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain values."""

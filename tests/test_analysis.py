@@ -17,7 +17,7 @@ from houses.errors import FolderError
 from houses.frames import load, load_metrics
 from houses.join import House
 from houses.lines import house_line, late_line, reject_line, storno_line
-from houses.message import FULL, PARTS, Reject
+from houses.message import FULL, PART_NAMES, PARTS, Reject
 from houses.metrics import Metrics, MetricsFile
 
 LEGACY = Path(__file__).parent / "legacy"
@@ -50,7 +50,7 @@ def write(folder: Path, **files: list[str]) -> Path:
 def table(latencies_ms: list[float], last_part: str = "wall") -> pd.DataFrame:
     """Houses that were completed one after the other, a second apart, with these latencies."""
     completed = pd.Timestamp("2026-01-31T12:00:00Z") + pd.to_timedelta(np.arange(len(latencies_ms)), unit="s")
-    parts = pd.Categorical([last_part] * len(latencies_ms), [part.name for part in PARTS])
+    parts = pd.Categorical([last_part] * len(latencies_ms), PART_NAMES)
     return pd.DataFrame({"completed_at": completed, "latency_ms": latencies_ms, "last_part": parts}, dtype=None)
 
 

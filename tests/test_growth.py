@@ -1,11 +1,12 @@
-"""The figure of pending houses over time."""
+"""The figure of pending houses over time, and Little's law."""
 
+import numpy as np
 import pandas as pd
 import pytest
 from figures import assert_whole, legend_of, points_of, title_of
 from matplotlib.figure import Figure
 
-from houses.growth import plot_pending
+from houses.growth import littles_law, plot_pending
 
 NOON = pd.Timestamp("2026-01-31T12:00:00Z")
 
@@ -42,3 +43,46 @@ def test_every_run_is_a_line_from_its_own_first_measurement_on() -> None:
     assert plot_pending({"slow": measured(0, 5), "late": measured(1, 2, 3)}, ax) is ax
     assert [points_of(line) for line in ax.lines] == [([0, 1], [0, 5]), ([0, 1, 2], [1, 2, 3])]
     assert legend_of(ax) == ["slow", "late"]
+
+
+# --- Little's law ---
+
+
+def test_as_many_houses_are_pending_as_arrive_while_one_waits() -> None:
+    """100 houses a second over 10 s; each is complete after 0.3 s, and its last part was sent 0.1 s before."""
+    begun = NOON + pd.to_timedelta(np.arange(1001) * 10, unit="ms")
+    houses = pd.DataFrame(
+        {"completed_at": begun + pd.Timedelta("300ms"), "first_latency_ms": 300.0, "latency_ms": 100.0}
+    )
+    seconds = np.arange(0, 12, 0.5)
+    is_steady = (seconds >= 2.5) & (seconds < 7.5)
+    time = NOON + pd.to_timedelta(seconds, unit="s")
+    law = littles_law(houses, pd.DataFrame({"time": time, "pending": np.where(is_steady, 20, 999)}))
+    assert law == pytest.approx(
+        {
+            "arrivals_hz": 100.0,
+            "mean_time_s": 0.3,
+            "under_way": 30.0,
+            "waiting_s": 0.2,
+            "expected_pending": 20.0,
+            "measured_pending": 20.0,
+        }
+    )
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_of_no_house_or_a_single_one_nothing_is_known(count: int) -> None:
+    """There is no middle of the run."""
+    houses = pd.DataFrame(
+        {"completed_at": [NOON] * count, "first_latency_ms": [1.0] * count, "latency_ms": [1.0] * count}
+    )
+    houses["completed_at"] = pd.to_datetime(houses["completed_at"], utc=True)
+    assert set(littles_law(houses, pd.DataFrame({"time": [], "pending": []})).values()) == {None}
+
+
+def test_without_measurements_only_the_expected_number_is_known() -> None:
+    """The consumer may write no metrics."""
+    begun = NOON + pd.to_timedelta(np.arange(101), unit="s")
+    houses = pd.DataFrame({"completed_at": begun, "first_latency_ms": 2000.0, "latency_ms": 0.0})
+    law = littles_law(houses, pd.DataFrame({"time": pd.to_datetime([], utc=True)}))
+    assert (law["expected_pending"], law["measured_pending"]) == (2.0, None)

@@ -11,22 +11,22 @@ from houses import guilt
 from houses.errors import FolderError
 from houses.faults import FAULTS_NAME, FaultLog
 from houses.injected import truth
-from houses.message import PARTS
+from houses.message import PART_NAMES, PARTS
 from houses.waiting import WaitingHouse
-
-NAMES = [part.name for part in PARTS]
 
 
 def waited(**last_by_ms: list[float]) -> pd.DataFrame:
     """Houses by the part that came last, with the ms that they waited for it alone."""
     rows = [(name, ms) for name, values in last_by_ms.items() for ms in values]
     names, values = [name for name, _ in rows], [ms for _, ms in rows]
-    return pd.DataFrame({"last_part": pd.Categorical(names, NAMES), "last_by_ms": pd.Series(values, dtype=float)})
+    return pd.DataFrame({"last_part": pd.Categorical(names, PART_NAMES), "last_by_ms": pd.Series(values, dtype=float)})
 
 
 def lacking(*names: str) -> pd.DataFrame:
     """Incomplete houses, each without these parts (names joined by +)."""
-    return pd.DataFrame({name: [name not in missing.split("+") for missing in names] for name in NAMES}, dtype=bool)
+    return pd.DataFrame(
+        {name: [name not in missing.split("+") for missing in names] for name in PART_NAMES}, dtype=bool
+    )
 
 
 # --- tables ---
@@ -35,7 +35,7 @@ def lacking(*names: str) -> pd.DataFrame:
 def test_blame_counts_the_houses_that_each_part_completed_and_how_long_they_waited() -> None:
     """Three houses waited for the wall, one for the roof, and of one nothing is known."""
     table = guilt.blame(pd.concat([waited(wall=[10, 20, 60], roof=[10]), pd.DataFrame({"last_by_ms": [1.0]})]))
-    assert table.index.tolist() == NAMES
+    assert table.index.tolist() == PART_NAMES
     assert table["houses"].tolist() == [0, 3, 1]
     assert table["share"].tolist() == [0, 0.75, 0.25]
     assert table.loc["wall", ["median_ms", "p90_ms", "waiting_share"]].tolist() == [20, 52, 0.9]
@@ -89,7 +89,7 @@ def test_the_truth_counts_what_was_injected_and_keeps_the_largest_delay(tmp_path
     with (tmp_path / FAULTS_NAME).open("ab") as torn:
         torn.write(b'{"part":"roof","id":4,"fault":"drop"')
     table = truth(tmp_path)
-    assert table.index.tolist() == NAMES
+    assert table.index.tolist() == PART_NAMES
     assert table.loc["foundation"].tolist() == [0, 0, 0, 0.0]
     assert table.loc["wall"].to_dict() == {"drop": 0, "malformed": 0, "duplicate": 1, "delay_ms": 80.0}
     assert table.loc["roof"].to_dict() == {"drop": 2, "malformed": 1, "duplicate": 0, "delay_ms": 0.0}

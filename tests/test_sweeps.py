@@ -1,4 +1,4 @@
-"""Runs compared, and Little's law."""
+"""Runs compared."""
 
 from typing import Any
 
@@ -11,9 +11,7 @@ from matplotlib.figure import Figure
 from houses.errors import HousesError
 from houses.growth import plot_pending
 from houses.picture import alt_text
-from houses.sweeps import littles_law, plot_sweep
-
-NOON = pd.Timestamp("2026-01-31T12:00:00Z")
+from houses.sweeps import plot_sweep
 
 
 def runs(parameter: str, *rows: tuple[Any, float, float]) -> pd.DataFrame:
@@ -26,52 +24,6 @@ def runs(parameter: str, *rows: tuple[Any, float, float]) -> pd.DataFrame:
 BATCHES = runs(
     "max_batch", (10_000, 41_000, 30), (1, 1_000, 4_000), (1, 900, 3_000), (1, 1_200, 5_000), (100, 40_000, 31)
 )
-
-
-# --- Little's law ---
-
-
-def test_as_many_houses_are_pending_as_arrive_while_one_waits() -> None:
-    """100 houses a second over 10 s; each is complete after 0.3 s, and its last part was sent 0.1 s before."""
-    begun = NOON + pd.to_timedelta(np.arange(1001) * 10, unit="ms")
-    houses = pd.DataFrame(
-        {"completed_at": begun + pd.Timedelta("300ms"), "first_latency_ms": 300.0, "latency_ms": 100.0}
-    )
-    seconds = np.arange(0, 12, 0.5)
-    is_steady = (seconds >= 2.5) & (seconds < 7.5)
-    time = NOON + pd.to_timedelta(seconds, unit="s")
-    law = littles_law(houses, pd.DataFrame({"time": time, "pending": np.where(is_steady, 20, 999)}))
-    assert law == pytest.approx(
-        {
-            "arrivals_hz": 100.0,
-            "mean_time_s": 0.3,
-            "under_way": 30.0,
-            "waiting_s": 0.2,
-            "expected_pending": 20.0,
-            "measured_pending": 20.0,
-        }
-    )
-
-
-@pytest.mark.parametrize("count", [0, 1])
-def test_of_no_house_or_a_single_one_nothing_is_known(count: int) -> None:
-    """There is no middle of the run."""
-    houses = pd.DataFrame(
-        {"completed_at": [NOON] * count, "first_latency_ms": [1.0] * count, "latency_ms": [1.0] * count}
-    )
-    houses["completed_at"] = pd.to_datetime(houses["completed_at"], utc=True)
-    assert set(littles_law(houses, pd.DataFrame({"time": [], "pending": []})).values()) == {None}
-
-
-def test_without_measurements_only_the_expected_number_is_known() -> None:
-    """The consumer may write no metrics."""
-    begun = NOON + pd.to_timedelta(np.arange(101), unit="s")
-    houses = pd.DataFrame({"completed_at": begun, "first_latency_ms": 2000.0, "latency_ms": 0.0})
-    law = littles_law(houses, pd.DataFrame({"time": pd.to_datetime([], utc=True)}))
-    assert (law["expected_pending"], law["measured_pending"]) == (2.0, None)
-
-
-# --- figures ---
 
 
 def test_the_titles_compare_the_best_value_with_the_worst() -> None:

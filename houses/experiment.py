@@ -133,7 +133,11 @@ class Experiment(Steering):
 
     def _check_is_mine(self) -> None:
         if self._closed:
-            raise HousesError(f"experiment {self.folder.name!r} is closed: make it again (run its cell)")
+            name = self.folder.name
+            raise HousesError(
+                f"experiment {name!r} is closed: take it up again with houses.Experiment({name!r}, fresh=False), "
+                "or make a new one (run its cell)"
+            )
         if load_binding(REAL, self._config.binding_path) != self._binding:
             raise FolderError(f"{self.folder}: another program has taken it over: choose another name")
 

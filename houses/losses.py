@@ -30,7 +30,7 @@ def plot_losses(table: pd.DataFrame, ax: Axes | None = None) -> Picture | Axes:
     Example:
         >>> table = pd.DataFrame({"written": [500], "lost": [106], "twice": [64]}, index=["naive"])
         >>> plot_losses(table).axes[0].get_title(loc="left")
-        'naive: 106 lost and 64 twice of 500 written'
+        'naive, 500 written: 106 lost, 64 twice'
     """
     picture, ax = axes_for(ax)
     at = np.arange(len(table))
@@ -48,7 +48,7 @@ def plot_losses(table: pd.DataFrame, ax: Axes | None = None) -> Picture | Axes:
 
 def _title(table: pd.DataFrame) -> str:
     told = (
-        f"{name}: {row['lost']:,} lost and {row['twice']:,} twice of {row['written']:,} written"
+        f"{name}, {row['written']:,} written: {row['lost']:,} lost, {row['twice']:,} twice"
         for name, row in table.iterrows()
     )
     return "\n".join(told) or "No consumer to compare"

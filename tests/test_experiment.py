@@ -142,7 +142,7 @@ def test_a_run_leaves_no_thread_no_process_and_no_connection(base: Config, kafka
     exp.close()
     assert is_gone(pid) and not producer_threads()
     wait_until(lambda: connections() <= before, "the connections are closed")
-    with pytest.raises(HousesError, match="is closed: make it again"):
+    with pytest.raises(HousesError, match="is closed: take it up again"):
         exp.start()
 
 

@@ -16,8 +16,8 @@ def test_two_bars_per_consumer_and_their_numbers() -> None:
     drawn = plot_losses(TABLE)
     assert_whole(drawn)
     assert title_of(drawn).splitlines() == [
-        "exactly once: 0 lost and 0 twice of 1,200 written",
-        "naive: 150 lost and 50 twice of 1,100 written",
+        "exactly once, 1,200 written: 0 lost, 0 twice",
+        "naive, 1,100 written: 150 lost, 50 twice",
     ]
     assert [text.get_text() for text in drawn.axes[0].texts] == ["0 lost", "150 lost", "0 twice", "50 twice"]
     assert [bar.get_width() for bars in drawn.axes[0].containers for bar in bars] == [0, 150, 0, 50]

@@ -141,10 +141,10 @@ class Dashboard:
         sent = self._exp.sent
         measured = {name: f" ({counts.measured_hz:,.0f}/s)" for name, counts in parts.items()}
         killed = not self._measured() and not self._feed.ended_in_order
-        least = "at least " if self._feed.totals_are_short or killed else ""
+        about = "about " if self._feed.totals_are_rough or killed else ""
         return [
             *((part.name, f"{sent[part.name]:,}{measured.get(part.name, '')}") for part in PARTS),
-            *((kind, f"{least}{totals[kind]:,}") for kind in _KINDS),
-            ("rejects", f"{rejects:,}"),
-            ("stornos", f"{totals['stornos']:,}"),
+            *((kind, f"{about}{totals[kind]:,}") for kind in _KINDS),
+            ("rejects", f"{about}{rejects:,}"),
+            ("stornos", f"{about}{totals['stornos']:,}"),
         ]

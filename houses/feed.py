@@ -46,8 +46,9 @@ class MetricsFeed:
         """Of the last minute, oldest first."""
         self.latest: Mapping[str, Any] = {}
         """The last line; empty before the first."""
-        self.totals_are_short = False
-        """Whether an earlier consumer was killed: what it wrote after its last line is in no line, so not in `totals`."""
+        self.totals_are_rough = False
+        """Whether an earlier consumer was killed: what it did after its last line is in no line, and the next one counts again
+        what it reads again, such as stornos."""
 
     @property
     def ended_in_order(self) -> bool:
@@ -83,7 +84,7 @@ class MetricsFeed:
             return
         if record["pid"] != self.latest.get("pid"):
             self._ended = self.totals
-            self.totals_are_short |= not self.ended_in_order
+            self.totals_are_rough |= not self.ended_in_order
             self._samples.clear()
         self.latest = record
         counts = record["counts"]

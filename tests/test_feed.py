@@ -78,17 +78,17 @@ def test_totals_add_up_over_consumers_and_rates_do_not_mix_them(path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("state", "short"), [("running", True), ("recovering", True), ("stopped", False), ("failed", False)]
+    ("state", "rough"), [("running", True), ("recovering", True), ("stopped", False), ("failed", False)]
 )
-def test_totals_are_short_after_a_kill(path: Path, state: str, short: bool) -> None:
+def test_totals_are_rough_after_a_kill(path: Path, state: str, rough: bool) -> None:
     """What the killed one wrote after its last line is in no line; one that ended in order has said all."""
     feed = MetricsFeed(path)
     path.write_text(line(0, 10, state=state))
     feed.poll()
-    assert not feed.totals_are_short and feed.ended_in_order is not short
+    assert not feed.totals_are_rough and feed.ended_in_order is not rough
     path.write_text(line(0, 10, state=state) + line(1, 2, pid=2, state="running") + line(2, 2, pid=2, state="stopped"))
     feed.poll()
-    assert feed.totals_are_short is short and feed.ended_in_order
+    assert feed.totals_are_rough is rough and feed.ended_in_order
     assert feed.totals == {"houses": 12}
 
 

@@ -39,7 +39,7 @@ function render({ model, el }) {
     try {
       model.send({ view, newest_ms: state.newest_ms });
     } catch {
-      complain("The kernel was restarted: run this cell again");
+      complain("The kernel was restarted: run the notebook again from its top");
       return;
     }
     timer = setTimeout(ask, SILENCE_MS);

@@ -154,7 +154,7 @@ class Panel(Controls):
             self._show_buttons()
             self._show_rates()
             for (name, kind), fault in self._faults.items():
-                fault.value = round(getattr(self._exp.faults(name), kind) * _scale(kind), 6)
+                fault.value = round(getattr(self._exp.faults(name), kind) * _scale(kind), 3)
 
     def _show_buttons(self) -> None:
         running, busy = self._exp.is_running, bool(self._exp.background.doing) or self._exp.closed
@@ -169,7 +169,7 @@ class Panel(Controls):
 
     def _show_rates(self) -> None:
         """What is common to all parts stands in the first row: nothing, when they differ."""
-        rates = {name: self._exp.rate_hz(name) for name in _NAMES}
+        rates = {name: round(self._exp.rate_hz(name), 3) for name in _NAMES}  # a slider leaves 2120.0000000001
         for name, (slider, box) in self._rates.items():
             slider.value = box.value = rates[name]
         common = set(rates.values()) if len(set(rates.values())) == 1 else set()

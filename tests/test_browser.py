@@ -172,7 +172,7 @@ def test_after_a_kernel_restart_the_panel_says_so_and_the_experiment_can_be_take
     """A dead panel does not look alive."""
     page = panel_page
     page.restart_kernel()
-    page.page.locator(".houses-error", has_text="run this cell again").wait_for(timeout=30_000)
+    page.page.locator(".houses-error", has_text="again from its top").wait_for(timeout=30_000)
     assert "houses-stale" in (page.live().get_attribute("class") or "")
     page.run_cell("houses.Experiment(")
     page.run_cell("houses.panel(exp)")

@@ -228,6 +228,16 @@ def test_a_report_keeps_pictures_alt_texts_and_widgets(done: NotebookRun) -> Non
     assert "<b>still</b>" in page.source
 
 
+def test_a_report_folds_what_the_notebook_folds(tmp_path: Path) -> None:
+    """A solution stays inside its <details>."""
+    from houses.report import write_report
+
+    folded = "<details><summary>Solution</summary>\n\n```python\nx = 42\n```\n\nBecause.\n\n</details>\n\nOpen."
+    page = Page(write_report(tiny.write(tmp_path / "folded.ipynb", tiny.text(folded)), tmp_path))
+    inside = page.source.partition("<details>")[2].partition("</details>")[0]
+    assert "Solution" in inside and "42" in inside and "Because." in inside and "Open." not in inside
+
+
 def test_a_report_shows_the_code_unless_it_is_hidden(done: NotebookRun, tmp_path: Path) -> None:
     """Results stay."""
     from houses.report import write_report

@@ -137,10 +137,10 @@ def test_two_panels_show_the_same_and_a_deleted_one_asks_no_more(panel_page: Not
     page.live(1).wait_for()
     boxes = page.page.locator(".widget-text input[type=number]")
     each = boxes.count() // 2
-    boxes.nth(1).fill("777")
-    boxes.nth(1).press("Enter")
+    boxes.nth(0).fill("777")
+    boxes.nth(0).press("Enter")
     page.page.wait_for_function(
-        "at => document.querySelectorAll('.widget-text input[type=number]')[at].value === '777'", arg=each + 1
+        "at => document.querySelectorAll('.widget-text input[type=number]')[at].value === '777'", arg=each
     )
     page.live().click(button="right")
     page.page.get_by_role("menuitem", name="Create New View for Cell Output").click()

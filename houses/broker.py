@@ -13,7 +13,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
 
 from houses import local_kafka
 from houses.checkpoint import TopicInfo
-from houses.clients import connect, error_text, may_start, metadata_of, result_of, unreachable
+from houses.clients import connect, connect_admin, error_text, may_start, metadata_of, result_of, unreachable
 from houses.config import Config
 from houses.errors import BrokerError
 from houses.kafka_port import Look
@@ -109,7 +109,7 @@ def _check_partitions(topic: TopicInfo, wanted: int) -> None:
 def _create(kafka: KafkaConfig, wanted: Mapping[str, int], timeout_s: float) -> None:
     # retention.ms -1: a house may be verified, and a consumer started again, long after the broker's default week.
     new = [NewTopic(name, number, config={"retention.ms": "-1"}) for name, number in wanted.items()]
-    admin = connect(AdminClient, kafka)
+    admin = connect_admin(kafka, timeout_s)
     for future in admin.create_topics(new, request_timeout=timeout_s, operation_timeout=timeout_s).values():
         # Somebody else may have made it a moment ago: what counts is how it is described afterwards.
         result_of(kafka, future, timeout_s, _EXISTS)
@@ -145,8 +145,10 @@ def describe_topics(
 
     With `ready`, a topic with a partition that has no leader yet is left out too. `BrokerError` when no broker answers.
     """
-    admin = connect(AdminClient, kafka)
-    futures = admin.describe_topics(TopicCollection(list(names)), request_timeout=timeout_s) if names else {}
+    if not names:
+        return {}
+    admin = connect_admin(kafka, timeout_s)
+    futures = admin.describe_topics(TopicCollection(list(names)), request_timeout=timeout_s)
     described = [result_of(kafka, future, timeout_s, _ABSENT) for future in futures.values()]
     return {topic.name: _info(topic) for topic in described if topic and (not ready or _has_leaders(topic))}
 
@@ -169,7 +171,7 @@ def delete_topics(kafka: KafkaConfig, topics: Iterable[TopicInfo], timeout_s: fl
     present = describe_topics(kafka, list(expected), timeout_s)
     doomed = [name for name, topic in present.items() if topic.id == expected[name]]
     if doomed:
-        admin = connect(AdminClient, kafka)
+        admin = connect_admin(kafka, timeout_s)
         futures = admin.delete_topics(doomed, request_timeout=timeout_s, operation_timeout=timeout_s)
         for future in futures.values():
             result_of(kafka, future, timeout_s, _ABSENT)

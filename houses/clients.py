@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import deque
 from collections.abc import Collection, Mapping
 from concurrent.futures import Future
 from typing import Any, TypeVar
@@ -50,6 +51,25 @@ def connect(kind: type[Client], kafka: KafkaConfig, extra: Mapping[str, Any] | N
         raise BrokerError(
             f"kafka.security or the client settings are refused: {error_text(error)}; correct them in config.yaml"
         ) from None
+
+
+def connect_admin(kafka: KafkaConfig, timeout_s: float = 10.0) -> AdminClient:
+    """An admin client that knows the cluster's controller, through which librdkafka sends most requests.
+
+    A broker that was frozen comes back without a controller for a while, and librdkafka does not ask again: a client
+    that learns of none waits for it until its request has timed out.
+
+    Raises:
+        BrokerError: nobody answers in time, the login or TLS failed (at once), or no controller is known in time.
+    """
+    deadline_s = time.monotonic() + timeout_s
+    causes = deque[KafkaError](maxlen=20)
+    admin = connect(AdminClient, kafka, {"error_cb": causes.append})
+    while metadata_of(admin, kafka, causes, timeout_s=deadline_s - time.monotonic()).controller_id < 0:
+        if time.monotonic() > deadline_s:
+            raise unreachable(kafka, f"no controller within {timeout_s:.0f} s")
+        time.sleep(0.1)
+    return admin
 
 
 def error_text(error: KafkaException) -> str:

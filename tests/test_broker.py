@@ -6,14 +6,21 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType  # type: ignore[attr-defined]  # no __all__ there
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # no __all__ there
+    AdminClient,
+    ClusterMetadata,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
 from kafka_lab import make_config, make_lab
 from pydantic import SecretStr
 
-from houses import local_kafka
+from houses import clients, local_kafka
 from houses.broker import (
     cluster_id,
     delete_topics,
@@ -109,6 +116,31 @@ def test_absent_topics_are_left_out_of_a_description(lab: Config) -> None:
         found = describe_topics(lab.kafka, [lab.kafka.topic, "no-such-topic"])
         assert list(found) == [lab.kafka.topic]
     assert describe_topics(lab.kafka, []) == {}
+
+
+class Fenced(AdminClient):
+    """A client of a broker that has just been frozen: its cluster names no controller for a while."""
+
+    asked = 0
+
+    def list_topics(self, *args: Any, **kwargs: Any) -> ClusterMetadata:
+        """The real metadata, with a controller from the third time on."""
+        metadata = super().list_topics(*args, **kwargs)
+        Fenced.asked += 1
+        if Fenced.asked < 3:
+            metadata.controller_id = -1
+        return metadata
+
+
+def test_a_cluster_without_a_controller_is_asked_again(lab: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """librdkafka would wait for it without asking, until the request has timed out."""
+    monkeypatch.setattr(clients, "AdminClient", Fenced)
+    monkeypatch.setattr(Fenced, "asked", 0)
+    assert lab.kafka.topic in describe_topics(lab.kafka, [lab.kafka.topic])
+    assert Fenced.asked == 3
+    monkeypatch.setattr(Fenced, "asked", -1000)
+    with pytest.raises(BrokerError, match="no controller within 1 s"):
+        describe_topics(lab.kafka, [lab.kafka.topic], 1.0)
 
 
 def test_a_topic_is_deleted_only_while_it_has_that_id(lab: Config) -> None:

@@ -142,6 +142,15 @@ class CheckpointStore(Protocol):
         """Give back what the store holds open."""
 
 
+def taken_over(store: str, folder: str) -> PositionError:
+    """The error of a save that finds the record of another consumer, to be raised by the caller."""
+    return PositionError(
+        f"{store}: another consumer has saved positions of this folder ({folder}) meanwhile: does a copy of it run "
+        "elsewhere? Stop one of the two; a copy goes on with a consumer.offset_store of its own, after: "
+        "houses consume --rescan"
+    )
+
+
 def old_path(path: Path) -> Path:
     """Where a record goes that is forgotten."""
     return path.with_name(path.name + ".old")

@@ -71,7 +71,7 @@ class ConsumerChild:
         command += ["--crash-at", str(self._crash_at)] if self._crash_at else []
         with self._log_path.open("ab") as log:
             self._log_start = log.tell()
-            self._process = spawn(command, log)
+            self._process = spawn(command, log, self._config.secrets)
         try:
             if not self._await(lambda: self.killed or self.metrics().get("state") in _READING, timeout_s):
                 raise HousesError(f"the consumer does not read after {timeout_s:.0f} s: see {self._log_path}")
@@ -194,7 +194,7 @@ def drain_targets(parts: Mapping[int, tuple[int, int]], storno: Mapping[int, tup
     return {partition: end for partition, (_, end) in parts.items()} | {STORNO: storno[0][1]}
 
 
-def spawn(command: list[str], log: IO[bytes]) -> "subprocess.Popen[bytes]":
+def spawn(command: list[str], log: IO[bytes], secrets: Mapping[str, str]) -> "subprocess.Popen[bytes]":
     """Start in a new session (POSIX) or process group (Windows), with a pipe as stdin that no other child inherits."""
     own_group: dict[str, Any] = {"start_new_session": True}
     if sys.platform == "win32":
@@ -202,7 +202,7 @@ def spawn(command: list[str], log: IO[bytes]) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
         command,
         cwd=PROJECT_ROOT,  # where `-m houses` finds this very package, installed or not
-        env=child_environment(),
+        env=child_environment() | dict(secrets),
         stdin=subprocess.PIPE,
         stdout=log,
         stderr=subprocess.STDOUT,

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from houses.draft import KNOWN_KEYS, Draft, is_override, is_secret
+from houses.draft import KNOWN_KEYS, Draft, Key, is_override, is_secret, variable_name
 from houses.errors import ConfigError
 from houses.files import REAL, replace_file
 from houses.settings import ConsumerConfig, KafkaConfig, ProducerConfig, Settings
@@ -96,6 +96,18 @@ class Config:
         """Which topics this folder belongs to."""
         return self.folder / "binding.json"
 
+    @property
+    def secrets(self) -> dict[str, str]:
+        """What `dump` leaves out, as environment variables for a child process."""
+        found = {variable_name(key): self._value(key) for key in KNOWN_KEYS if is_secret(key)}
+        return {name: value.get_secret_value() for name, value in found.items() if value}
+
+    def _value(self, key: Key) -> Any:
+        value: Any = self
+        for name in key:
+            value = getattr(value, name)
+        return value
+
     def with_values(self, values: Mapping[str, Any], *, path: Path | None = None) -> "Config":
         """A checked copy with some keys changed, `{"producer.rates.wall": 5}`.
 
@@ -117,8 +129,11 @@ class Config:
             ConfigError: an output file is not below the folder of `path`. FolderError: the file cannot be written.
         """
         sections = {name: getattr(self, name).model_dump(exclude_none=True) for name in Settings.model_fields}
-        for key in filter(is_secret, KNOWN_KEYS):
-            sections[key[0]][key[1]].pop(key[2], None)
+        for *path_to, name in filter(is_secret, KNOWN_KEYS):
+            section = sections
+            for key in path_to:
+                section = section[key]
+            section.pop(name, None)
         consumer, folder = sections["consumer"], Path(os.path.abspath(path)).parent
         for name in _NO_EFFECT:
             consumer.pop(name, None)

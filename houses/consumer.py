@@ -5,8 +5,6 @@ from collections.abc import Callable
 from contextlib import closing
 
 from houses.broker import ensure_topics, watermarks
-from houses.checkpoint import CheckpointStore, FileStore, KafkaStore
-from houses.clients import client_config
 from houses.config import Config
 from houses.files import REAL, FileOps, FolderLock
 from houses.loop import ConsumerLoop
@@ -15,14 +13,7 @@ from houses.recovery import BrokerView, recover
 from houses.say import Say
 from houses.source import Source
 from houses.stopping import StoppedEarly
-
-
-def checkpoint_store(config: Config, ops: FileOps = REAL) -> CheckpointStore:
-    """The store that the configuration names."""
-    if config.consumer.store == "kafka":
-        topics = (config.kafka.topic, config.consumer.storno_topic)
-        return KafkaStore(client_config(config.kafka), config.consumer.group_id, topics)
-    return FileStore(ops, config.offsets_path)
+from houses.stores import checkpoint_store
 
 
 def look_at_broker(config: Config, say: Say) -> BrokerView:

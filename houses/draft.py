@@ -100,7 +100,7 @@ class Draft:
             key = self.key_of(variable)
             self._variables[key] = (variable, env[variable])
             if key not in KNOWN_KEYS or "__" not in variable:
-                self._add(key, _unknown(key, _variable_name))
+                self._add(key, _unknown(key, variable_name))
                 continue
             try:
                 self._set(key, _from_text(env[variable], KNOWN_KEYS[key]))
@@ -215,7 +215,8 @@ def _plain_number(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _variable_name(key: Key) -> str:
+def variable_name(key: Key) -> str:
+    """The environment variable that sets a key."""
     return _PREFIX + "__".join(key).upper()
 
 
@@ -234,7 +235,7 @@ def _unknown(key: Key, written: Callable[[Key], str] = ".".join) -> str:
 
 
 def _secret(key: Key) -> str:
-    return f"is a secret and belongs in the environment only: set {_variable_name(key)}"
+    return f"is a secret and belongs in the environment only: set {variable_name(key)}"
 
 
 def _shown(value: Any) -> str:
@@ -243,6 +244,6 @@ def _shown(value: Any) -> str:
         return "a mapping" if isinstance(value, dict) else "a list"
     if value is None or isinstance(value, bool):
         return "(empty)" if value is None else str(value).lower()
-    text = re.sub(r"//[^/@\s]*@", "//***@", str(value))
+    text = re.sub(r"//.*@", "//***@", str(value), flags=re.DOTALL)
     text = text if len(text) <= _SHOWN_LENGTH else text[:_SHOWN_LENGTH] + "..."
     return repr(text) if isinstance(value, str) else text

@@ -17,6 +17,10 @@ class BrokerError(HousesError):
     """No usable Kafka: not reachable, not Kafka, refused, or it lacks a topic."""
 
 
+class StoreError(HousesError):
+    """The offset store (a database, Redis) does not answer, or refuses."""
+
+
 class FolderError(HousesError):
     """The output folder is in use, damaged, or belongs to other topics."""
 

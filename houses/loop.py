@@ -8,7 +8,7 @@ from houses.batch import decode_parts
 from houses.checkpoint import CheckpointStore
 from houses.checkpointer import Checkpointer
 from houses.config import Config
-from houses.errors import BrokerError, MessageError
+from houses.errors import BrokerError, MessageError, StoreError
 from houses.files import FileOps
 from houses.identity import TopicIdentity
 from houses.join import House
@@ -235,7 +235,7 @@ class ConsumerLoop:
         try:
             self._save_checkpoint()
             self._checkpoint_error = ""
-        except BrokerError as error:
+        except (BrokerError, StoreError) as error:
             self._checkpoint_error = f"no checkpoint taken, the last one stays good: {error}"
             self._say(self._checkpoint_error)
 

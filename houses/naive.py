@@ -46,7 +46,7 @@ class NaiveConsumer:
         self._folder.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "houses", "--config", str(self._exp.config.path), "naive", str(self._folder)]
         with (self._folder / "naive.log").open("ab") as log:
-            self._process = spawn(command, log)
+            self._process = spawn(command, log, self._exp.config.secrets)
 
     def kill(self) -> None:
         """End it without any warning (SIGKILL), a moment after it has saved its position, so that there is something to see."""

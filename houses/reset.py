@@ -10,14 +10,14 @@ from pathlib import Path
 from houses import kafka_folder, local_kafka
 from houses.admin import ROLES
 from houses.broker import delete_topics, describe_topics, ensure_broker, watermarks
-from houses.checkpoint import Binding, CheckpointStore, FileStore, TopicInfo, load_binding, old_path
+from houses.checkpoint import Binding, CheckpointStore, FileStore, KafkaStore, TopicInfo, load_binding, old_path
 from houses.compact import LIVE_NAME
 from houses.config import Config
-from houses.consumer import checkpoint_store
 from houses.errors import FolderError, PositionError
 from houses.faults import FAULTS_NAME
 from houses.files import REAL, FolderLock, lock_owner
 from houses.say import Say, counted
+from houses.stores import checkpoint_store
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def plan_reset(config: Config, say: Say, *, keep_kafka: bool, archive: bool) -> 
     """
     binding = _binding(config, say)
     with closing(checkpoint_store(config)) as store:
-        if not (keep_kafka and isinstance(store, FileStore)):
+        if not keep_kafka or isinstance(store, KafkaStore):
             ensure_broker(config, say)
         clear = not keep_kafka and deleting_stops_kafka(config)
         topics = () if keep_kafka or clear else _own_topics(config, binding, say)

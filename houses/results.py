@@ -14,7 +14,6 @@ from houses import lineage
 from houses.analysis import summary
 from houses.certificate import Certificate
 from houses.config import Config
-from houses.consumer import checkpoint_store
 from houses.errors import HousesError
 from houses.files import REAL, replace_file
 from houses.frames import Loaded, load, load_metrics
@@ -23,6 +22,7 @@ from houses.injected import truth
 from houses.metrics import last_metrics
 from houses.pending import PendingSet, pending_at
 from houses.say import Say, be_silent
+from houses.stores import checkpoint_store
 from houses.stories import Story
 from houses.stream import part_named
 from houses.topics import peek, printable

@@ -2,6 +2,7 @@
 
 import re
 from typing import Annotated, Any, Literal
+from urllib.parse import unquote
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator, model_validator
 
@@ -11,6 +12,7 @@ from houses.values import (
     CountOrOff,
     LinesFile,
     NotBool,
+    OffsetStore,
     Rate,
     RegisterFile,
     Seconds,
@@ -146,16 +148,28 @@ class ConsumerConfig(Section):
     offset_save_interval_sec: Seconds = 30.0
     consumer_group: bool = False
     group_id: Text = "houses"
-    offset_store: Literal["file", "kafka"] | None = None
+    offset_store: OffsetStore | None = None
+    offset_store_password: SecretStr | None = None
+    """Of a database or Redis; from the environment, or taken out of the address, which can be shown then."""
     storno_topic: Topic = "house-storno"
     max_batch: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000  # messages
     poll_timeout_ms: Annotated[float, Field(ge=0, le=1000)] = 5.0
     metrics_interval_sec: Annotated[float, Field(ge=0.01, le=3600)] = 1.0
 
     @property
-    def store(self) -> Literal["file", "kafka"]:
-        """Where the checkpoint is kept."""
+    def store(self) -> str:
+        """Where the checkpoint is kept: file, kafka or an address without its password."""
         return self.offset_store or ("kafka" if self.consumer_group else "file")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _password_apart(cls, value: Any) -> Any:
+        address = value.get("offset_store") if isinstance(value, dict) else None
+        match = re.fullmatch(r"([a-z]+://[^:/@]*):([^/@]+)@(.*)", address) if isinstance(address, str) else None
+        if not match:
+            return value
+        user, password, host = match.groups()
+        return value | {"offset_store": f"{user}@{host}", "offset_store_password": SecretStr(unquote(password))}
 
     @field_validator("storno_file", "storno_output_file")
     @classmethod
@@ -182,7 +196,7 @@ class ConsumerConfig(Section):
     @field_validator("offset_store")
     @classmethod
     def _fits_consumer_group(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value == "file" and info.data.get("consumer_group"):
+        if value not in (None, "kafka") and info.data.get("consumer_group"):
             raise bad(
                 "contradicts consumer_group: true; set one of the two (consumer_group: false, or offset_store: kafka)"
             )

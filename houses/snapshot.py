@@ -10,11 +10,11 @@ from pathlib import Path
 from houses.broker import describe_topics, watermarks
 from houses.checkpoint import Checkpoint, TopicInfo, load_binding
 from houses.config import Config
-from houses.consumer import checkpoint_store
 from houses.errors import BrokerError, PositionError
 from houses.files import REAL, lock_owner
 from houses.linescan import file_length
 from houses.message import FULL, PARTS, mask_of
+from houses.stores import checkpoint_store
 
 _TRIES = 10
 _RETRY_S = 0.05

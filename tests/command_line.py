@@ -46,9 +46,9 @@ def arguments(made: Config | None, *words: str) -> list[str]:
     return [sys.executable, "-m", "houses", *(("--config", str(made.path)) if made else ()), *words]
 
 
-def environment(**variables: str) -> dict[str, str]:
-    """That of a child, which finds the package wherever it runs."""
-    return child_environment() | {"PYTHONPATH": str(PROJECT_ROOT)} | variables
+def environment(made: Config | None = None, /, **variables: str) -> dict[str, str]:
+    """That of a child, which finds the package wherever it runs, and the secrets of a project."""
+    return child_environment() | {"PYTHONPATH": str(PROJECT_ROOT)} | (made.secrets if made else {}) | variables
 
 
 def run(made: Config | None, *words: str, stdin: str = "", **variables: str) -> "subprocess.CompletedProcess[str]":
@@ -60,7 +60,7 @@ def run(made: Config | None, *words: str, stdin: str = "", **variables: str) -> 
         text=True,
         timeout=TIMEOUT_S,
         cwd=os.path.abspath(os.sep),
-        env=environment(**variables),
+        env=environment(made, **variables),
         check=False,
     )
 
@@ -100,7 +100,7 @@ def running(made: Config, *words: str, **options: Any) -> Iterator["subprocess.P
     process = subprocess.Popen(
         arguments(made, *words),
         text=True,
-        env=environment(),
+        env=environment(made),
         start_new_session=True,
         **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} | options,
     )

@@ -18,11 +18,11 @@ from houses.broker import delete_topics, describe_topics, ensure_topics, waterma
 from houses.checkpoint import load_binding, save_binding
 from houses.clients import connect
 from houses.config import Config
-from houses.consumer import checkpoint_store
 from houses.errors import FolderError, HousesError
 from houses.files import REAL, FolderLock, lock_owner
 from houses.kafka_process import is_alive
 from houses.say import be_silent
+from houses.stores import checkpoint_store
 from houses.verify import verify
 
 FILES = {

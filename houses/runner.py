@@ -21,12 +21,11 @@ from papermill.execute import remove_error_markers  # type: ignore[import-untype
 from papermill.iorw import load_notebook_node, write_ipynb  # type: ignore[import-untyped]
 
 from houses.cellwatch import CellWatch, Show, StoppedError, seconds_of_cells
-from houses.config import PROJECT_ROOT
+from houses.config import PROJECT_ROOT, SUMMARY_NAME
 from houses.failure import Failure
 from houses.kernel import KERNEL_NAME, LOG_NAME, Kernel, StopGuard
 from houses.notebooks import find_notebook
 from houses.parameters import check, read_parameters
-from houses.results import SUMMARY_NAME
 
 PARAMETERS_NAME = "parameters.json"
 RUNS = PROJECT_ROOT / "output" / "runs"

@@ -116,6 +116,14 @@ def test_import_loads_neither_tables_nor_figures(modules: str) -> None:
     assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stderr
 
 
+def test_a_headless_run_loads_neither_tables_nor_figures() -> None:
+    """Its kernel does; before the first cell they would only cost time."""
+    done = run(
+        "-c", "import sys, houses.runner; print({'pandas', 'matplotlib', 'ipywidgets', 'nbconvert'} & {*sys.modules})"
+    )
+    assert (done.stdout.strip(), done.returncode) == ("set()", 0), done.stderr
+
+
 @pytest.mark.parametrize("name", houses.__all__)
 def test_public_name_leads_somewhere(name: str) -> None:
     """What `import houses` promises is there, and `dir` shows it."""

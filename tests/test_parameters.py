@@ -7,7 +7,7 @@ import pytest
 import tiny_notebooks as tiny
 
 from houses.errors import HousesError
-from houses.notebooks import find_notebook, heading_of, read_cells
+from houses.notebooks import find_notebook, heading_of, read_cells, title_of
 from houses.parameters import Parameter, check, read_parameters
 
 
@@ -28,9 +28,9 @@ def known(folder: Path) -> dict[str, Parameter]:
 # --- notebooks ---
 
 
-@pytest.mark.parametrize("text", ["01_first_run", "01", "01_first_run.ipynb"])
-def test_a_notebook_is_found_by_its_name_or_its_beginning(folder: Path, text: str) -> None:
-    """With or without the suffix."""
+@pytest.mark.parametrize("text", ["01_first_run", "01", "1", "01_first_run.ipynb", "first", "First_Run", "run.ipynb"])
+def test_a_notebook_is_found_by_its_name_or_a_part_of_it(folder: Path, text: str) -> None:
+    """With or without the suffix, in small or capital letters."""
     assert find_notebook(text, folder) == folder / "01_first_run.ipynb"
 
 
@@ -47,10 +47,18 @@ def test_an_unknown_notebook_is_answered_with_the_known_ones(folder: Path) -> No
         find_notebook("02_ratse", folder)
 
 
-def test_a_beginning_of_several_notebooks_is_answered_with_them(folder: Path) -> None:
+def test_a_beginning_wins_over_a_part(folder: Path) -> None:
+    """`02_ra` stays what it is when a later notebook is about a `2002_race`."""
+    tiny.write(folder / "09_2002_race.ipynb", tiny.text("# Race"))
+    assert find_notebook("02_ra", folder) == folder / "02_rates.ipynb"
+
+
+def test_a_part_of_several_names_is_answered_with_them(folder: Path) -> None:
     """None is chosen by chance."""
-    with pytest.raises(HousesError, match="'02': several begin so: 02_rates, 02_rooms"):
+    with pytest.raises(HousesError, match="'02': fits 02_rates, 02_rooms; write more"):
         find_notebook("02", folder)
+    with pytest.raises(HousesError, match="'R': fits 01_first_run, 02_rates, 02_rooms; write more"):
+        find_notebook("R", folder)
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[1]", '{"cells": [3]}', "\x00"])
@@ -74,6 +82,13 @@ def test_a_file_that_is_no_notebook_is_one_line(tmp_path: Path, content: str) ->
 def test_the_last_heading_names_the_section(source: str, heading: str | None) -> None:
     """A comment in a block of code is none."""
     assert heading_of(source) == heading
+
+
+def test_the_first_heading_is_the_title(tmp_path: Path) -> None:
+    """Not a later one; without any it is the name of the file."""
+    cells = [tiny.code("# code"), tiny.text("Words."), tiny.text("# Rates\n\n## First"), tiny.text("# Later")]
+    assert title_of(tiny.write(tmp_path / "a.ipynb", *cells)) == "Rates"
+    assert title_of(tiny.write(tmp_path / "bare.ipynb", tiny.code("# code"))) == "bare"
 
 
 # --- parameters ---

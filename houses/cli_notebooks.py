@@ -131,7 +131,8 @@ def _complain(done: "NotebookRun") -> None:
 
 
 def _say_where(done: "NotebookRun") -> None:
-    say(f"{done.notebook.stem}: {'ok' if done.ok else 'failed'} after {done.seconds:.1f} s")
+    outcome = "ok" if done.ok else "failed"
+    say(f"{done.notebook.stem}: {outcome} after {done.seconds:.1f} s, {done.cell_seconds:.1f} s of them in its cells")
     say(f"Notebook:  {done.notebook}")
     if done.report:
         say(f"Report:    {done.report}")

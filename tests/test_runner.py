@@ -8,13 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 import tiny_notebooks as tiny
-from headless import SIGNALS_S, Page, assert_offline, command, ends_after
+from headless import SIGNALS_S, Page, assert_offline, command, ends_after, head_of
 from kafka_lab import wait_until
 
 from houses.cellwatch import Step
@@ -23,6 +24,7 @@ from houses.config import PROJECT_ROOT
 from houses.errors import HousesError
 from houses.failure import short_frames
 from houses.notebooks import all_notebooks
+from houses.report import About, Used, write_report
 from houses.runfolder import RUN_DIR_VARIABLE
 from houses.runner import NotebookRun, new_folder, run_notebook
 
@@ -36,7 +38,7 @@ class Widget:
         view = {"model_id": "x", "version_major": 2, "version_minor": 0}
         return {"application/vnd.jupyter.widget-view+json": view, "text/html": "<b>still</b>", "text/plain": "W"}
 Widget()"""
-PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+ABOUT_IT = About("T", "t", datetime(2026, 1, 31, tzinfo=UTC), 1.0, "ok", [])
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +105,7 @@ def test_parameters_and_summary_are_files_for_programs(done: NotebookRun) -> Non
     assert (summary["ok"], summary["error"], summary["stopped"]) == (True, None, None)
     assert summary["parameters"] == parameters
     assert summary["experiments"]["calm"]["counts"]["houses"] == 140
-    assert 0 < summary["seconds"] < 60
+    assert 0 < summary["cell_seconds"] < summary["seconds"] < 60
 
 
 def test_progress_names_the_section_of_each_code_cell(done: NotebookRun, steps: list[Step]) -> None:
@@ -174,6 +176,7 @@ def test_a_failed_run_keeps_what_was_done(failed: NotebookRun) -> None:
     assert failed.report
     page = failed.report.read_text(encoding="utf-8")
     assert "ZeroDivisionError" in page and "before" in page
+    assert head_of(Page(failed.report))[2].endswith(' s: failed in section "Walls", code cell 2')
 
 
 def test_a_kernel_that_dies_is_a_failure_of_its_cell(tmp_path: Path) -> None:
@@ -228,23 +231,46 @@ def test_a_report_keeps_pictures_alt_texts_and_widgets(done: NotebookRun) -> Non
     assert "<b>still</b>" in page.source
 
 
+def test_a_report_begins_with_title_time_and_parameters(done: NotebookRun) -> None:
+    """Those that were changed say what they are otherwise; the page is called what the notebook is called."""
+    assert done.report
+    page = Page(done.report)
+    began = done.began.isoformat(" ", "seconds")
+    assert head_of(page) == [
+        *("Title", "(tiny)", f"Run on {began} for {done.seconds:.1f} s: ok", "Parameter", "Value", "Meaning"),
+        *("rate_hz", "70.0", "houses per second (changed from 500.0)"),
+        *("count", "3", "how many"),
+        *("loud", "False", "whether it is loud"),
+        *("name", "tiny", "what it is called"),
+    ]
+    assert re.findall('<tr class="changed"><th>(.*?)</th>', page.source) == ["rate_hz"]
+    assert "<title>Title (tiny)</title>" in page.source
+    assert abs((datetime.now(UTC) - done.began).total_seconds()) < 600
+
+
+def test_the_head_of_a_report_shows_signs_as_they_are(tmp_path: Path) -> None:
+    """A title, value or comment is text, never a tag."""
+    tag = "<script>alert('x')</script> & \""
+    about = About(tag, tag, datetime.now(UTC), 1.0, tag, [Used(tag, tag, "", tag), Used("n", tag, tag, tag)])
+    page = Page(write_report(tiny.write(tmp_path / "odd.ipynb", tiny.text("# T")), tmp_path, about))
+    assert "alert('x')</script>" not in page.source
+    said = "\n".join(head_of(page))
+    assert said.count("alert('x')") == 8 and "(changed from )" in said
+
+
 def test_a_report_folds_what_the_notebook_folds(tmp_path: Path) -> None:
     """A solution stays inside its <details>."""
-    from houses.report import write_report
-
     folded = "<details><summary>Solution</summary>\n\n```python\nx = 42\n```\n\nBecause.\n\n</details>\n\nOpen."
-    page = Page(write_report(tiny.write(tmp_path / "folded.ipynb", tiny.text(folded)), tmp_path))
+    page = Page(write_report(tiny.write(tmp_path / "folded.ipynb", tiny.text(folded)), tmp_path, ABOUT_IT))
     inside = page.source.partition("<details>")[2].partition("</details>")[0]
     assert "Solution" in inside and "42" in inside and "Because." in inside and "Open." not in inside
 
 
 def test_a_report_shows_the_code_unless_it_is_hidden(done: NotebookRun, tmp_path: Path) -> None:
     """Results stay."""
-    from houses.report import write_report
-
     copy = tmp_path / "tiny.ipynb"
     copy.write_bytes(done.notebook.read_bytes())
-    page = Page(write_report(copy, done.source.parent, hide_code=True))
+    page = Page(write_report(copy, done.source.parent, ABOUT_IT, hide_code=True))
     assert done.report and "_repr_mimebundle_" in done.report.read_text(encoding="utf-8")
     assert not any(words in page.source for words in ("_repr_mimebundle_", "In&nbsp;[", "widget-view"))
     assert "<b>still</b>" in page.source and "First section" in page.source
@@ -263,7 +289,7 @@ def test_a_failure_is_exit_code_1_and_a_short_traceback_on_stderr(tmp_path: Path
     assert err.splitlines()[0] == 'bad failed in section "Walls", code cell 2'
     assert err.splitlines()[-1] == "ZeroDivisionError: division by zero" and len(err.splitlines()) == 6
     assert out.splitlines()[0] == "bad: 0 %, Walls (cell 1 of 2)"
-    assert re.search(r"^bad: failed after [\d.]+ s$", out, re.MULTILINE)
+    assert re.search(r"^bad: failed after [\d.]+ s, [\d.]+ s of them in its cells$", out, re.MULTILINE)
     (notebook,) = tmp_path.glob("runs/*-bad/bad.ipynb")
     assert f"Notebook:  {notebook}\n" in out
     assert "\x1b" not in out + err
@@ -366,7 +392,12 @@ def test_a_signal_interrupts_the_cell_and_keeps_the_rest(
     assert first["text"] == ["first\n"] and interrupted["ename"] == "KeyboardInterrupt"
     assert json.loads((folder / "summary.json").read_bytes())["stopped"] == signal.Signals(number).name
     assert {path.name for path in folder.iterdir()} >= {"long.html", "parameters.json"}
-    assert err.strip() == f"long was stopped; what was done so far: {folder / 'long.ipynb'}"
+    said, *where = err.strip().splitlines()
+    assert re.fullmatch(r"long was stopped after [\d.]+ s", said)
+    files = (("Notebook:", "long.ipynb"), ("Report:  ", "long.html"))
+    assert where == [f"{what}  {folder / name} (as far as it came)" for what, name in files]
+    page = Page(folder / "long.html")
+    assert head_of(page)[2].endswith(f" s: stopped by {signal.Signals(number).name}")
 
 
 @pytest.mark.slow

@@ -31,7 +31,7 @@ ROWS = (
     "admin reset recent status background",
     "child teaching run results hindsight steering runfolder experiment demo naive trials crashlab",
     "feed dashboard chart controls panel timemachine",
-    "notebooks parameters failure kernel cellwatch report runner multirun",
+    "notebooks limits parameters failure kernel cellwatch report runner multirun",
     "verbs terminal cli_send cli_look cli_admin cli_run cli_notebooks cli __main__",
 )
 MODULES = " ".join(ROWS).split()

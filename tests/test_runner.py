@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 import tiny_notebooks as tiny
+from command_line import on_terminal
 from headless import SIGNALS_S, Page, assert_offline, command, ends_after, head_of
 from kafka_lab import wait_until
 
@@ -22,7 +23,7 @@ from houses.cellwatch import Step
 from houses.cli import main
 from houses.config import PROJECT_ROOT
 from houses.errors import HousesError
-from houses.failure import short_frames
+from houses.failure import plain, short_frames
 from houses.notebooks import all_notebooks
 from houses.report import About, Used, write_report
 from houses.runfolder import RUN_DIR_VARIABLE
@@ -288,11 +289,25 @@ def test_a_failure_is_exit_code_1_and_a_short_traceback_on_stderr(tmp_path: Path
     assert process.returncode == 1
     assert err.splitlines()[0] == 'bad failed in section "Walls", code cell 2'
     assert err.splitlines()[-1] == "ZeroDivisionError: division by zero" and len(err.splitlines()) == 6
-    assert out.splitlines()[0] == "bad: 0 %, Walls (cell 1 of 2)"
+    assert out.splitlines()[0] == "bad: 0 %, cell 1 of 2: Walls"
     assert re.search(r"^bad: failed after [\d.]+ s, [\d.]+ s of them in its cells$", out, re.MULTILINE)
     (notebook,) = tmp_path.glob("runs/*-bad/bad.ipynb")
     assert f"Notebook:  {notebook}\n" in out
     assert "\x1b" not in out + err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo terminals there")
+def test_what_is_left_fits_beside_the_bar_of_a_small_terminal(tmp_path: Path) -> None:
+    """80 columns, a name as long as those of the notebooks, a long heading: only that is cut."""
+    cells = [tiny.text(f"## {'Long ' * 20}"), tiny.code("1"), tiny.code("import time; time.sleep(0.5)")]
+    path = tiny.write(tmp_path / "07_time_machine.ipynb", *cells)
+    status, drawn = on_terminal(None, "run", str(path), "--output", str(tmp_path / "runs"))
+    frames = [frame for frame in re.split(r"[\r\n]+", plain(drawn)) if "07_time_machine" in frame]
+    assert status == 0
+    assert any(re.search(r"[━╸╺]{10,} 0:00:\d\d cell 2 of 2, about \d+ s left: Long.*…", frame) for frame in frames), (
+        frames
+    )
+    assert max(map(len, frames[:-2])) == 80
 
 
 def test_all_notebooks_run_also_after_a_failure(
@@ -326,6 +341,7 @@ def test_parameters_of_a_notebook_are_listed(tmp_path: Path, capsys: pytest.Capt
         ("--all", "-p", "seconds", "2"),
         ("01", "-p", "seconds", "2", "-p", "seconds", "3"),
         ("01", "-p", "seconds"),
+        ("01", "--sweep", "rate_hz"),
     ],
     ids=" ".join,
 )
@@ -334,6 +350,27 @@ def test_wrong_usage_of_run_is_exit_code_2(words: tuple[str, ...], capsys: pytes
     assert main(["run", *words]) == 2
     said = capsys.readouterr()
     assert said.out == "" and "Error: " in said.err
+
+
+@pytest.mark.parametrize(
+    ("words", "right"),
+    [
+        (("-p", "rate_hz=300"), "-p rate_hz 300"),
+        (("-p", "rate_hz=300", "-p", "seconds=5"), "-p rate_hz 300"),
+        (("--report", "--parameter", "rate_hz=300", "--hide-code"), "--parameter rate_hz 300"),
+        (("-p", "name=two words"), "-p name 'two words'"),
+        (("-p", "rate_hz=", "5"), "-p rate_hz VALUE"),
+        (("--sweep", "rate_hz=100,200"), "--sweep rate_hz 100,200"),
+    ],
+    ids=str,
+)
+def test_an_equals_sign_is_answered_with_the_two_words(
+    words: tuple[str, ...], right: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the user would have to write it, whatever stands behind; a value may have one."""
+    assert main(["run", "01", *words]) == 2
+    assert capsys.readouterr().err.strip().endswith(f"the name and the value are two words; write: {right}")
+    assert main(["run", "01", "-p", "rate", "a=b"]) == 1
 
 
 def test_another_config_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

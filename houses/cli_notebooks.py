@@ -135,9 +135,9 @@ def _stop_noted() -> Iterator[None]:
 
 def _tell(show: Show, step: "Step", number: int = 0, count: int = 1) -> None:
     """Tell of a cell that begins, in the run `number` of `count`."""
-    which = f"run {number + 1} of {count}, " if count > 1 else ""
+    which = f"run {number + 1}/{count}, " if count > 1 else ""
     left = "" if step.left_s is None else f", about {step.left_s:.0f} s left"
-    where = f"{which}cell {step.done + 1} of {step.total}{left}"
+    where = f"{which}cell {step.done + 1}/{step.total}{left}"
     show((number + step.done / step.total) / count, f"{where}: {step.section}" if step.section else where)
 
 
@@ -192,7 +192,8 @@ def _run_sweep(
         )
     for each in done.runs:
         _complain(each)
-    shown = done.table.drop(columns="folder").astype(object)
+    idle = ["folder"] if done.table["experiment"].nunique() > 1 else ["folder", "experiment"]  # 80 columns are few
+    shown = done.table.drop(columns=idle).astype(object)
     table(list(shown.columns), shown.where(shown.notna(), None).to_numpy().tolist())
     say(f"Folder:  {done.folder}")
     say(f"Table:   {done.table_file}")

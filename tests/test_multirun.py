@@ -59,11 +59,12 @@ def test_a_sweep_prints_a_table(swept: Path, tmp_path: Path, capsys: pytest.Capt
     """The values and what was measured; spaces around a comma do not matter."""
     assert main(["run", str(swept), "--sweep", "rate_hz", "100, 200", "--output", str(tmp_path / "runs")]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[-6:-3]] == ["rate_hz", "100.0", "200.0"]
+    assert lines[-6].split() == ["rate_hz", "ok", "houses", "seconds", "houses_per_s", "p50_ms", "p99_ms"]
+    assert [line.split()[0] for line in lines[-5:-3]] == ["100.0", "200.0"]
     (folder,) = (tmp_path / "runs").iterdir()
     files = [("Folder:  ", folder), ("Table:   ", folder / "sweep.csv"), ("Figure:  ", folder / "sweep.png")]
     assert lines[-3:] == [f"{what}{path}" for what, path in files] and all(path.exists() for _, path in files)
-    assert "swept: 50 %, run 2 of 2, cell 1 of 3" in "\n".join(lines)
+    assert "swept: 50 %, run 2/2, cell 1/3" in "\n".join(lines)
 
 
 def test_a_sweep_names_the_report_of_each_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

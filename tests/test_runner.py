@@ -289,7 +289,7 @@ def test_a_failure_is_exit_code_1_and_a_short_traceback_on_stderr(tmp_path: Path
     assert process.returncode == 1
     assert err.splitlines()[0] == 'bad failed in section "Walls", code cell 2'
     assert err.splitlines()[-1] == "ZeroDivisionError: division by zero" and len(err.splitlines()) == 6
-    assert out.splitlines()[0] == "bad: 0 %, cell 1 of 2: Walls"
+    assert out.splitlines()[0] == "bad: 0 %, cell 1/2: Walls"
     assert re.search(r"^bad: failed after [\d.]+ s, [\d.]+ s of them in its cells$", out, re.MULTILINE)
     (notebook,) = tmp_path.glob("runs/*-bad/bad.ipynb")
     assert f"Notebook:  {notebook}\n" in out
@@ -304,7 +304,7 @@ def test_what_is_left_fits_beside_the_bar_of_a_small_terminal(tmp_path: Path) ->
     status, drawn = on_terminal(None, "run", str(path), "--output", str(tmp_path / "runs"))
     frames = [frame for frame in re.split(r"[\r\n]+", plain(drawn)) if "07_time_machine" in frame]
     assert status == 0
-    assert any(re.search(r"[━╸╺]{10,} 0:00:\d\d cell 2 of 2, about \d+ s left: Long.*…", frame) for frame in frames), (
+    assert any(re.search(r"[━╸╺]{10,} 0:00:\d\d cell 2/2, about \d+ s left: Long.*…", frame) for frame in frames), (
         frames
     )
     assert max(map(len, frames[:-2])) == 80

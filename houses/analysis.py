@@ -86,7 +86,7 @@ def _draw_histogram(ax: Axes, known: pd.DataFrame) -> None:
     ax.legend(frameon=False, fontsize=9)
     ax.set_xscale("log")
     number_log_axis(ax.xaxis, low, high)
-    title = f"Half of {len(values):,} houses were complete {in_ms(p50)} after their last part was sent,\n99 % after {in_ms(p99)}"
+    title = f"Half of {len(values):,} houses were complete within {in_ms(p50)} after their last part was sent,\n99% within {in_ms(p99)}"
     alt = f"Histogram of the latency, stacked by the part that was sent last: {', '.join(labels)}. The slowest: {in_ms(top)}."
     explain(ax, title, alt)
 

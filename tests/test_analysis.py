@@ -256,8 +256,8 @@ def test_a_figure_is_drawn_on_the_axes_that_it_is_given(plot: Any) -> None:
 def test_the_title_of_the_latency_figure_states_the_finding() -> None:
     """Median and 99 % of the houses, with their units."""
     title = analysis.plot_latency(table([4.0] * 99 + [2500.0])).axes[0].get_title(loc="left")
-    assert "Half of 100 houses were complete 4 ms after" in title
-    assert "99 %" in title
+    assert "Half of 100 houses were complete within 4 ms after" in title
+    assert "99% within" in title
 
 
 def test_the_figure_over_time_names_the_slowest_house() -> None:

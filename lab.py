@@ -32,8 +32,11 @@ import json
 import os
 import subprocess
 import sys
+import time
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import BinaryIO, Iterator  # noqa: UP035 - Python 3.6 reads this file
 
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
@@ -64,16 +67,49 @@ def main(words: "list[str]") -> int:
 
 def set_up() -> None:
     """Make .venv hold what requirements.txt says. The stamp, written last, tells what a complete .venv was made from."""
-    wanted = fingerprint()
-    old = STAMP.read_text(encoding="utf-8").splitlines() if STAMP.exists() else []
-    if old == wanted:
+    if installed() == fingerprint():
         return
-    if old[:1] == wanted[:1]:
-        STAMP.unlink()
-    else:  # never completed, moved to another folder, or of a Python that is gone
-        make_venv()
-    install()
-    STAMP.write_text("\n".join(fingerprint()), encoding="utf-8")
+    with alone():
+        if installed() == fingerprint():  # by the one that was waited for
+            return
+        if installed()[:1] == fingerprint()[:1]:
+            STAMP.unlink()
+        else:  # never completed, moved to another folder, or of a Python that is gone
+            make_venv()
+        install()
+        STAMP.write_text("\n".join(fingerprint()), encoding="utf-8")
+
+
+@contextmanager
+def alone() -> "Iterator[None]":
+    """Wait for another lab.py that is setting up: two at once would spoil each other's .venv."""
+    with (ROOT / ".venv.lock").open("wb") as file:  # not inside .venv, which is emptied; a lock ends with its process
+        if not lock(file):
+            print("Waiting for another lab.py, which is setting up .venv", flush=True)
+            while not lock(file):
+                time.sleep(0.2)
+        yield
+
+
+def lock(file: "BinaryIO") -> bool:
+    """Lock the file for this process if nobody else has; whether it did."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def installed() -> "list[str]":
+    """What .venv was made from; empty when it is not complete."""
+    return STAMP.read_text(encoding="utf-8").splitlines() if STAMP.exists() else []
 
 
 def fingerprint() -> "list[str]":

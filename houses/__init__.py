@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from houses.hindsight import check_moments, moments, plot_moments, plot_pending_at
     from houses.injected import truth
     from houses.losses import plot_losses
+    from houses.multirun import sweep_notebook
     from houses.naive import NaiveConsumer
-    from houses.notebook_sweep import sweep_notebook
     from houses.outcomes import fates, plot_fates
     from houses.panel import panel
     from houses.picture import save_figure
@@ -106,7 +106,7 @@ _HOME = {
     "save_figure": "picture",
     "summary": "analysis",
     "sweep": "trials",
-    "sweep_notebook": "notebook_sweep",
+    "sweep_notebook": "multirun",
     "time_machine": "timemachine",
     "truth": "injected",
     "try_crashes": "crashlab",

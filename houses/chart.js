@@ -166,7 +166,7 @@ function draw_plot(pen, area, title, all, state, look) {
   pen.clip();
   all.forEach((series) => draw_line(pen, series, state.points, x, y, look));
   pen.restore();
-  draw_names(pen, area, all, state, y, look);
+  draw_names(pen, area, all, state, x, y, look);
 }
 
 function nice(value) {
@@ -210,18 +210,20 @@ function draw_line(pen, series, points, x, y, look) {
   pen.stroke();
 }
 
-function draw_names(pen, area, all, state, y, look) {
+// At the end of the line, which leaves to the left when nothing is measured any more.
+function draw_names(pen, area, all, state, x, y, look) {
   const last = state.points.at(-1);
+  if (!last || x(last[0]) < area.x) return;
   pen.setLineDash([]);
   pen.textAlign = "left";
   let below = Infinity;
   for (const series of [...all]) {
-    const value = last && state.now_ms - last[0] < GAP_MS * 2 ? last[series.at] : null;
-    if (value === null || value === undefined) continue;
+    const value = last[series.at];
+    if (value === null) continue;
     const at = Math.min(y(value), below - 13);
     below = at;
     pen.fillStyle = look.dark ? series.dark : series.light;
-    pen.fillText(`${series.name === "houses/s" ? "" : series.name + " "}${short(value)}`, area.x + area.w + 5, at);
+    pen.fillText(`${series.name === "houses/s" ? "" : series.name + " "}${short(value)}`, Math.min(x(last[0]), area.x + area.w) + 5, at);
   }
 }
 

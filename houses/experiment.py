@@ -3,6 +3,7 @@
 import gc
 import threading
 import time
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,6 +64,8 @@ class Experiment(Steering):
         rates = {} if rate_hz is None else {"producer.msgs_per_sec": rate_hz, "producer.rates": {}}
         self._parameters = rates | full_keys(values)
         if earlier := _OPEN.get(folder):
+            if earlier.is_running:
+                warnings.warn(f"experiment {name!r} was still running: it is stopped, to begin anew", stacklevel=2)
             earlier.close()
         config, self._binding = prepare(base, folder, self._parameters, say, fresh=fresh)
         super().__init__(config, in_main_thread(say))

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import chain
 from types import ModuleType
 from typing import Any
 
@@ -15,16 +16,14 @@ from houses.dashboard import Dashboard
 from houses.errors import ConfigError
 from houses.experiment import Experiment
 from houses.message import MAX_ID_DIGITS, PARTS
-from houses.pacing import MAX_RATE_HZ
 
 _SLIDER_TOP_HZ = 5_000
 _SURE_S = 5.0
 _NAMES = [part.name for part in PARTS]
 _WHOLE = "whole house"
 _FAULTS = {"drop": "drop (%)", "duplicate": "duplicate (%)", "malformed": "malformed (%)", "delay_ms": "delay (ms)"}
-_COLUMNS = "80px 250px 96px repeat(4, 114px)"
-_MOST = {"delay_ms": 60_000.0}
-"""Largest value of a fault's box; of a share 100."""
+_COLUMNS = "74px 160px 92px repeat(4, 112px)"
+"""In all no wider than a notebook beside the file browser in a window of 1280 pixels."""
 
 
 def panel(exp: Experiment) -> "Panel":
@@ -61,6 +60,7 @@ class Panel(Controls):
         self._on_change(self._storno_every_s, lambda _: self._on_interval())
         self._chart = LiveChart(self._frame)
         super().__init__([self._buttons(), self._part_grid(), self._storno_row(), self._chart])
+        self.add_class("houses-panel")
         self._synchronise()
 
     # --- layout ---
@@ -74,7 +74,7 @@ class Panel(Controls):
         for name, pair in {"all": self._all, **self._rates}.items():
             boxes = [self._faults[name, kind] for kind in _FAULTS if (name, kind) in self._faults]
             cells += [_label(name), *pair, *boxes, *(_label("") for _ in range(len(_FAULTS) - len(boxes)))]
-        return widgets.GridBox(cells, layout={"grid_template_columns": _COLUMNS, "grid_gap": "0 8px"})
+        return widgets.GridBox(cells, layout={"grid_template_columns": _COLUMNS, "grid_gap": "0 6px"})
 
     def _storno_row(self) -> widgets.Widget:
         once = [_label("storno of", bold=True), self._storno_id, self._storno_part, self._storno_once]
@@ -88,25 +88,26 @@ class Panel(Controls):
 
     def _rate_slider(self, part: str | None) -> widgets.FloatSlider:
         slider = widgets.FloatSlider(
-            max=_SLIDER_TOP_HZ, step=10, readout=False, continuous_update=False, layout={"width": "244px"}
+            max=_SLIDER_TOP_HZ, step=10, readout=False, continuous_update=False, layout={"width": "154px"}
         )
         self._on_change(slider, lambda rate_hz: self._exp.set_rate(rate_hz, part))
         return slider
 
-    def _rate_box(self, part: str) -> widgets.BoundedFloatText:
+    def _rate_box(self, part: str) -> widgets.FloatText:
         """For an exact figure, which goes beyond the slider's end."""
-        box = widgets.BoundedFloatText(max=MAX_RATE_HZ, step=10, layout={"width": "94px"})
+        # Not BoundedFloatText, here and for faults: it makes another value of one that is not allowed, without a word.
+        box = widgets.FloatText(step=10, layout={"width": "90px"})
         self._on_change(box, lambda rate_hz: self._exp.set_rate(rate_hz, part))
         return box
 
     def _rate_text(self) -> widgets.Text:
         """The same for all parts: empty while they differ, so that whatever is typed is a change."""
-        text = widgets.Text(placeholder="they differ", continuous_update=False, layout={"width": "94px"})
+        text = widgets.Text(placeholder="they differ", continuous_update=False, layout={"width": "90px"})
         self._on_change(text, lambda typed: self._exp.set_rate(_rate_hz(typed)))
         return text
 
-    def _fault_box(self, name: str, kind: str) -> widgets.BoundedFloatText:
-        box = widgets.BoundedFloatText(max=_MOST.get(kind, 100.0), step=1, layout={"width": "90px"})
+    def _fault_box(self, name: str, kind: str) -> widgets.FloatText:
+        box = widgets.FloatText(step=1, layout={"width": "90px"})
         self._on_change(box, lambda value: self._on_fault(name, kind, value))
         return box
 
@@ -153,6 +154,8 @@ class Panel(Controls):
         with self._as_program():
             self._show_buttons()
             self._show_rates()
+            for widget in (*self._all, *chain(*self._rates.values()), *self._faults.values()):
+                widget.disabled = self._exp.closed
             for (name, kind), fault in self._faults.items():
                 fault.value = round(getattr(self._exp.faults(name), kind) * _scale(kind), 3)
 

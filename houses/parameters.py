@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from houses.errors import HousesError
+from houses.limits import LIST, excess
 from houses.notebooks import read_cells
 
 _TAG = "parameters"
@@ -23,6 +24,7 @@ _WORDS = {
     "bool": "must be true or false (bool)",
     "str": "must be text (str)",
 }
+_ITEMS = {"float": "finite numbers", "int": "whole numbers", "str": "texts"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +82,13 @@ def _literal(node: ast.expr) -> Any:
 
 
 def check(parameters: Mapping[str, Parameter], given: Mapping[str, Any], label: str) -> dict[str, Any]:
-    """The given values in the types of their parameters, by name.
+    """The given values in the types of their parameters, by name; all keep the limits that the comments state (see `limits`).
 
     Args:
         given: values of Python, or text as from a command line.
         label: what to name in messages; the notebook.
     Raises:
-        HousesError: all problems, one a line: unknown names, wrong values.
+        HousesError: all problems, one a line: unknown names, wrong values, values beyond their limits.
     """
     values, problems = dict[str, Any](), []
     for name, value in given.items():
@@ -94,11 +96,21 @@ def check(parameters: Mapping[str, Parameter], given: Mapping[str, Any], label: 
             values[name] = _converted(parameters, name, value)
         except ValueError as error:
             problems.append(f"{label}: {name}{error}")
+    problems += [f"{label}: {problem}" for problem in _beyond_limits(parameters, values)]
     if not given.keys() <= parameters.keys():
         problems.append(_known(parameters))
     if problems:
         raise HousesError("\n".join(problems))
     return values
+
+
+def _beyond_limits(parameters: Mapping[str, Parameter], given: Mapping[str, Any]) -> list[str]:
+    """Of the given values; when they are fine, of the defaults, for a limit may be a multiple of what is given."""
+    values = {name: parameter.default for name, parameter in parameters.items()} | dict(given)
+    limits = {name: excess(parameter.help, values[name], values) for name, parameter in parameters.items()}
+    return [f"{name} = {values[name]!r}: {limits[name]}" for name in given if limits[name]] or [
+        f"{name} = {values[name]!r} (its default): {limit}" for name, limit in limits.items() if limit
+    ]
 
 
 def _known(parameters: Mapping[str, Parameter]) -> str:
@@ -112,11 +124,24 @@ def _converted(parameters: Mapping[str, Parameter], name: str, value: Any) -> An
         near = get_close_matches(name, parameters, 1)
         raise ValueError(": unknown parameter" + (f"; the nearest known one is {near[0]}" if near else ""))
     kind = parameters[name].type
+    words = _WORDS.get(kind, f"must be a value as Python writes it ({kind})")
     try:
+        if kind == "str" and LIST in parameters[name].help:
+            items = _item_type(str(parameters[name].default))
+            words = f"must be {_ITEMS[items]} {LIST}, such as {parameters[name].default}"
+            return ",".join(str(_CONVERT[items](item)) for item in _str(value).split(","))
         return _CONVERT.get(kind, _other)(value)
     except (ValueError, TypeError, KeyError, OverflowError, SyntaxError):
-        words = _WORDS.get(kind, f"must be a value as Python writes it ({kind})")
         raise ValueError(f" = {value!r}: {words}") from None
+
+
+def _item_type(default: str) -> str:
+    """The first type that all items of the default have."""
+    for kind in ("int", "float"):
+        with suppress(ValueError):
+            [_CONVERT[kind](item) for item in default.split(",")]
+            return kind
+    return "str"
 
 
 def _float(value: Any) -> float:

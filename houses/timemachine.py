@@ -44,9 +44,10 @@ class TimeMachine(Controls):
         self._line = widgets.IntSlider(description="line", continuous_update=False, layout={"width": "640px"})
         self._newest = widgets.Button(description="newest", icon="step-forward", layout={"width": "100px"})
         self._numbers, self._picture, self._error = widgets.HTML(), widgets.HTML(), widgets.HTML()
+        self._doing = widgets.Label()
         self._on_change(self._line, lambda _: self._soon(self._show))
         self._newest.on_click(lambda _: self._soon(self._go_to_newest))
-        controls = widgets.HBox([self._line, self._newest])
+        controls = widgets.HBox([self._line, self._newest, self._doing])
         super().__init__([controls, self._error, self._numbers, self._picture])
         self._guarded(self._begin)
 
@@ -56,24 +57,30 @@ class TimeMachine(Controls):
     def _soon(self, work: Callable[[], None]) -> None:
         """Do it beside the caller; what was asked for before and has not begun is of no use any more."""
         self._work.forget()
-        self._work.submit("rebuilding", lambda: self._guarded(work))
+        self._work.submit("rebuilding", lambda: self._visibly(work))
+
+    def _visibly(self, work: Callable[[], None]) -> None:
+        self._doing.value = "rebuilding …"
+        self._guarded(work)
+        self._doing.value = ""
 
     def _begin(self) -> None:
         self._load()
-        self._go_to(int(self._rows["pending"].argmax()) if len(self._rows) else 0)
+        self._move_to(int(self._rows["pending"].argmax()) if len(self._rows) else 0)
+        self._soon(self._show)
 
     def _go_to_newest(self) -> None:
         self._load()
-        self._go_to(len(self._rows) - 1)
+        self._move_to(len(self._rows) - 1)
+        self._show()
 
     def _load(self) -> None:
         self._rows = moments(self._exp)
 
-    def _go_to(self, line: int) -> None:
+    def _move_to(self, line: int) -> None:
         with self._as_program():
             self._line.max = max(0, len(self._rows) - 1)
             self._line.value = max(0, line)
-        self._show()
 
     def _show(self) -> None:
         if self._rows.empty:

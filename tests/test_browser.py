@@ -174,6 +174,8 @@ def test_after_a_kernel_restart_the_panel_says_so_and_the_experiment_can_be_take
     page.restart_kernel()
     page.page.locator(".houses-error", has_text="again from its top").wait_for(timeout=30_000)
     assert "houses-stale" in (page.live().get_attribute("class") or "")
+    for row in page.page.locator(".houses-panel .widget-gridbox, .houses-panel .widget-hbox").all():
+        assert row.evaluate("row => getComputedStyle(row).pointerEvents") == "none"
     page.run_cell("houses.Experiment(")
     page.run_cell("houses.panel(exp)")
     page.await_cells()

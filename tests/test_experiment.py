@@ -172,11 +172,13 @@ def test_an_exception_in_the_body_stops_both_and_the_rest_can_be_taken_up(base: 
 
 
 def test_the_same_cell_run_twice_stops_the_earlier_experiment(base: Config) -> None:
-    """Its consumer ends, its topics go, and the new one begins with house 0."""
+    """It says so; the earlier consumer ends, its topics go, and the new one begins with house 0."""
     first = Experiment("twice", rate_hz=200, base=base)
     first.start()
     pid = consumer_pid(first)
-    with Experiment("twice", rate_hz=200, base=base) as second:
+    with pytest.warns(UserWarning, match="'twice' was still running: it is stopped, to begin anew"):
+        second = Experiment("twice", rate_hz=200, base=base)
+    with second:
         assert is_gone(pid) and not producer_threads()
         with second.running(seconds=0.3):
             pass

@@ -147,13 +147,16 @@ def test_a_move_returns_at_once_and_overtakes_those_that_have_not_begun(
         return rebuild(positions)
 
     machine = time_machine(late)
+    shown(machine)
     monkeypatch.setattr(late, "pending_at", slow)
     machine._line.value = 0
     wait_until(lambda: len(rebuilt) == 1, "the first move has begun")
     for line in (1, 2, 3):
         machine._line.value = line
+    assert machine._doing.value == "rebuilding …"
     may_go_on.set()
     numbers = shown(machine)[0]
+    assert machine._doing.value == ""
     assert rebuilt == [positions_of(moments(late).iloc[line]) for line in (0, 3)]
     assert f"{moments(late)['seconds'].iloc[3]:.1f} s after" in numbers
     wait_until(lambda: not background_threads(), "its thread has ended")
@@ -182,12 +185,11 @@ def test_an_error_is_shown_escaped_and_goes_with_the_next_move(
     def fail(*_: Any) -> None:
         raise BrokerError("no <b>Kafka</b>")
 
-    machine = time_machine(late)
     with monkeypatch.context() as patch:
         patch.setattr(type(late), "pending_at", fail)
-        machine._line.value = 0
+        machine = time_machine(late)
         assert shown(machine)[2] == "<b>no &lt;b&gt;Kafka&lt;/b&gt;</b>"
-    machine._line.value = 1
+    machine._line.value = 0 if machine._line.value else 1
     assert shown(machine)[2] == ""
 
 

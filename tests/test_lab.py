@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
@@ -105,6 +106,16 @@ def test_changed_requirements_are_installed_and_a_failure_is_tried_again(project
     mended = lab(project, "x")
     assert "Installing" in mended.stdout and mended.returncode == 7
     assert "Installing" not in lab(project, "x").stdout
+
+
+def test_two_at_once_set_up_one_after_the_other(tmp_path: Path) -> None:
+    """Both run in a whole .venv; only the first one makes it."""
+    folder = tmp_path / "twice"
+    write_project(folder)
+    with ThreadPoolExecutor(2) as threads:
+        both = list(threads.map(lambda word: lab(folder, word), ("first", "second")))
+    assert [done.returncode for done in both] == [7, 7], both
+    assert ["Installing" in done.stdout for done in both].count(True) == 1
 
 
 def test_changed_project_file_is_installed_into_the_same_venv(project: Path) -> None:

@@ -135,6 +135,18 @@ def test_all_parts_can_be_set_to_any_rate_whatever_they_are(exp: Experiment, hz:
     assert shown._all[1].value == (f"{hz:g}" if hz or exactly else "") and frame(shown)["error"] == ""
 
 
+def test_a_value_that_is_not_allowed_is_an_error_line_and_the_box_shows_what_is_set(exp: Experiment) -> None:
+    """No other value is made of it without a word."""
+    shown = panel(exp)
+    rate, drop = shown._rates["wall"][1], shown._faults["roof", "drop"]
+    for box, typed, said in ((rate, 25_000, "rates.wall = 25000"), (rate, -1, "= -1"), (drop, 150, "roof.drop = 1.5")):
+        before = box.value
+        box.value = typed
+        assert said in shown._dashboard.look(0)["error"]
+        frame(shown)
+        assert box.value == before
+
+
 @pytest.mark.parametrize("typed", ["many", "", "-1", "nan", "1e9"])
 def test_a_bad_rate_for_all_is_an_error_line(exp: Experiment, typed: str) -> None:
     """And changes nothing."""
@@ -314,7 +326,8 @@ def test_the_panel_of_a_closed_experiment_says_so_and_follows_nothing(base: Conf
     assert after["error"] == "closed: run its cell again" and dict(after["status"])["experiment"] == "closed"
     assert after["counters"] == before["counters"] and after["series"] == before["series"]
     buttons = (shown._start, shown._stop, shown._reset, shown._storno_once, shown._storno_again)
-    assert all(button.disabled for button in buttons)
+    boxes = [*shown._all, *shown._rates["wall"], shown._faults["roof", "drop"]]
+    assert all(widget.disabled for widget in (*buttons, *boxes))
 
 
 def test_a_killed_consumer_and_a_failed_producer_are_seen(exp: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,7 @@ ROWS = (
     "admin reset recent status background",
     "child teaching run results hindsight steering runfolder experiment demo naive trials crashlab",
     "feed dashboard chart controls panel timemachine",
-    "notebooks parameters failure kernel cellwatch report runner notebook_sweep",
+    "notebooks limits parameters failure kernel cellwatch report runner multirun",
     "verbs terminal cli_send cli_look cli_admin cli_run cli_notebooks cli __main__",
 )
 MODULES = " ".join(ROWS).split()
@@ -41,7 +41,7 @@ CONFINED = {
     "confluent_kafka": {"checkpoint", "clients", "broker", "tail", "topics", "sender", "storno", "source", "teaching"},
     "pandas": {
         *("columns", "frames", "analysis", "guilt", "injected", "timeline", "growth", "sweeps", "outcomes", "tables"),
-        *("results", "naive", "trials", "notebook_sweep"),
+        *("results", "naive", "trials", "multirun"),
         *("losses", "hindsight", "crashlab", "timemachine"),
     },
     "matplotlib": {
@@ -113,6 +113,14 @@ def test_import_loads_neither_tables_nor_figures(modules: str) -> None:
     heavy = "{'pandas', 'matplotlib', 'ipywidgets', 'papermill', 'nbconvert', 'IPython', 'hypothesis', 'pytest'}"
     done = run("-c", f"import sys, {modules}; print(sorted({heavy} & set(sys.modules)))")
     assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stderr
+
+
+def test_a_headless_run_loads_neither_tables_nor_figures() -> None:
+    """Its kernel does; before the first cell they would only cost time."""
+    done = run(
+        "-c", "import sys, houses.runner; print({'pandas', 'matplotlib', 'ipywidgets', 'nbconvert'} & {*sys.modules})"
+    )
+    assert (done.stdout.strip(), done.returncode) == ("set()", 0), done.stderr
 
 
 @pytest.mark.parametrize("name", houses.__all__)

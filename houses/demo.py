@@ -4,12 +4,13 @@ import time
 from dataclasses import dataclass, field
 
 from houses import local_kafka
-from houses.analysis import Picture, plot_latency, plot_latency_over_time, save_figure, summary
+from houses.analysis import plot_latency, plot_latency_over_time, summary
 from houses.certificate import Certificate
 from houses.config import Config
 from houses.errors import HousesError
 from houses.experiment import Experiment
 from houses.frames import Loaded
+from houses.picture import Picture, save_figure
 from houses.say import Say
 
 _RATE_HZ = 500.0

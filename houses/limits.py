@@ -2,50 +2,41 @@
 
 - `at least 2`, `more than 0`, `at most 5,000`, `less than 1`: of a number; together they are a range. `at most 1000 * seconds`:
   a multiple of another parameter.
-- `separated by commas`: the value is a list in a text, of numbers like those of the default; the limits hold for each.
 - `output/runs/NAME`: the value names an experiment, and, as in `NAME-late`, further ones.
+
+Of a list each number has to keep them.
 """
 
 import operator
 import re
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any
 
 from houses.errors import ConfigError, HousesError
 from houses.runfolder import run_folder
 
-LIST = "separated by commas"
 _NAMED = "output/runs/NAME"
 _HOLDS = {"at least": operator.ge, "more than": operator.gt, "at most": operator.le, "less than": operator.lt}
 _LIMIT = re.compile(rf"\b({'|'.join(_HOLDS)}) (-?\d+(?:,\d{{3}})*(?:\.\d+)?)(?: \* ([A-Za-z_]\w*))?")
 
 
-def excess(comment: str, value: Any, values: Mapping[str, Any]) -> str | None:
-    """What the value would have to be, such as `must be at least 2`; None when it keeps all limits of its comment.
+def excess(comment: str, items: Sequence[Any], values: Mapping[str, Any]) -> str | None:
+    """What a value would have to be, such as `must be at least 2`; None when it keeps all limits of its comment.
 
     Args:
+        items: the value alone, or the numbers of a list.
         values: of all parameters by name, for limits that are multiples of another one.
     Raises:
         HousesError: a limit is a multiple of what is no number among them.
     """
-    if _NAMED in comment and isinstance(value, str):
-        return _bad_name(comment, value)
+    if _NAMED in comment:
+        return _bad_name(comment, str(items[0]))
     limits = [(found.group(), _HOLDS[found[1]], _bound(found, values)) for found in _LIMIT.finditer(comment)]
-    if all(holds(number, bound) for number in _numbers(comment, value) for _, holds, bound in limits):
+    if all(holds(item, bound) for item in items if isinstance(item, Real) for _, holds, bound in limits):
         return None
     words = (f"{text} = {bound:g}" if "*" in text else text for text, _, bound in limits)
     return f"must be {' and '.join(words)}"
-
-
-def _numbers(comment: str, value: Any) -> list[Any]:
-    """The number, or those of a list; none in another text."""
-    if LIST not in comment or not isinstance(value, str):
-        return [value] if isinstance(value, Real) else []
-    with suppress(ValueError):
-        return [float(item) for item in value.split(",")]
-    return []  # words
 
 
 def _bound(limit: re.Match[str], values: Mapping[str, Any]) -> float:
@@ -57,10 +48,10 @@ def _bound(limit: re.Match[str], values: Mapping[str, Any]) -> float:
     return number * float(factor)
 
 
-def _bad_name(comment: str, value: str) -> str | None:
+def _bad_name(comment: str, name: str) -> str | None:
     try:
         for suffix in re.findall(r"\bNAME([\w-]*)", comment):
-            run_folder(value + suffix)
+            run_folder(name + suffix)
     except ConfigError as error:
         return str(error)
     return None

@@ -183,9 +183,9 @@ seconds: float = 2.0  # how long, at least 1, at most 5,000
 share: float = 0.5  # of all, more than 0 and less than 1
 delay_ms: float = 300.0  # how late, at least -0.5 and at most 1000 * seconds
 count: int = 3  # how many, at least 1
-sizes: str = "1,20"  # bytes to compare, separated by commas, each at least 1
-ratios: str = "0.5,2"  # to compare, separated by commas, each more than 0
-words: str = "a,b"  # separated by commas
+sizes: str = "1,20"  # bytes to compare, at least 1
+ratios: str = "0.5,2"  # to compare, more than 0
+words: str = "a,b"  # two of at most 1 letter
 name: str = "x"  # all files are in output/runs/NAME and in NAME-late"""
 
 
@@ -206,7 +206,7 @@ def limited(tmp_path: Path) -> dict[str, Parameter]:
         ({"delay_ms": 4000, "seconds": 4}, {"delay_ms": 4000.0, "seconds": 4.0}),
         ({"sizes": "1, 2,1e3"}, {"sizes": "1,2,1000"}),
         ({"ratios": "1,2.5"}, {"ratios": "1.0,2.5"}),
-        ({"words": "c"}, {"words": "c"}),
+        ({"words": "5, c"}, {"words": "5, c"}),
         ({"name": "x" * 55}, {"name": "x" * 55}),
     ],
     ids=str,

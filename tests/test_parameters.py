@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 import tiny_notebooks as tiny
+from bench_notebooks import mock_of
 
 from houses.errors import HousesError
-from houses.notebooks import find_notebook, heading_of, read_cells, title_of
+from houses.notebooks import all_notebooks, find_notebook, heading_of, read_cells, title_of
 from houses.parameters import Parameter, check, read_parameters
 
 
@@ -262,3 +263,13 @@ def test_a_limit_by_an_unknown_parameter_is_the_mistake_of_the_notebook(limited:
     limited["odd"] = Parameter("odd", "int", 1, "at most 2 * nothing")
     with pytest.raises(HousesError, match=r"'at most 2 \* nothing': nothing is no number; correct this comment"):
         check(limited, {}, "tiny")
+
+
+@pytest.mark.parametrize("path", all_notebooks(), ids=lambda path: path.stem)
+def test_the_notebooks_keep_their_own_limits(path: Path) -> None:
+    """By their defaults, and by the values that shorten tests."""
+    known = read_parameters(path)
+    assert check(known, {}, path.stem) == {}
+    if known:
+        mock = mock_of(path)
+        assert check(known, mock, path.stem) == mock

@@ -2,7 +2,9 @@
 
 import ast
 import importlib
+import json
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -210,6 +212,35 @@ def test_notebooks_hold_no_outputs(tmp_path: Path) -> None:
         Path(notebooks[-1]).write_bytes(path.read_bytes() if committed.returncode else committed.stdout)
     done = run("-m", "nbstripout", "--verify", *notebooks)
     assert notebooks and done.returncode == 0, done.stdout + done.stderr
+
+
+def test_git_compares_notebooks_without_results_after_the_command_of_the_readme(tmp_path: Path) -> None:
+    """What JupyterLab saves beside code and text is neither shown nor committed."""
+    (given,) = re.findall(
+        r'git config (filter\S+) "\.venv/bin/nbstripout (.+)"', (ROOT / "README.md").read_text("utf-8")
+    )
+    path = tmp_path / "notebook.ipynb"
+    path.write_bytes((ROOT / "notebooks" / "01_first_run.ipynb").read_bytes())
+    shutil.copy(ROOT / ".gitattributes", tmp_path)
+
+    def git(*words: str) -> str:
+        who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        return subprocess.run(["git", *who, *words], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+
+    git("init")
+    git("config", given[0], f'"{Path(sys.executable).as_posix()}" -m nbstripout {given[1]}')
+    git("add", ".")
+    git("commit", "--message", "original")
+    assert git("show", "HEAD:notebook.ipynb") == path.read_text(encoding="utf-8")
+    notebook = json.loads(path.read_bytes())
+    notebook["metadata"]["language_info"] = {"name": "python", "version": "3.99"}
+    cell = next(cell for cell in notebook["cells"] if cell["cell_type"] == "code")
+    cell["execution_count"], cell["outputs"] = 7, [{"name": "stdout", "output_type": "stream", "text": ["result"]}]
+    path.write_text(json.dumps(notebook), encoding="utf-8")
+    assert git("diff") == ""
+    cell["source"] = ["changed = 1"]
+    path.write_text(json.dumps(notebook), encoding="utf-8")
+    assert "changed = 1" in git("diff") and "result" not in git("diff")
 
 
 def test_verbs_of_the_command_line_have_their_functions() -> None:

@@ -97,7 +97,7 @@ def _check(exp: Experiment, certificate: Certificate, expected: Cancelled) -> No
     """Beyond the certificate: the end was reached, no house is missing, each storno had its effect."""
     data, sent = exp.data(), exp.sent
     in_files = len(data.houses) + exp.counts()["cancelled"]
-    if certificate.unread or certificate.pending_ids or {in_files} != set(sent.values()):
+    if certificate.unread or certificate.unread_stornos or certificate.pending_ids or {in_files} != set(sent.values()):
         raise HousesError(f"of {sent} parts sent only {in_files} houses came out; what is left: {certificate}")
     found = _cancelled(data)
     if wrong := {house_id: parts for house_id, parts in expected.items() if found.get(house_id) != parts}:

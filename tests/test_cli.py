@@ -12,6 +12,7 @@ import pytest
 from command_line import arguments, call, environment, make_project, on_terminal, read_houses, run, send_houses
 from kafka_lab import Values
 
+from houses import local_kafka
 from houses.cli import cli, main
 from houses.draft import is_override
 from houses.verbs import VERBS, as_typed, remember_config
@@ -225,6 +226,15 @@ def test_no_kafka_elsewhere_is_one_line(tmp_path: Path) -> None:
     assert re.fullmatch(
         r"Error: kafka.bootstrap_servers = 192\.0\.2\.1:9092: no answer from Kafka \(.+\); see that.*\n", done.stderr
     )
+
+
+def test_a_proof_starts_no_kafka(tmp_path: Path) -> None:
+    """Whoever stopped the local one, or has another running at another address, hears that none answers."""
+    made = make_project(tmp_path, f"127.0.0.1:{local_kafka.free_port()}")
+    done = run(made, "verify")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "start one (" in done.stderr
+    assert not local_kafka.status(made.data_dir).running
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, kafka: str) -> None:

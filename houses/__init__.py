@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from houses.analysis import plot_latency, plot_latency_over_time, save_figure, summary
+    from houses.analysis import plot_latency, plot_latency_over_time, summary
     from houses.crashlab import crash, try_crashes
     from houses.errors import HousesError
     from houses.experiment import Experiment
@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from houses.hindsight import check_moments, moments, plot_moments, plot_pending_at
     from houses.injected import truth
     from houses.losses import plot_losses
+    from houses.multirun import sweep_notebook
     from houses.naive import NaiveConsumer
-    from houses.notebook_sweep import sweep_notebook
     from houses.outcomes import fates, plot_fates
     from houses.panel import panel
+    from houses.picture import save_figure
     from houses.runner import run_notebook
     from houses.sweeps import plot_sweep
     from houses.tables import as_table
@@ -102,10 +103,10 @@ _HOME = {
     "plot_watermarks": "timeline",
     "restarts": "timeline",
     "run_notebook": "runner",
-    "save_figure": "analysis",
+    "save_figure": "picture",
     "summary": "analysis",
     "sweep": "trials",
-    "sweep_notebook": "notebook_sweep",
+    "sweep_notebook": "multirun",
     "time_machine": "timemachine",
     "truth": "injected",
     "try_crashes": "crashlab",

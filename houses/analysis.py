@@ -1,39 +1,14 @@
 """From output files to findings: tables, percentiles, and figures whose titles say what they show."""
 
 from collections.abc import Iterator
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from houses.frames import Loaded, load, load_metrics
-from houses.picture import (
-    ACCENT,
-    COLOURS,
-    HATCHES,
-    MARKERS,
-    Picture,
-    alt_text,
-    axes_for,
-    explain,
-    in_ms,
-    number_log_axis,
-    save_figure,
-)
-
-__all__ = [
-    "COLOURS",
-    "Loaded",
-    "Picture",
-    "alt_text",
-    "load",
-    "load_metrics",
-    "plot_latency",
-    "plot_latency_over_time",
-    "save_figure",
-    "summary",
-]
+from houses.picture import ACCENT, COLOURS, HATCHES, MARKERS, explain, figure_of, in_ms, new_axes, number_log_axis
 
 _LEAST_MS = 0.1
 """Lower end of a logarithmic axis; also where latencies go that differing clocks make negative."""
@@ -57,36 +32,28 @@ def summary(houses: pd.DataFrame) -> dict[str, float | None]:
 # --- figures ---
 
 
-@overload
-def plot_latency(houses: pd.DataFrame, ax: None = None) -> Picture: ...
-@overload
-def plot_latency(houses: pd.DataFrame, ax: Axes) -> Axes: ...
-def plot_latency(houses: pd.DataFrame, ax: Axes | None = None) -> Picture | Axes:
+def plot_latency(houses: pd.DataFrame, ax: Axes | None = None) -> Figure:
     """How many houses took how long from last part sent to completed (ms, logarithmic), by the part that was sent last.
 
     Args:
         houses: rows as `load(...).houses`; latencies in ms.
-        ax: where to draw; without it the result is a new figure.
+        ax: where to draw; without it on a new figure. The result is the whole figure.
 
     Example:
         >>> plot_latency(exp.houses()).axes[0].get_xlabel()
         'last part sent → house complete (ms)'
     """
-    picture, ax = axes_for(ax)
+    ax = ax or new_axes()
     known = houses[["latency_ms", "last_part"]].dropna()
     if known.empty:
         explain(ax, "No house is complete yet")
     else:
         _draw_histogram(ax, known)
     ax.set(xlabel="last part sent → house complete (ms)", ylabel="houses")
-    return picture or ax
+    return figure_of(ax)
 
 
-@overload
-def plot_latency_over_time(houses: pd.DataFrame, ax: None = None) -> Picture: ...
-@overload
-def plot_latency_over_time(houses: pd.DataFrame, ax: Axes) -> Axes: ...
-def plot_latency_over_time(houses: pd.DataFrame, ax: Axes | None = None) -> Picture | Axes:
+def plot_latency_over_time(houses: pd.DataFrame, ax: Axes | None = None) -> Figure:
     """The latency of each house (ms, logarithmic) at the time when its last part was sent (s): a stopped consumer is a wedge.
 
     Args: as `plot_latency`. Of more than 5,000 houses every n-th is drawn, and the slowest.
@@ -95,14 +62,14 @@ def plot_latency_over_time(houses: pd.DataFrame, ax: Axes | None = None) -> Pict
         >>> plot_latency_over_time(exp.houses()).axes[0].get_xlabel()
         'time of sending (s)'
     """
-    picture, ax = axes_for(ax)
+    ax = ax or new_axes()
     known = houses[["completed_at", "latency_ms", "last_part"]].dropna()
     if known.empty:
         explain(ax, "No house is complete yet")
     else:
         _draw_points(ax, known)
     ax.set(xlabel="time of sending (s)", ylabel="last part sent → house complete (ms)")
-    return picture or ax
+    return figure_of(ax)
 
 
 def _draw_histogram(ax: Axes, known: pd.DataFrame) -> None:
@@ -119,7 +86,7 @@ def _draw_histogram(ax: Axes, known: pd.DataFrame) -> None:
     ax.legend(frameon=False, fontsize=9)
     ax.set_xscale("log")
     number_log_axis(ax.xaxis, low, high)
-    title = f"Half of {len(values):,} houses were complete {in_ms(p50)} after their last part was sent,\n99 % after {in_ms(p99)}"
+    title = f"Half of {len(values):,} houses were complete within {in_ms(p50)} after their last part was sent,\n99% within {in_ms(p99)}"
     alt = f"Histogram of the latency, stacked by the part that was sent last: {', '.join(labels)}. The slowest: {in_ms(top)}."
     explain(ax, title, alt)
 

@@ -37,9 +37,20 @@ def seconds_of_cells(folder: Path, name: str) -> list[float]:
         with suppress(ValueError, KeyError, TypeError):  # of a run that was cut off, or that goes on just now
             record = json.loads(path.read_bytes())
             if not record["metadata"]["papermill"]["exception"]:
-                cells = [cell for cell in record["cells"] if cell["cell_type"] == "code" and not _is_injected(cell)]
-                return [float(cell["metadata"]["papermill"]["duration"]) for cell in cells]
+                return _durations(record, lambda cell: not _is_injected(cell))
     return []
+
+
+def seconds_in_cells(notebook: Path) -> float:
+    """How long all code cells of an executed notebook took together; 0.0 when it was never begun."""
+    if not notebook.exists():
+        return 0.0
+    return sum(_durations(json.loads(notebook.read_bytes()), lambda cell: cell["metadata"]["papermill"]["duration"]))
+
+
+def _durations(record: Mapping[str, Any], wanted: Callable[[Any], Any]) -> list[float]:
+    cells = (cell for cell in record["cells"] if cell["cell_type"] == "code" and wanted(cell))
+    return [float(cell["metadata"]["papermill"]["duration"]) for cell in cells]
 
 
 def _is_injected(cell: Mapping[str, Any]) -> bool:

@@ -62,13 +62,17 @@ class Findings:
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """The result of `verify.verify`. Offsets are those of the parts topic, all three partitions together."""
+    """The result of `verify.verify`. Offsets without a name are those of the parts topic, all three partitions together."""
 
     topics: tuple[str, str]
     position: tuple[int, ...]
     """Next offset per partition according to the checkpoint: below it every record must have its outcome."""
+    storno_position: int
+    """The same of the storno topic."""
     end: tuple[int, ...]
     """Offset behind the last record, per partition, when the check began."""
+    storno_end: int
+    """The same of the storno topic."""
     offsets: int
     """Records read from Kafka."""
     houses: int
@@ -90,7 +94,9 @@ class Certificate:
     lost: int
     """Offsets that gap lines declare lost."""
     stornos: int
-    """Valid storno messages read."""
+    """Valid storno messages checked."""
+    unread_stornos: int
+    """Records of the storno topic at or above its position."""
     register: int
     """Houses in the storno register."""
     problems: Mapping[str, int]
@@ -107,7 +113,7 @@ class Certificate:
     @property
     def proved(self) -> bool:
         """Whether there is anything below the position of which it could be said."""
-        return any(self.position)
+        return any(self.position) or self.storno_position > 0
 
     def lines(self) -> list[str]:
         """The certificate, line by line."""
@@ -115,6 +121,7 @@ class Certificate:
 
     def _figures(self) -> list[str]:
         rejects = ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.rejects.items())) or "none"
+        stornos = f"{self.stornos:,} valid; position {self.storno_position:,} of {self.storno_end:,}"
         lines = [
             f"topics       {self.topics[0]}, {self.topics[1]}",
             f"offsets      {self.offsets:,} checked; position {_dashed(self.position)} of {_dashed(self.end)}",
@@ -122,8 +129,8 @@ class Certificate:
             + counted(self.late, "line of a late storno", "lines of late stornos"),
             f"rejects      {rejects}",
             f"pending      {counted(self.pending_ids, 'id')} with {counted(self.pending_parts, 'part')}",
-            f"unread       {self.unread:,} (lag behind the checkpoint)",
-            f"stornos      {self.stornos:,} read, {counted(self.register, 'house')} in the register",
+            f"stornos      {stornos}; {counted(self.register, 'house')} in the register",
+            f"unread       {self._unread()} (lag behind the checkpoint)",
             f"double       {self.problems.get('double', 0):,}",
             f"missing      {self.problems.get('missing', 0):,}",
         ]
@@ -138,10 +145,12 @@ class Certificate:
     def _verdict(self) -> list[str]:
         if self.ok and not self.proved:
             return [
-                f"unproved     nothing is proved yet: {_NOT_SAVED if any(self.end) else 'the topic holds no message'}"
+                "unproved     nothing is proved yet: "
+                + (_NOT_SAVED if any(self.end) or self.storno_end else "the topics hold no message")
             ]
         if self.ok:
-            later = f"; {counted(self.unread, 'is', 'are')} not read yet" if self.unread else ""
+            is_some = self.unread or self.unread_stornos
+            later = f"; {self._unread()} {'is' if is_some == 1 else 'are'} not read yet" if is_some else ""
             return [f"verified     every record below the position has exactly one outcome{later}"]
         counts = [
             f"NOT VERIFIED {count:,} {kind}: {MEANING[kind]}"
@@ -149,6 +158,12 @@ class Certificate:
             if (count := self.problems.get(kind, 0))
         ]
         return [*counts, *(f"  {culprit}" for culprit in self.culprits)]
+
+    def _unread(self) -> str:
+        """What is not read yet, in words."""
+        parts = counted(self.unread, "part") if self.unread or not self.unread_stornos else ""
+        stornos = counted(self.unread_stornos, "storno") if self.unread_stornos else ""
+        return " and ".join(filter(None, (parts, stornos)))
 
     def __str__(self) -> str:
         """The certificate as text."""

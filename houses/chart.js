@@ -217,7 +217,7 @@ function draw_names(pen, area, all, state, x, y, look) {
   pen.setLineDash([]);
   pen.textAlign = "left";
   let below = Infinity;
-  for (const series of [...all]) {
+  for (const series of all) {
     const value = last[series.at];
     if (value === null) continue;
     const at = Math.min(y(value), below - 13);

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from houses.say import counted
-from houses.terminal import complain, configured, print_json, progress, say, table
+from houses.terminal import configured, print_json, progress, say, table
 
 if TYPE_CHECKING:
     from houses.config import Config
@@ -154,19 +154,16 @@ def peek(
 @click.option("--json", "as_json", is_flag=True, help="The certificate as one JSON object, for programs.")
 @click.pass_context
 def verify(ctx: click.Context, as_json: bool) -> int:
-    """Hold the output files against the topics: prints a certificate, and exits with 1 when anything is wrong.
+    """Hold the output files against the topics: print a certificate, exit with 1 when anything is wrong. Starts nothing.
 
     \b
     Example:
       houses verify
     """
-    from houses.broker import ensure_broker
     from houses.verify import verify as prove
 
-    config = configured(ctx)
-    ensure_broker(config, complain)
     with progress("Verifying", None, err=True) as show:
-        certificate = prove(config, lambda line: show(0, line))
+        certificate = prove(configured(ctx), lambda line: show(0, line))
     if as_json:
         print_json(certificate.to_json())
     else:

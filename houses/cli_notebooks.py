@@ -1,7 +1,9 @@
 """The verb that runs notebooks without a browser."""
 
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,22 @@ if TYPE_CHECKING:
     from houses.runner import NotebookRun
 
 
-@click.command()
+class _Pairs(click.Command):
+    """Explains options of two words to those who write `-p NAME=VALUE`; click takes the next option for the second word."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        for option, word in pairwise(args):
+            name, equals, value = word.partition("=")
+            if option in _PAIRS and equals:
+                said, right = shlex.join((option, word)), shlex.join((option, name, value or "VALUE"))
+                raise click.UsageError(f"{said}: the name and the value are two words; write: {right}", ctx)
+        return super().parse_args(ctx, args)
+
+
+_PAIRS = ("-p", "--parameter", "--sweep")
+
+
+@click.command(cls=_Pairs)
 @click.argument("notebook", required=False)
 @click.option("-p", "--parameter", "given", nargs=2, multiple=True, metavar="NAME VALUE", help="Set a parameter.")
 @click.option("--all", "every", is_flag=True, help="All of notebooks/ in order, also after a failure.")
@@ -38,9 +55,10 @@ def run(
     help_parameters: bool,
     output: Path | None,
 ) -> int:
-    """Run NOTEBOOK, a file or a name in notebooks/, without a browser; everything goes to output/runs/TIME-NOTEBOOK.
+    """Run NOTEBOOK, a file or any part of a name in notebooks/, without a browser; all goes to output/runs/TIME-NOTEBOOK.
 
-    Exit status: 0 fine, 1 a cell failed, 130 Ctrl-C, 143 terminated. What was done so far is kept in each case.
+    Exit status: 0 fine, 1 a cell failed, 130 Ctrl-C, 143 terminated. What was done so far is kept in each case. The seconds
+    told are those from the start of the kernel to its end.
 
     \b
     Examples:
@@ -117,11 +135,10 @@ def _stop_noted() -> Iterator[None]:
 
 def _tell(show: Show, step: "Step", number: int = 0, count: int = 1) -> None:
     """Tell of a cell that begins, in the run `number` of `count`."""
+    which = f"run {number + 1}/{count}, " if count > 1 else ""
     left = "" if step.left_s is None else f", about {step.left_s:.0f} s left"
-    which = f", run {number + 1} of {count}" if count > 1 else ""
-    show(
-        (number + step.done / step.total) / count, f"{step.section} (cell {step.done + 1} of {step.total}{which}{left})"
-    )
+    where = f"{which}cell {step.done + 1}/{step.total}{left}"
+    show((number + step.done / step.total) / count, f"{where}: {step.section}" if step.section else where)
 
 
 def _complain(done: "NotebookRun") -> None:
@@ -131,7 +148,8 @@ def _complain(done: "NotebookRun") -> None:
 
 
 def _say_where(done: "NotebookRun") -> None:
-    say(f"{done.notebook.stem}: {'ok' if done.ok else 'failed'} after {done.seconds:.1f} s")
+    outcome = "ok" if done.ok else "failed"
+    say(f"{done.notebook.stem}: {outcome} after {done.seconds:.1f} s, {done.cell_seconds:.1f} s of them in its cells")
     say(f"Notebook:  {done.notebook}")
     if done.report:
         say(f"Report:    {done.report}")
@@ -159,7 +177,7 @@ def _run_all(options: Mapping[str, Any]) -> int:
 def _run_sweep(
     notebook: str, parameter: str, text: str, parameters: Mapping[str, Any], options: Mapping[str, Any]
 ) -> int:
-    from houses.notebook_sweep import sweep_notebook
+    from houses.multirun import sweep_notebook
     from houses.notebooks import find_notebook
 
     source, values = find_notebook(notebook), [value.strip() for value in text.split(",")]
@@ -174,7 +192,13 @@ def _run_sweep(
         )
     for each in done.runs:
         _complain(each)
-    shown = done.table.drop(columns="folder").astype(object)
+    idle = ["folder"] if done.table["experiment"].nunique() > 1 else ["folder", "experiment"]  # 80 columns are few
+    shown = done.table.drop(columns=idle).astype(object)
     table(list(shown.columns), shown.where(shown.notna(), None).to_numpy().tolist())
     say(f"Folder:  {done.folder}")
+    say(f"Table:   {done.table_file}")
+    say(f"Figure:  {done.figure_file}")
+    for each in done.runs:
+        if each.report:
+            say(f"Report:  {each.report}")
     return 0 if done.ok else 1

@@ -56,8 +56,8 @@ def connect(kind: type[Client], kafka: KafkaConfig, extra: Mapping[str, Any] | N
 def connect_admin(kafka: KafkaConfig, timeout_s: float = 10.0) -> AdminClient:
     """An admin client that knows the cluster's controller, through which librdkafka sends most requests.
 
-    A broker that was frozen comes back without a controller for a while, and librdkafka does not ask again: a client
-    that learns of none waits for it until its request has timed out.
+    Metadata can name none for a moment, as after a broker was frozen; librdkafka then fails the request with "waiting for
+    controller" when its time is over.
 
     Raises:
         BrokerError: nobody answers in time, the login or TLS failed (at once), or no controller is known in time.

@@ -19,6 +19,8 @@ from houses.settings import ConsumerConfig, KafkaConfig, ProducerConfig, Setting
 from houses.values import beside, locate
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
+SUMMARY_NAME = "summary.json"
+"""Of an experiment and of a headless run: what it did and measured."""
 
 _NO_EFFECT = ("write_buffer_size", "house_chan_buffer")
 _OUTPUT_KEYS = ("output_file", "storno_file", "storno_output_file")

@@ -4,12 +4,13 @@ import time
 from dataclasses import dataclass, field
 
 from houses import local_kafka
-from houses.analysis import Picture, plot_latency, plot_latency_over_time, save_figure, summary
+from houses.analysis import plot_latency, plot_latency_over_time, summary
 from houses.certificate import Certificate
 from houses.config import Config
 from houses.errors import HousesError
 from houses.experiment import Experiment
 from houses.frames import Loaded
+from houses.picture import Picture, save_figure
 from houses.say import Say
 
 _RATE_HZ = 500.0
@@ -96,7 +97,7 @@ def _check(exp: Experiment, certificate: Certificate, expected: Cancelled) -> No
     """Beyond the certificate: the end was reached, no house is missing, each storno had its effect."""
     data, sent = exp.data(), exp.sent
     in_files = len(data.houses) + exp.counts()["cancelled"]
-    if certificate.unread or certificate.pending_ids or {in_files} != set(sent.values()):
+    if certificate.unread or certificate.unread_stornos or certificate.pending_ids or {in_files} != set(sent.values()):
         raise HousesError(f"of {sent} parts sent only {in_files} houses came out; what is left: {certificate}")
     found = _cancelled(data)
     if wrong := {house_id: parts for house_id, parts in expected.items() if found.get(house_id) != parts}:

@@ -163,10 +163,13 @@ class StornoLog:
     malformed: dict[int, int] = field(default_factory=dict)
     """Offset -> hash of the message."""
     valid: int = 0
+    unread: int = 0
+    """Records at or above the consumer's position."""
 
-    def add(self, run: Run) -> None:
-        """Note the next records."""
+    def add(self, run: Run, position: int) -> None:
+        """Note the next records; `position` is the consumer's."""
         for offset, value in zip(run.offsets, run.values(), strict=True):
+            self.unread += offset >= position
             try:
                 storno = decode_storno(value)
             except MessageError:
@@ -212,9 +215,9 @@ def read_parts(kafka: KafkaConfig, topic: str, marks: Mapping[int, tuple[int, in
     return logs
 
 
-def read_stornos(kafka: KafkaConfig, topic: str, first: int, end: int) -> StornoLog:
-    """The storno topic from its first offset to its end."""
+def read_stornos(kafka: KafkaConfig, topic: str, first: int, end: int, position: int) -> StornoLog:
+    """The storno topic from its first offset to its end; the consumer has read what is below `position`."""
     log = StornoLog(first, end)
     for run in read_ranges(kafka, topic, {0: (first, end)}):
-        log.add(run)
+        log.add(run, position)
     return log

@@ -65,7 +65,7 @@ class Experiment(Steering):
         self._parameters = rates | full_keys(values)
         if earlier := _OPEN.get(folder):
             if earlier.is_running:
-                warnings.warn(f"experiment {name!r} was still running: it is stopped, to begin anew", stacklevel=2)
+                warnings.warn(f"experiment {name!r} was still running: it is stopped first", stacklevel=2)
             earlier.close()
         config, self._binding = prepare(base, folder, self._parameters, say, fresh=fresh)
         super().__init__(config, in_main_thread(say))

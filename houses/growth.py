@@ -1,13 +1,14 @@
 """How many houses were pending over time, run beside run: whether a queue grows or stays as it is; and Little's law in one run."""
 
 from collections.abc import Mapping
-from typing import Any, overload
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from houses.picture import ACCENT, BLACK, PURPLE, SKY_BLUE, Picture, axes_for, explain
+from houses.picture import ACCENT, BLACK, PURPLE, SKY_BLUE, explain, figure_of, new_axes
 
 _STYLES = ((BLACK, "D", "-"), (ACCENT, "X", "--"), (SKY_BLUE, "v", "-."), (PURPLE, "P", ":"))
 """Colours, markers and dashes, run by run."""
@@ -59,22 +60,18 @@ def littles_law(houses: pd.DataFrame, metrics: pd.DataFrame) -> dict[str, float 
 # --- figures ---
 
 
-@overload
-def plot_pending(runs: Mapping[str, pd.DataFrame], ax: None = None) -> Picture: ...
-@overload
-def plot_pending(runs: Mapping[str, pd.DataFrame], ax: Axes) -> Axes: ...
-def plot_pending(runs: Mapping[str, pd.DataFrame], ax: Axes | None = None) -> Picture | Axes:
+def plot_pending(runs: Mapping[str, pd.DataFrame], ax: Axes | None = None) -> Figure:
     """Pending houses over time (s), a line a run: one that grows waits for a part that is too slow.
 
     Args:
         runs: name -> rows as `load_metrics`.
-        ax: where to draw; without it the result is a new figure.
+        ax: where to draw; without it on a new figure. The result is the whole figure.
 
     Example:
         >>> plot_pending({"roofs 300 ms late": exp.metrics()}).axes[0].get_ylabel()
         'pending houses'
     """
-    picture, ax = axes_for(ax)
+    ax = ax or new_axes()
     measured = {name: rows for name, rows in runs.items() if len(rows)}
     for number, (name, rows) in enumerate(measured.items()):
         colour, marker, dashes = _STYLES[number % len(_STYLES)]
@@ -91,7 +88,7 @@ def plot_pending(runs: Mapping[str, pd.DataFrame], ax: Axes | None = None) -> Pi
     ax.set_ylim(0, None)
     ax.yaxis.set_major_locator(MaxNLocator(nbins="auto", integer=True))
     ax.yaxis.set_major_formatter("{x:,.0f}")
-    return picture or ax
+    return figure_of(ax)
 
 
 def _finding(most: Mapping[str, int]) -> tuple[str, str]:

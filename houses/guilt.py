@@ -1,11 +1,12 @@
 """Which part keeps houses waiting: who comes last and by how much, who never comes, and what was injected on purpose."""
 
 from collections.abc import Iterable
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from houses.message import FULL, PART_NAMES, PARTS
@@ -15,10 +16,10 @@ from houses.picture import (
     DASHES,
     HATCHES,
     MARKERS,
-    Picture,
-    axes_for,
     explain,
+    figure_of,
     in_ms,
+    new_axes,
     number_log_axis,
     percent,
 )
@@ -116,47 +117,39 @@ def _with_missing(ids: Any, came: list[Any]) -> pd.DataFrame:
 # --- figures ---
 
 
-@overload
-def plot_blame(houses: pd.DataFrame, ax: None = None) -> Picture: ...
-@overload
-def plot_blame(houses: pd.DataFrame, ax: Axes) -> Axes: ...
-def plot_blame(houses: pd.DataFrame, ax: Axes | None = None) -> Picture | Axes:
+def plot_blame(houses: pd.DataFrame, ax: Axes | None = None) -> Figure:
     """Which part comes last, and by how much: per part the share of houses (%) that waited longer than x ms for it alone.
 
     Args:
         houses: rows as `load(...).houses`.
-        ax: where to draw; without it the result is a new figure.
+        ax: where to draw; without it on a new figure. The result is the whole figure.
 
     Example:
         >>> plot_blame(exp.houses()).axes[0].get_xlabel()
         'second part sent → third part sent (ms)'
     """
-    picture, ax = axes_for(ax)
+    ax = ax or new_axes()
     known = houses[["last_part", "last_by_ms"]].dropna()
     if known.empty:
         explain(ax, "No house is complete yet")
     else:
         _draw_waits(ax, known)
     ax.set(xlabel="second part sent → third part sent (ms)", ylabel="houses that waited longer (%)", ylim=(0, None))
-    return picture or ax
+    return figure_of(ax)
 
 
-@overload
-def plot_pending_blame(pending: pd.DataFrame, ax: None = None) -> Picture: ...
-@overload
-def plot_pending_blame(pending: pd.DataFrame, ax: Axes) -> Axes: ...
-def plot_pending_blame(pending: pd.DataFrame, ax: Axes | None = None) -> Picture | Axes:
+def plot_pending_blame(pending: pd.DataFrame, ax: Axes | None = None) -> Figure:
     """Which parts the incomplete houses lack: a bar per part, in houses.
 
     Args:
         pending: rows as `Results.pending()` or `evicted(...)`.
-        ax: where to draw; without it the result is a new figure.
+        ax: where to draw; without it on a new figure. The result is the whole figure.
 
     Example:
         >>> plot_pending_blame(exp.pending()).axes[0].get_xlabel()
         'incomplete houses that lack this part'
     """
-    picture, ax = axes_for(ax)
+    ax = ax or new_axes()
     lacking = blame_pending(pending)
     style: dict[str, Any] = {"color": list(COLOURS.values()), "hatch": list(HATCHES.values()), "edgecolor": "white"}
     bars = ax.barh(PART_NAMES, lacking.to_numpy(), **style)
@@ -167,7 +160,7 @@ def plot_pending_blame(pending: pd.DataFrame, ax: Axes | None = None) -> Picture
     ax.invert_yaxis()
     numbers = ", ".join(f"{name} {number:,}" for name, number in lacking.items())
     explain(ax, _missing_title(lacking, len(pending)), f"Bars of the houses that lack each part: {numbers}.")
-    return picture or ax
+    return figure_of(ax)
 
 
 def _missing_title(lacking: "pd.Series[Any]", total: int) -> str:

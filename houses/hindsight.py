@@ -1,17 +1,18 @@
 """What the consumer knew at a moment: its incomplete houses as they were, and a check of many moments."""
 
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from pyroaring import BitMap64
 
 from houses.message import PART_NAMES
 from houses.pending import PendingSet
-from houses.picture import ACCENT, COLOURS, Picture, axes_for, explain
+from houses.picture import ACCENT, COLOURS, explain, figure_of, new_axes
 from houses.results import Results
 
 _BAR_HEIGHT = 0.55
@@ -72,29 +73,25 @@ def _checked(exp: Results, row: "pd.Series[Any]") -> dict[str, Any]:
 # --- figures ---
 
 
-@overload
-def plot_moments(exp: Results, checked: pd.DataFrame, ax: None = None) -> Picture: ...
-@overload
-def plot_moments(exp: Results, checked: pd.DataFrame, ax: Axes) -> Axes: ...
-def plot_moments(exp: Results, checked: pd.DataFrame, ax: Axes | None = None) -> Picture | Axes:
+def plot_moments(exp: Results, checked: pd.DataFrame, ax: Axes | None = None) -> Figure:
     """Incomplete houses over time (s): as the consumer reported them, and as they were rebuilt.
 
     Args:
         checked: rows as `check_moments(exp)`.
-        ax: where to draw; without it the result is a new figure.
+        ax: where to draw; without it on a new figure. The result is the whole figure.
 
     Example:
         >>> plot_moments(exp, check_moments(exp, 3)).axes[0].get_xlabel()
         "time since the consumer's first measurement (s)"
     """
-    picture, ax = axes_for(ax)
+    ax = ax or new_axes()
     rows = moments(exp)
     if rows.empty:
         explain(ax, "The consumer has not read yet")
     else:
         _draw_moments(ax, rows, checked)
     ax.set(xlabel="time since the consumer's first measurement (s)", ylabel="incomplete houses", ylim=(0, None))
-    return picture or ax
+    return figure_of(ax)
 
 
 def _draw_moments(ax: Axes, rows: pd.DataFrame, checked: pd.DataFrame) -> None:
@@ -107,22 +104,18 @@ def _draw_moments(ax: Axes, rows: pd.DataFrame, checked: pd.DataFrame) -> None:
     explain(ax, title, f"At most {rows['pending'].max():,} houses were incomplete.")
 
 
-@overload
-def plot_pending_at(pending: PendingSet, ax: None = None) -> Picture: ...
-@overload
-def plot_pending_at(pending: PendingSet, ax: Axes) -> Axes: ...
-def plot_pending_at(pending: PendingSet, ax: Axes | None = None) -> Picture | Axes:
+def plot_pending_at(pending: PendingSet, ax: Axes | None = None) -> Figure:
     """The incomplete houses of a moment by id: a row per part, filled where it had come, empty where it was missing.
 
     Args:
         pending: as `Results.pending_at(positions)`.
-        ax: where to draw; without it the result is a new figure.
+        ax: where to draw; without it on a new figure. The result is the whole figure.
 
     Example:
         >>> plot_pending_at(exp.pending_at(exp.latest()["position"])).axes[0].get_xlabel()
         'house id'
     """
-    picture, ax = axes_for(ax)
+    ax = ax or new_axes()
     for at, (name, came) in enumerate(zip(PART_NAMES, pending.came, strict=True)):
         ax.broken_barh(_stretches(pending.ids - came), (at - _BAR_HEIGHT / 2, _BAR_HEIGHT), **_MISSING)
         style: dict[str, Any] = {"facecolor": COLOURS[name], "edgecolor": COLOURS[name], "linewidth": 1}
@@ -140,7 +133,7 @@ def plot_pending_at(pending: PendingSet, ax: Axes | None = None) -> Picture | Ax
         ax.set_xticks([])
     ax.xaxis.set_major_formatter("{x:.0f}")
     explain(ax, _title(pending), f"A row per part. It had come: {', '.join(labels)}.".replace("\n", " "))
-    return picture or ax
+    return figure_of(ax)
 
 
 _MISSING: dict[str, Any] = {"facecolor": "white", "edgecolor": "#999999", "linestyle": ":", "linewidth": 1}

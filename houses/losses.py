@@ -1,13 +1,14 @@
 """Two consumers beside each other: what each has lost and doubled."""
 
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from houses.picture import ACCENT, PURPLE, Picture, axes_for, explain
+from houses.picture import ACCENT, PURPLE, explain, figure_of, new_axes
 
 _BARS: dict[str, dict[str, Any]] = {
     "lost": {"color": ACCENT, "hatch": ""},
@@ -16,23 +17,19 @@ _BARS: dict[str, dict[str, Any]] = {
 _WIDTH = 0.38
 
 
-@overload
-def plot_losses(table: pd.DataFrame, ax: None = None) -> Picture: ...
-@overload
-def plot_losses(table: pd.DataFrame, ax: Axes) -> Axes: ...
-def plot_losses(table: pd.DataFrame, ax: Axes | None = None) -> Picture | Axes:
+def plot_losses(table: pd.DataFrame, ax: Axes | None = None) -> Figure:
     """Two bars per consumer: houses that it lost, and houses that it wrote twice.
 
     Args:
         table: a row per consumer, as `NaiveConsumer.compare()`.
-        ax: where to draw; without it the result is a new figure.
+        ax: where to draw; without it on a new figure. The result is the whole figure.
 
     Example:
         >>> table = pd.DataFrame({"written": [500], "lost": [106], "twice": [64]}, index=["naive"])
         >>> plot_losses(table).axes[0].get_title(loc="left")
         'naive, 500 written: 106 lost, 64 twice'
     """
-    picture, ax = axes_for(ax)
+    ax = ax or new_axes()
     at = np.arange(len(table))
     for side, (column, style) in zip((-0.5, 0.5), _BARS.items(), strict=True):
         bars = ax.barh(at + side * _WIDTH, table[column], _WIDTH, label=column, edgecolor="white", **style)
@@ -43,7 +40,7 @@ def plot_losses(table: pd.DataFrame, ax: Axes | None = None) -> Picture | Axes:
     ax.xaxis.set_major_formatter("{x:,.0f}")
     ax.invert_yaxis()
     explain(ax, _title(table), "Two bars per consumer.")
-    return picture or ax
+    return figure_of(ax)
 
 
 def _title(table: pd.DataFrame) -> str:

@@ -1,7 +1,7 @@
 """The notebooks as files: found by path or name, their cells, and the headings that name their sections."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -29,7 +29,7 @@ def all_notebooks(folder: Path = NOTEBOOKS) -> list[Path]:
 
 
 def find_notebook(text: str, folder: Path = NOTEBOOKS) -> Path:
-    """The notebook that is meant: a file, or the name of one in notebooks/, or the only one whose name begins so.
+    """The notebook that is meant: a file, or the name of one in notebooks/, or the only one whose name begins so or has it inside.
 
     Raises:
         HousesError: there is none, or several; names those that there are, and the nearest.
@@ -39,12 +39,19 @@ def find_notebook(text: str, folder: Path = NOTEBOOKS) -> Path:
         return path.absolute()
     known = {path.stem: path for path in all_notebooks(folder)}
     name = text.removesuffix(_SUFFIX)
-    fitting = [name] if name in known else [each for each in known if name and each.startswith(name)]
+    fitting = _fitting(name, list(known)) if name else []
     if len(fitting) == 1:
         return known[fitting[0]]
     if fitting:
-        raise HousesError(f"notebook {text!r}: several begin so: {', '.join(fitting)}; write more of the name")
+        raise HousesError(f"notebook {text!r}: fits {', '.join(fitting)}; write more of the name")
     raise HousesError(f"notebook {text!r}: no such file, and no such name in {folder}{_instead(name, list(known))}")
+
+
+def _fitting(name: str, known: Sequence[str]) -> list[str]:
+    """That very name, else those that begin so, else those that have it inside; small and capital letters are alike."""
+    small = name.lower()
+    ways = (name.__eq__, lambda each: each.lower().startswith(small), lambda each: small in each.lower())
+    return next((found for fits in ways if (found := [*filter(fits, known)])), [])
 
 
 def _instead(name: str, known: Sequence[str]) -> str:
@@ -77,9 +84,22 @@ def heading_of(source: str) -> str | None:
         >>> heading_of("Some words.\\n\\n## Send, join, stop")
         'Send, join, stop'
     """
-    found, fenced = None, False
+    return next(reversed([*_headings(source)]), None)
+
+
+def title_of(path: Path) -> str:
+    """The first heading of a notebook; where it has none, the name of the file.
+
+    Raises:
+        HousesError: the file is no notebook.
+    """
+    texts = (cell.source for cell in read_cells(path) if cell.kind == "markdown")
+    return next((heading for text in texts for heading in _headings(text)), path.stem)
+
+
+def _headings(source: str) -> Iterator[str]:
+    fenced = False
     for line in source.splitlines():
         fenced ^= line.startswith("```")  # a # in a block of code is a comment
         if not fenced and line.startswith("#") and line.lstrip("#").startswith(" "):
-            found = line.strip("# ")
-    return found
+            yield line.strip("# ")

@@ -1,16 +1,17 @@
 """What became of houses, cancelled or not: in which file each stands, what its stornos exclude, and whether they came late."""
 
 from collections.abc import Iterable
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from houses.errors import HousesError
 from houses.frames import Loaded
-from houses.picture import SKY_BLUE, YELLOW, Picture, axes_for, explain
+from houses.picture import SKY_BLUE, YELLOW, explain, figure_of, new_axes
 
 HOUSES, STORNO_HOUSES, NO_FILE = "houses.jsonl", "storno_houses.jsonl", ""
 _COLUMNS = ("file", "excluded", "late")
@@ -42,17 +43,13 @@ def fates(data: Loaded, ids: Iterable[int]) -> pd.DataFrame:
     )
 
 
-@overload
-def plot_fates(cases: pd.DataFrame, rows: str, columns: str, ax: None = None) -> Picture: ...
-@overload
-def plot_fates(cases: pd.DataFrame, rows: str, columns: str, ax: Axes) -> Axes: ...
-def plot_fates(cases: pd.DataFrame, rows: str, columns: str, ax: Axes | None = None) -> Picture | Axes:
+def plot_fates(cases: pd.DataFrame, rows: str, columns: str, ax: Axes | None = None) -> Figure:
     """A cell for each case, in the colour of the file that holds the house; in it stands what is excluded.
 
     Args:
         cases: a row per house: the columns `file`, `excluded` and `late` of `fates`, and those named by `rows` and
             `columns`, whose values stand beside and below the cells, in the order of their first appearance.
-        ax: where to draw; without it the result is a new figure.
+        ax: where to draw; without it on a new figure. The result is the whole figure.
     Raises:
         HousesError: a column is missing, or two cases share a cell.
 
@@ -67,7 +64,7 @@ def plot_fates(cases: pd.DataFrame, rows: str, columns: str, ax: Axes | None = N
         raise HousesError(
             f"two cases for {cases.loc[double, [rows, columns]].iloc[0].tolist()}: give each its own cell"
         )
-    picture, ax = axes_for(ax)
+    ax = ax or new_axes()
     (down, row_names), (across, column_names) = pd.factorize(cases[rows]), pd.factorize(cases[columns])
     for x, y, (file, excluded, late) in zip(across, down, cases[list(_COLUMNS)].to_numpy(), strict=True):
         _draw_cell(ax, x, y, file, _told(file, excluded, late), late=late)
@@ -81,7 +78,7 @@ def plot_fates(cases: pd.DataFrame, rows: str, columns: str, ax: Axes | None = N
     _add_legend(ax)
     explain(ax, _title(cases), _alt(cases, rows, columns))
     ax.spines[:].set_visible(False)
-    return picture or ax
+    return figure_of(ax)
 
 
 def _draw_cell(ax: Axes, x: int, y: int, file: str, told: str, *, late: bool) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from houses.errors import HousesError
+from houses.limits import excess
 from houses.notebooks import read_cells
 
 _TAG = "parameters"
@@ -23,6 +24,7 @@ _WORDS = {
     "bool": "must be true or false (bool)",
     "str": "must be text (str)",
 }
+_LISTS = {"int": "whole numbers", "float": "finite numbers"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,24 @@ class Parameter:
     default: Any
     """The value, or its source when it is no literal."""
     help: str
+
+    @property
+    def listed(self) -> str | None:
+        """The type of the numbers when the default is several of them in a text, as in `"100,1000"`: then each value is a list."""
+        if self.type == "str" and "," in str(self.default):
+            for kind in _LISTS:
+                with suppress(ValueError):
+                    [_CONVERT[kind](item) for item in str(self.default).split(",")]
+                    return kind
+        return None
+
+    def items(self, value: Any) -> list[Any]:
+        """The numbers of a list; else the value alone.
+
+        Raises:
+            ValueError: not all of the list are such numbers.
+        """
+        return [_CONVERT[self.listed](item) for item in value.split(",")] if self.listed else [value]
 
     def __str__(self) -> str:
         return f"{self.name}: {self.type} = {self.default!r}" + (f" ({self.help})" if self.help else "")
@@ -80,13 +100,13 @@ def _literal(node: ast.expr) -> Any:
 
 
 def check(parameters: Mapping[str, Parameter], given: Mapping[str, Any], label: str) -> dict[str, Any]:
-    """The given values in the types of their parameters, by name.
+    """The given values in the types of their parameters, by name; all keep the limits that the comments state (see `limits`).
 
     Args:
         given: values of Python, or text as from a command line.
         label: what to name in messages; the notebook.
     Raises:
-        HousesError: all problems, one a line: unknown names, wrong values.
+        HousesError: all problems, one a line: unknown names, wrong values, values beyond their limits.
     """
     values, problems = dict[str, Any](), []
     for name, value in given.items():
@@ -94,11 +114,21 @@ def check(parameters: Mapping[str, Parameter], given: Mapping[str, Any], label: 
             values[name] = _converted(parameters, name, value)
         except ValueError as error:
             problems.append(f"{label}: {name}{error}")
+    problems += [f"{label}: {problem}" for problem in _beyond_limits(parameters, values)]
     if not given.keys() <= parameters.keys():
         problems.append(_known(parameters))
     if problems:
         raise HousesError("\n".join(problems))
     return values
+
+
+def _beyond_limits(parameters: Mapping[str, Parameter], given: Mapping[str, Any]) -> list[str]:
+    """Of the given values; when they are fine, of the defaults, for a limit may be a multiple of what is given."""
+    values = {name: parameter.default for name, parameter in parameters.items()} | dict(given)
+    limits = {name: excess(each.help, each.items(values[name]), values) for name, each in parameters.items()}
+    return [f"{name} = {values[name]!r}: {limits[name]}" for name in given if limits[name]] or [
+        f"{name} = {values[name]!r} (its default): {limit}" for name, limit in limits.items() if limit
+    ]
 
 
 def _known(parameters: Mapping[str, Parameter]) -> str:
@@ -111,11 +141,16 @@ def _converted(parameters: Mapping[str, Parameter], name: str, value: Any) -> An
     if name not in parameters:
         near = get_close_matches(name, parameters, 1)
         raise ValueError(": unknown parameter" + (f"; the nearest known one is {near[0]}" if near else ""))
-    kind = parameters[name].type
+    parameter = parameters[name]
+    kind, listed = parameter.type, parameter.listed
     try:
+        if listed:
+            return ",".join(map(str, parameter.items(_str(value))))
         return _CONVERT.get(kind, _other)(value)
     except (ValueError, TypeError, KeyError, OverflowError, SyntaxError):
         words = _WORDS.get(kind, f"must be a value as Python writes it ({kind})")
+        if listed:
+            words = f"must be {_LISTS[listed]} separated by commas, such as {parameter.default}"
         raise ValueError(f" = {value!r}: {words}") from None
 
 

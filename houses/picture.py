@@ -35,19 +35,25 @@ class Picture(Figure):
     """A figure that a notebook shows when it is the value of a cell, with its alt text, and that needs no closing."""
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
-        # The picture as HTML too: neither JupyterLab nor nbconvert gives an image/png its alt text.
-        png, alt = self._png(), alt_text(self)
-        width, height = (round(inches * _PAGE_DPI) for inches in self.get_size_inches())
-        source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
-        size = f'width="{width}" height="{height}"'
-        html = f'<img src="{source}" alt="{escape(alt)}" {size} style="{_STYLE}">'
-        metadata = {"image/png": {"alt": alt, "width": width, "height": height}}
-        return {"text/html": html, "image/png": png, "text/plain": alt}, metadata
+        return mime_bundle(self)
 
-    def _png(self) -> bytes:
-        buffer = io.BytesIO()
-        self.savefig(buffer, format="png", dpi=_SHOWN_DPI)
-        return buffer.getvalue()
+
+def mime_bundle(figure: Figure) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Data and metadata by MIME type, as IPython shows them."""
+    # The picture as HTML too: neither JupyterLab nor nbconvert gives an image/png its alt text.
+    png, alt = _png(figure), alt_text(figure)
+    width, height = (round(inches * _PAGE_DPI) for inches in figure.get_size_inches())
+    source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    size = f'width="{width}" height="{height}"'
+    html = f'<img src="{source}" alt="{escape(alt)}" {size} style="{_STYLE}">'
+    metadata = {"image/png": {"alt": alt, "width": width, "height": height}}
+    return {"text/html": html, "image/png": png, "text/plain": alt}, metadata
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=_SHOWN_DPI)
+    return buffer.getvalue()
 
 
 def alt_text(figure: Figure) -> str:
@@ -71,13 +77,23 @@ def save_figure(figure: Figure, folder: Path | str, name: str) -> list[Path]:
     return [png, svg]
 
 
-def axes_for(ax: Axes | None) -> tuple[Picture | None, Axes]:
-    """The given axes, or a new figure with one."""
-    if ax is not None:
-        return None, ax
+def new_axes() -> Axes:
+    """Where a plot function draws that was given no axes: a picture of its own."""
+    return new_panels(1)[0]
+
+
+def new_panels(count: int) -> list[Axes]:
+    """So many axes in a new picture, one above the other, which share what is on their x axis."""
     # No pyplot: its figures stay in memory until they are closed, and a notebook would show this one twice.
-    picture = Picture(figsize=(8, 4), layout="constrained", facecolor="white")
-    return picture, picture.subplots()
+    picture = Picture(figsize=(8, 2 + 2 * count), layout="constrained", facecolor="white")
+    return list(picture.subplots(count, sharex=True, squeeze=False)[:, 0])
+
+
+def figure_of(ax: Axes) -> Figure:
+    """The whole figure that holds the axes: what every plot function returns, so that a cell shows all of it."""
+    figure = ax.get_figure(root=True)
+    assert figure is not None  # only axes that were removed have none
+    return figure
 
 
 def number_log_axis(axis: Axis, low: float, high: float) -> None:

@@ -107,7 +107,9 @@ def _own_topics(config: Config, binding: Binding | None, say: Say) -> tuple[Topi
     bound = (binding.parts, binding.storno)
     present = describe_topics(config.kafka, [topic.name for topic in bound])
     for topic in bound:
-        if topic.name in present and present[topic.name].id != topic.id:
+        if topic.name not in present:
+            say(f"topic {topic.name} does not exist at {config.kafka.bootstrap_servers}: nothing to delete there")
+        elif present[topic.name].id != topic.id:
             say(f"topic {topic.name} was made anew by somebody else: it stays")
     return tuple(topic for topic in bound if topic.name in present and present[topic.name].id == topic.id)
 

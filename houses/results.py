@@ -13,7 +13,7 @@ import pandas as pd
 from houses import lineage
 from houses.analysis import summary
 from houses.certificate import Certificate
-from houses.config import Config
+from houses.config import SUMMARY_NAME, Config
 from houses.errors import HousesError
 from houses.files import REAL, replace_file
 from houses.frames import Loaded, load, load_metrics
@@ -28,8 +28,6 @@ from houses.stream import part_named
 from houses.topics import peek, printable
 from houses.verify import verify
 from houses.waiting import waiting_houses
-
-SUMMARY_NAME = "summary.json"
 
 
 class Results:

@@ -13,12 +13,11 @@ from houses.admin import ROLES
 from houses.broker import delete_topics, describe_topics, ensure_broker, ensure_topics
 from houses.checkpoint import Binding, load_binding, save_binding
 from houses.child import LOG_NAME
-from houses.config import PROJECT_ROOT, Config, load
+from houses.config import PROJECT_ROOT, SUMMARY_NAME, Config, load
 from houses.draft import KNOWN_KEYS
 from houses.errors import ConfigError, FolderError, PositionError
 from houses.files import REAL, lock_owner
 from houses.reset import deleting_stops_kafka, exclusive, known_files
-from houses.results import SUMMARY_NAME
 from houses.say import Say
 
 RUN_DIR_VARIABLE = "HOUSES_RUN_DIR"

@@ -9,7 +9,8 @@ import logging
 import signal
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,12 @@ from papermill.exceptions import PapermillExecutionError  # type: ignore[import-
 from papermill.execute import remove_error_markers  # type: ignore[import-untyped]
 from papermill.iorw import load_notebook_node, write_ipynb  # type: ignore[import-untyped]
 
-from houses.cellwatch import CellWatch, Show, StoppedError, seconds_of_cells
-from houses.config import PROJECT_ROOT
+from houses.cellwatch import CellWatch, Show, StoppedError, seconds_in_cells, seconds_of_cells
+from houses.config import PROJECT_ROOT, SUMMARY_NAME
 from houses.failure import Failure
 from houses.kernel import KERNEL_NAME, LOG_NAME, Kernel, StopGuard
-from houses.notebooks import find_notebook
-from houses.parameters import check, read_parameters
-from houses.results import SUMMARY_NAME
+from houses.notebooks import find_notebook, title_of
+from houses.parameters import Parameter, check, read_parameters
 
 PARAMETERS_NAME = "parameters.json"
 RUNS = PROJECT_ROOT / "output" / "runs"
@@ -44,7 +44,11 @@ class NotebookRun:
     """The executed notebook, all of it or as far as it came; its folder holds everything of the run."""
     source: Path
     parameters: dict[str, Any]
+    began: datetime
     seconds: float
+    """From the start of the kernel to its end; loading this program before and writing the report after are not in it."""
+    cell_seconds: float
+    """How much of it the code cells took; starting and ending the kernel take the rest."""
     failure: Failure | None
     stopped: str | None
     """Name of the signal that ended it, such as SIGINT."""
@@ -58,6 +62,13 @@ class NotebookRun:
         return self.failure is None and self.stopped is None
 
     @property
+    def outcome(self) -> str:
+        """How it ended, in a few words."""
+        if self.stopped:
+            return f"stopped by {self.stopped}"
+        return self.failure.lines()[0] if self.failure else "ok"
+
+    @property
     def folder(self) -> Path:
         """Folder of the run."""
         return self.notebook.parent
@@ -68,7 +79,9 @@ class NotebookRun:
             "notebook": self.notebook.stem,
             "source": str(self.source),
             "parameters": self.parameters,
+            "began": self.began.isoformat(timespec="seconds"),
             "seconds": round(self.seconds, 3),
+            "cell_seconds": round(self.cell_seconds, 3),
             "ok": self.ok,
             "error": self.failure and self.failure.to_json(),
             "stopped": self.stopped,
@@ -108,15 +121,16 @@ def run_notebook(
     values = {name: parameter.default for name, parameter in known.items()} | given
     _write(folder / PARAMETERS_NAME, values)
     with Kernel(folder) as kernel, StopGuard(kernel) as guard:
+        began, target = datetime.now().astimezone(), folder / source.name
         watch = CellWatch(source, show, guard, seconds_of_cells(folder, source.name))
-        target = folder / source.name
         _execute(source, target, given, kernel, watch)
-        page = _report(target, source, hide_code) if report or hide_code else None
+        times = (began, time.monotonic() - watch.begun_s, seconds_in_cells(target))
         stopped = signal.Signals(guard.asked).name if guard.asked else None
-        seconds = time.monotonic() - watch.begun_s
-        run = NotebookRun(target, source, values, seconds, watch.failure, stopped, _summaries(folder), page)
+        run = NotebookRun(target, source, values, *times, watch.failure, stopped, _summaries(folder))
+        if report or hide_code:
+            run = replace(run, report=_report(run, known, hide_code))
         _write(folder / SUMMARY_NAME, run.to_json())
-    guard.raise_if_asked(f"{source.stem} was stopped; what was done so far: {run.notebook}")
+    guard.raise_if_asked(_what_is_left(run, report or hide_code))
     return run
 
 
@@ -147,10 +161,27 @@ def _summaries(folder: Path) -> dict[str, dict[str, Any]]:
     return {path.parent.name: json.loads(path.read_bytes()) for path in paths}
 
 
-def _report(notebook: Path, source: Path, hide_code: bool) -> Path | None:
-    from houses.report import write_report  # nbconvert takes half a second to load
+def _report(run: NotebookRun, known: Mapping[str, Parameter], hide_code: bool) -> Path | None:
+    """The report of a run; None when not even its first cell was begun."""
+    from houses.report import About, Used, write_report  # nbconvert takes half a second to load
 
-    return write_report(notebook, source.parent, hide_code=hide_code) if notebook.exists() else None
+    if not run.notebook.exists():
+        return None
+    parameters = [Used(each.name, run.parameters[each.name], each.default, each.help) for each in known.values()]
+    about = About(title_of(run.source), run.source.stem, run.began, run.seconds, run.outcome, parameters)
+    return write_report(run.notebook, run.source.parent, about, hide_code=hide_code)
+
+
+def _what_is_left(run: NotebookRun, wants_report: bool) -> str:
+    """Where to find what a stopped run has done."""
+    lines = [f"{run.source.stem} was stopped after {run.seconds:.1f} s"]
+    if run.notebook.exists():
+        lines.append(f"Notebook:  {run.notebook} (as far as it came)")
+    if run.report:
+        lines.append(f"Report:    {run.report} (as far as it came)")
+    elif wants_report:
+        lines.append("Report:    none, because no cell had begun")
+    return "\n".join(lines)
 
 
 # --- papermill ---

@@ -1,16 +1,17 @@
 """Several runs compared: throughput and latency against what was changed between them."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, overload
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.figure import Figure
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from houses.errors import HousesError
-from houses.picture import ACCENT, BLACK, SKY_BLUE, Picture, explain, in_ms, number_log_axis
+from houses.picture import ACCENT, BLACK, SKY_BLUE, explain, figure_of, in_ms, new_panels, number_log_axis
 
 _COLUMNS = ("houses_per_s", "p50_ms", "p99_ms")
 _DECADE = 10
@@ -28,11 +29,35 @@ _STYLES = {
 """Colours, markers and dashes."""
 
 
-@overload
-def plot_sweep(table: pd.DataFrame, parameter: str, axes: None = None) -> Picture: ...
-@overload
-def plot_sweep(table: pd.DataFrame, parameter: str, axes: Sequence[Axes]) -> Sequence[Axes]: ...
-def plot_sweep(table: pd.DataFrame, parameter: str, axes: Sequence[Axes] | None = None) -> Picture | Sequence[Axes]:
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+
+
+class _Words(NamedTuple):
+    """How a title and an alt text tell of the medians of one column."""
+
+    sentence: str
+    short: str
+    """The same once more, for the worst value."""
+    number: Callable[[float], str]
+    more_is_better: bool
+    unit: str
+    nothing: str
+    """The title when there is no median."""
+
+
+_RATE = _Words("{} houses a second come out", "only {}", _number, True, "houses a second", "No run to compare yet")
+_LATENCY = _Words(
+    "half of the houses are complete within {}",
+    "within {}",
+    in_ms,
+    False,
+    "ms (half of the houses)",
+    "No house is complete yet",
+)
+
+
+def plot_sweep(table: pd.DataFrame, parameter: str, axes: Sequence[Axes] | None = None) -> Figure:
     """Throughput (houses/s) and latency (ms) of several runs against what was changed, one above the other.
 
     Every run is a point; lines go through the medians of the runs that share a value. Axes are logarithmic where values
@@ -41,7 +66,7 @@ def plot_sweep(table: pd.DataFrame, parameter: str, axes: Sequence[Axes] | None 
     Args:
         table: one row per run, with the column `parameter` and `houses_per_s`, `p50_ms`, `p99_ms`.
         parameter: for example "max_batch", "rate_hz" or "acks".
-        axes: two, where to draw; without them the result is a new figure.
+        axes: two, where to draw; without them on a new figure. The result is the whole figure.
     Raises:
         HousesError: a column is missing.
 
@@ -52,22 +77,20 @@ def plot_sweep(table: pd.DataFrame, parameter: str, axes: Sequence[Axes] | None 
     """
     if lacking := [name for name in (parameter, *_COLUMNS) if name not in table]:
         raise HousesError(f"no column {lacking[0]!r} in the table of runs: it has {', '.join(map(str, table))}")
-    picture = None if axes else Picture(figsize=(8, 6), layout="constrained", facecolor="white")
-    panels = picture.subplots(2, 1, sharex=True) if picture else axes or ()
-    top, bottom = panels
+    top, bottom = panels = axes or new_panels(2)
     known = table.dropna(subset=[parameter])
     runs = known.assign(at=_places(known[parameter]), value=[_shown(value) for value in known[parameter]])
     _draw(top, runs, {"houses_per_s": "throughput"})
     _draw(bottom, runs, {"p50_ms": "half of the houses", "p99_ms": "99% of the houses"})
     for ax in panels:
         _label_x(ax, runs, parameter)
-    for ax in panels if picture is None else [bottom]:
+    for ax in panels if axes else [bottom]:
         ax.set_xlabel(parameter, parse_math=False)
     top.set(ylabel="throughput (houses/s)")
     bottom.set(ylabel="last part sent → house\ncomplete (ms)")
-    explain(top, _rate_title(runs, parameter), _listed(runs, "houses_per_s", "houses a second", parameter))
-    explain(bottom, _latency_title(runs, parameter), _listed(runs, "p99_ms", "ms (99% of the houses)", parameter))
-    return picture or (top, bottom)
+    _explain(top, _medians(runs, "houses_per_s"), parameter, _RATE)
+    _explain(bottom, _medians(runs, "p50_ms"), parameter, _LATENCY)
+    return figure_of(top)
 
 
 def _places(values: "pd.Series[Any]") -> "np.ndarray[Any, np.dtype[np.float64]]":
@@ -129,39 +152,20 @@ def _ends(medians: "pd.Series[Any]") -> tuple[Any, Any]:
     return max(ends, key=lambda pair: abs(places[pair[0]] - places[pair[1]]))
 
 
-def _rate_title(runs: pd.DataFrame, parameter: str) -> str:
-    medians = _medians(runs, "houses_per_s")
-    if medians.empty:
-        return "No run to compare yet"
-    worst, best = _ends(medians)
-    least, most, low_hz, high_hz = f"{parameter} {worst}", f"{parameter} {best}", medians[worst], medians[best]
-    if len(medians) == 1:
-        return f"{most} handles {_number(high_hz)} houses a second"
-    if high_hz < low_hz * _NOTABLE:
-        return f"About {_number(medians.median())} houses a second, whatever {parameter} is"
-    if not low_hz:
-        return f"{most} handles {_number(high_hz)} houses a second, {least} none"
-    times = f"{_number(high_hz / low_hz)} times as many houses a second"
-    return f"{most} handles {times} as {least}:\n{_number(high_hz)} instead of {_number(low_hz)}"
+def _explain(ax: Axes, medians: "pd.Series[Any]", parameter: str, words: _Words) -> None:
+    listed = ", ".join(f"{_number(median)} at {value}" for value, median in medians.items())
+    alt = f"Medians by {parameter}, {words.unit}: {listed or 'none'}."
+    explain(ax, _title(medians, parameter, words) if len(medians) else words.nothing, alt)
 
 
-def _latency_title(runs: pd.DataFrame, parameter: str) -> str:
-    medians = _medians(runs, "p99_ms")
-    if medians.empty:
-        return "No house is complete yet"
-    best, worst = _ends(medians)
-    fast, slow, low_ms, high_ms = f"{parameter} {best}", f"{parameter} {worst}", medians[best], medians[worst]
-    if len(medians) == 1:
-        return f"99% of the houses are complete within {in_ms(high_ms)}"
-    if high_ms < low_ms * _NOTABLE:
-        return f"99% of the houses are complete within about {in_ms(medians.median())}, whatever {parameter} is"
-    return f"99% of the houses are complete within {in_ms(low_ms)} at {fast},\nwithin {in_ms(high_ms)} at {slow}"
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
-
-
-def _listed(runs: pd.DataFrame, column: str, unit: str, parameter: str) -> str:
-    values = ", ".join(f"{_number(median)} at {value}" for value, median in _medians(runs, column).items())
-    return f"Medians by {parameter}, {unit}: {values or 'none'}."
+def _title(medians: "pd.Series[Any]", parameter: str, words: _Words) -> str:
+    """Says what the best value of the parameter comes to, and the worst; or that all are about alike."""
+    low, high = _ends(medians)
+    best, worst = (high, low) if words.more_is_better else (low, high)
+    if len(medians) > 1 and medians[high] < medians[low] * _NOTABLE:
+        return f"Whatever {parameter} is, {words.sentence.format(f'about {words.number(medians.median())}')}"
+    finding = words.sentence.format(words.number(medians[best]))
+    title = f"{finding[0].upper()}{finding[1:]} with {parameter} = {best}"
+    if len(medians) > 1:
+        title += f",\n{words.short.format(words.number(medians[worst]))} with {parameter} = {worst}"
+    return title

@@ -15,7 +15,7 @@ def as_table(frame: pd.DataFrame, rows: int = 10) -> Styler:
     shown = frame.head(rows).copy()
     # pandas escapes text, but not bytes or lists, which messages may fill
     for name in filter(lambda name: is_object_dtype(shown[name]), shown.columns):
-        shown[name] = shown[name].map(lambda value: value if value is None else str(value))
+        shown[name] = shown[name].map(str, na_action="ignore")
     times = dict.fromkeys(shown.select_dtypes(["datetimetz"]), "{:%H:%M:%S.%f}")
     decimals = dict.fromkeys(shown.select_dtypes("float"), "{:,.1f}")
     styled = shown.style.hide(axis="index").format(times | decimals, na_rep="", escape="html")

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from houses.config import Config
 
 _PLAIN_EVERY_S = 5.0
+_BAR_SHARE = 6
+"""The bar takes one part in so many of the terminal's width: what is said beside it matters more."""
 
 Show = Callable[[float, str], None]
 """Told how much is done, in the unit of the total, and what to say about it."""
@@ -102,14 +104,18 @@ def progress(title: str, total: float | None, *, err: bool = False, every_s: flo
 def _bar(title: str, total: float | None, err: bool) -> Iterator[Show]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.table import Column
 
+    console = Console(stderr=err)
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(console.width // _BAR_SHARE),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[text]}"),
+        TextColumn(
+            "{task.fields[text]}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")
+        ),
     )
-    with Progress(*columns, console=Console(stderr=err), transient=True) as bar:
+    with Progress(*columns, console=console, transient=True, expand=True) as bar:
         task = bar.add_task(title, total=total, text="")
         yield lambda done, text: bar.update(task, completed=done, text=text)

@@ -1,15 +1,16 @@
 """What the consumer did over time, from its measurements: how far it read, where a restart would begin, what crashes cost."""
 
 from itertools import pairwise
-from typing import Any, overload
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from houses.message import PART_NAMES
-from houses.picture import ACCENT, BLACK, COLOURS, DASHES, MARKERS, PURPLE, SKY_BLUE, Picture, axes_for, explain
+from houses.picture import ACCENT, BLACK, COLOURS, DASHES, MARKERS, PURPLE, SKY_BLUE, explain, figure_of, new_axes
 from houses.stream import part_named
 
 _PROCESSES = ((BLACK, "o"), (PURPLE, "D"), (SKY_BLUE, "v"))
@@ -74,17 +75,13 @@ def _restart(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, Any]:
 # --- figures ---
 
 
-@overload
-def plot_timeline(metrics: pd.DataFrame, part: str = "wall", ax: None = None) -> Picture: ...
-@overload
-def plot_timeline(metrics: pd.DataFrame, part: str, ax: Axes) -> Axes: ...
-def plot_timeline(metrics: pd.DataFrame, part: str = "wall", ax: Axes | None = None) -> Picture | Axes:
+def plot_timeline(metrics: pd.DataFrame, part: str = "wall", ax: Axes | None = None) -> Figure:
     """Next offset and low watermark of one partition over time (s), a line per consumer process, with what crashes cost.
 
     Args:
         metrics: rows as `load_metrics`.
         part: foundation, wall or roof: whose partition.
-        ax: where to draw; without it the result is a new figure.
+        ax: where to draw; without it on a new figure. The result is the whole figure.
     Raises:
         ConfigError: there is no such part.
 
@@ -93,7 +90,7 @@ def plot_timeline(metrics: pd.DataFrame, part: str = "wall", ax: Axes | None = N
         'offset in the wall partition (messages)'
     """
     name = part_named(part).name
-    picture, ax = axes_for(ax)
+    ax = ax or new_axes()
     if runs := _runs(metrics):
         _draw_processes(ax, runs, name)
         _draw_restarts(ax, runs, name)
@@ -104,25 +101,21 @@ def plot_timeline(metrics: pd.DataFrame, part: str = "wall", ax: Axes | None = N
         explain(ax, "The consumer has not read yet")
     ax.set(xlabel=_TIME, ylabel=f"offset in the {name} partition (messages)")
     _count_from_zero(ax)
-    return picture or ax
+    return figure_of(ax)
 
 
-@overload
-def plot_watermarks(metrics: pd.DataFrame, ax: None = None) -> Picture: ...
-@overload
-def plot_watermarks(metrics: pd.DataFrame, ax: Axes) -> Axes: ...
-def plot_watermarks(metrics: pd.DataFrame, ax: Axes | None = None) -> Picture | Axes:
+def plot_watermarks(metrics: pd.DataFrame, ax: Axes | None = None) -> Figure:
     """How far the low watermark is behind the next offset over time (s): messages that a restart reads again; and pending houses.
 
     Args:
         metrics: rows as `load_metrics`.
-        ax: where to draw; without it the result is a new figure.
+        ax: where to draw; without it on a new figure. The result is the whole figure.
 
     Example:
         >>> plot_watermarks(exp.metrics()).axes[0].get_xlabel()
         "time since the consumer's first measurement (s)"
     """
-    picture, ax = axes_for(ax)
+    ax = ax or new_axes()
     if runs := _runs(metrics):
         _draw_distances(ax, runs)
         ax.legend(frameon=False, fontsize=9, loc="upper center", ncols=4)
@@ -132,7 +125,7 @@ def plot_watermarks(metrics: pd.DataFrame, ax: Axes | None = None) -> Picture | 
         explain(ax, "The consumer has not read yet")
     ax.set(xlabel=_TIME, ylabel="from low watermark to next offset (messages)\npending (houses)")
     _count_from_zero(ax)
-    return picture or ax
+    return figure_of(ax)
 
 
 def _count_from_zero(ax: Axes) -> None:

@@ -11,6 +11,7 @@ from houses.background import Background
 from houses.controls import Controls
 from houses.hindsight import moments, plot_pending_at, positions_of
 from houses.pending import PendingSet
+from houses.picture import mime_bundle
 from houses.results import Results
 
 _CELL = '<td style="padding:0 24px 0 0;text-align:{};font-variant-numeric:tabular-nums">{}</td>'
@@ -89,7 +90,7 @@ class TimeMachine(Controls):
         rebuilt = self._exp.pending_at(positions_of(row))
         self._numbers.value = _numbers(row, rebuilt)
         # As HTML: the Image of ipywidgets has no alternative text.
-        self._picture.value = plot_pending_at(rebuilt)._repr_mimebundle_()[0]["text/html"]
+        self._picture.value = mime_bundle(plot_pending_at(rebuilt))[0]["text/html"]
 
 
 def _numbers(row: "pd.Series[Any]", rebuilt: PendingSet) -> str:

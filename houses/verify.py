@@ -63,7 +63,7 @@ def _without_gc() -> Iterator[None]:
 def _checked(config: Config, say: Say) -> tuple[Audit, list[_Waiting]]:
     snapshot = take_snapshot(config)
     logs = read_parts(config.kafka, snapshot.topics[0], dict(enumerate(snapshot.marks[:STORNO])), say)
-    stornos = read_stornos(config.kafka, snapshot.topics[1], *snapshot.marks[STORNO])
+    stornos = read_stornos(config.kafka, snapshot.topics[1], *snapshot.marks[STORNO], snapshot.storno_position)
     audit = Audit(snapshot, logs, stornos)
     states = StornoAudit(snapshot, stornos, audit.findings)
     say("reading the files")
@@ -149,7 +149,9 @@ def _certificate(audit: Audit, waiting: list[_Waiting]) -> Certificate:
     return Certificate(
         topics=snapshot.topics,
         position=snapshot.position,
+        storno_position=snapshot.storno_position,
         end=tuple(log.end for log in logs),
+        storno_end=audit.stornos.end,
         offsets=sum(int(np.count_nonzero(log.ids != BLANK)) for log in logs),
         houses=tally.houses,
         cancelled=tally.cancelled,
@@ -162,6 +164,7 @@ def _certificate(audit: Audit, waiting: list[_Waiting]) -> Certificate:
         expired_with_line=sum(map(len, with_line)),
         lost=_lost(audit),
         stornos=audit.stornos.valid,
+        unread_stornos=audit.stornos.unread,
         register=len(snapshot.register.masks),
         problems={kind: count for kind, count in audit.findings.counts.items() if count},
         culprits=audit.findings.first(),

@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, overload
+from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from houses.message import PARTS
-from houses.picture import ACCENT, COLOURS, HATCHES, Picture, axes_for, explain, in_ms
+from houses.picture import ACCENT, COLOURS, HATCHES, explain, figure_of, in_ms, new_axes
 from houses.stories import PartStory, Story, safe
 
 _MOST_NOTES = 4
@@ -37,22 +38,18 @@ class _Times:
         return self.end_ms * (_OPEN_SHARE if self.completed_ms is None else 1.02) or 1.0
 
 
-@overload
-def plot_waterfall(story: Story, ax: None = None) -> Picture: ...
-@overload
-def plot_waterfall(story: Story, ax: Axes) -> Axes: ...
-def plot_waterfall(story: Story, ax: Axes | None = None) -> Picture | Axes:
+def plot_waterfall(story: Story, ax: Axes | None = None) -> Figure:
     """A row per part: from when it was sent to when the house was complete, in ms since the first part was sent; then stornos.
 
     Args:
         story: as `Results.story(house_id)`.
-        ax: where to draw; without it the result is a new figure.
+        ax: where to draw; without it on a new figure. The result is the whole figure.
 
     Example:
         >>> plot_waterfall(exp.story(7)).axes[0].get_xlabel()
         'time since the first part was sent (ms)'
     """
-    picture, ax = axes_for(ax)
+    ax = ax or new_axes()
     times = _times(story)
     for at, part in enumerate(story.parts):
         _draw_part(ax, at, part, times)
@@ -69,7 +66,7 @@ def plot_waterfall(story: Story, ax: Axes | None = None) -> Picture | Axes:
         ax.set_xticks([0] if times.sent_ms else [])
     ax.set(xlabel="time since the first part was sent (ms)", xlim=(0, times.right_ms), ylim=(len(names) - 0.4, -1))
     explain(ax, _title(story, times), "A row per part. " + " ".join(f"{line}." for line in story.lines()))
-    return picture or ax
+    return figure_of(ax)
 
 
 def _times(story: Story) -> _Times:

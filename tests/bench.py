@@ -1,6 +1,6 @@
 """Measures the pipeline against bare loops of the same client, in one run on one machine.
 
-python3 lab.py bench [--json] [--check] [--panel]. Each figure comes from a process of its own; rounds of what is compared alternate, so that
+python3 lab.py bench [--json] [--check] [--panel] [--notebooks]. Each figure comes from a process of its own; rounds of what is compared alternate, so that
 a noisy machine hits all alike.
 """
 
@@ -64,6 +64,8 @@ TARGETS = (
     Target("memory: MB", "above idle with 50,000 pending", False, 60.0),
     Target("panel: frames a second, no cell running", "", True, 9.0),
     Target("panel: CPU of the kernel", "", False, 10.0),
+    Target("notebooks: in full, s", "slowest", False, 60.0),
+    Target("notebooks: as tests run them, s", "slowest", False, 20.0),
     Target("restart: first new house, s", "beside 0 houses", False, 2.0),
     Target("restart: first new house, s", "beside 1,000,000 houses", False, 2.0),
     Target("restart: load() of these files", "", False, 10.0),
@@ -113,12 +115,12 @@ def main() -> int:
     )
     parser.add_argument("--only", choices=sorted(_PARTS), action="append", help="only these measurements")
     parser.add_argument("--panel", action="store_true", help="only the panel, in a real browser (Debian's chromium)")
+    parser.add_argument("--notebooks", action="store_true", help="only how long the notebooks take, about five minutes")
     arguments = parser.parse_args()
-    if arguments.panel:
-        arguments.only = ["panel"]
+    asked = [name for name in _ON_REQUEST if getattr(arguments, name)] or arguments.only
     figures: dict[str, Any] = {}
     with _kafka() as (folder, address):
-        for name in arguments.only or [name for name in _PARTS if name != "panel"]:
+        for name in asked or [name for name in _PARTS if name not in _ON_REQUEST]:
             figures |= _PARTS[name](folder / name, address, arguments.messages // 3, arguments.rounds)
             if not arguments.json:
                 _show(name, figures)
@@ -467,6 +469,14 @@ def _measure_panel(folder: Path, address: str, houses: int, rounds: int) -> dict
     return measure_panel(folder, address)
 
 
+def _measure_notebooks(folder: Path, address: str, houses: int, rounds: int) -> dict[str, Any]:
+    from bench_notebooks import measure_notebooks  # loads papermill, which the other measurements do without
+
+    return measure_notebooks(folder, address)
+
+
+_ON_REQUEST = ("panel", "notebooks")
+"""What is measured only when it is asked for: it needs a browser, or takes long."""
 _PARTS: dict[str, Callable[[Path, str, int, int], dict[str, Any]]] = {
     "consumer": measure_consumer,
     "producers": measure_producers,
@@ -474,6 +484,7 @@ _PARTS: dict[str, Callable[[Path, str, int, int], dict[str, Any]]] = {
     "memory": measure_memory,
     "restart": measure_restart,
     "panel": _measure_panel,
+    "notebooks": _measure_notebooks,
 }
 
 if __name__ == "__main__":

@@ -94,6 +94,26 @@ def read_houses(made: Config) -> Counter[str]:
     return consume(made, lambda: False, be_silent, until_end=True)
 
 
+def on_terminal(made: Config | None, *words: str, columns: int = 80) -> tuple[int, str]:
+    """Exit code of a verb on a terminal so many columns wide, and all that it drew; not on Windows."""
+    import pty
+
+    ours, theirs = pty.openpty()
+    variables = environment(TERM="xterm-256color", COLUMNS=str(columns))
+    process = subprocess.Popen(arguments(made, *words), stdout=theirs, stderr=theirs, env=variables)
+    os.close(theirs)
+    drawn = b"".join(iter(lambda: _read(ours), b""))
+    os.close(ours)
+    return process.wait(), drawn.decode()
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 65_536)
+    except OSError:  # Linux says EIO when the other side is closed
+        return b""
+
+
 @contextmanager
 def running(made: Config, *words: str, **options: Any) -> Iterator["subprocess.Popen[str]"]:
     """A verb that runs on in a group of its own; killed at the end of the block if it still lives."""

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import time
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -55,6 +56,12 @@ class Page(HTMLParser):
             self.pictures.append((values["src"], values["alt"]))
         if values.get("http-equiv") == "Content-Security-Policy":
             self.policy = values["content"]
+
+
+def head_of(page: Page) -> list[str]:
+    """The words of a report's head, one text between two tags each."""
+    head = page.source.partition('<header class="run">')[2].partition("</header>")[0]
+    return [unescape(text).strip() for text in re.split(r"<[^>]*>", head) if text.strip()]
 
 
 def assert_offline(page: Page) -> None:

@@ -269,6 +269,15 @@ def test_a_topic_made_anew_by_somebody_else_stays(tmp_path: Path, kafka: str) ->
     assert topic_ids(made) == {made.kafka.topic: anew}
 
 
+def test_a_topic_that_is_not_there_is_named(tmp_path: Path, kafka: str) -> None:
+    """Deleted by somebody else, or at another Kafka than before: not passed over as if it had been deleted now."""
+    made = finished(tmp_path, kafka)
+    delete_topics(made.kafka, [describe_topics(made.kafka, [made.kafka.topic])[made.kafka.topic]])
+    said = check(made, "reset", "--yes")
+    assert f"topic {made.kafka.topic} does not exist at {kafka}: nothing to delete there" in said
+    assert f"Deleted topics: {made.consumer.storno_topic}\n" in said
+
+
 def test_topics_of_a_folder_that_never_was_read_are_those_of_the_configuration(tmp_path: Path, kafka: str) -> None:
     """Houses were sent and no consumer has run: there is no binding yet, and reset removes the topics all the same."""
     made = make_project(tmp_path, kafka)

@@ -133,7 +133,7 @@ class Fenced(AdminClient):
 
 
 def test_a_cluster_without_a_controller_is_asked_again(lab: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    """librdkafka would wait for it without asking, until the request has timed out."""
+    """Instead of a request that waits for one until its time is over."""
     monkeypatch.setattr(clients, "AdminClient", Fenced)
     monkeypatch.setattr(Fenced, "asked", 0)
     assert lab.kafka.topic in describe_topics(lab.kafka, [lab.kafka.topic])

@@ -1,6 +1,5 @@
 """The command line itself: help, exit codes, plain output, fast starts."""
 
-import os
 import re
 import shlex
 import subprocess
@@ -10,9 +9,10 @@ from pathlib import Path
 
 import click
 import pytest
-from command_line import arguments, call, environment, make_project, read_houses, run, send_houses
+from command_line import arguments, call, environment, make_project, on_terminal, read_houses, run, send_houses
 from kafka_lab import Values
 
+from houses import local_kafka
 from houses.cli import cli, main
 from houses.draft import is_override
 from houses.verbs import VERBS, as_typed, remember_config
@@ -228,6 +228,15 @@ def test_no_kafka_elsewhere_is_one_line(tmp_path: Path) -> None:
     )
 
 
+def test_a_proof_starts_no_kafka(tmp_path: Path) -> None:
+    """Whoever stopped the local one, or has another running at another address, hears that none answers."""
+    made = make_project(tmp_path, f"127.0.0.1:{local_kafka.free_port()}")
+    done = run(made, "verify")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "start one (" in done.stderr
+    assert not local_kafka.status(made.data_dir).running
+
+
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, kafka: str) -> None:
     """What the system refuses ends in its words, not in a traceback."""
     made = make_project(tmp_path, kafka)
@@ -266,40 +275,25 @@ def test_piped_output_is_plain(tmp_path: Path, kafka: str) -> None:
 @pytest.mark.parametrize(
     ("words", "title"),
     [
-        (("produce", "--seconds", "1"), b"Sending"),
-        (("consume", "--until-end"), b"Reading"),
-        (("verify",), b"Verifying"),
-        (("show", "--pending"), b"Looking"),
-        (("compact",), b"Writing"),
+        (("produce", "--seconds", "1"), "Sending"),
+        (("consume", "--until-end"), "Reading"),
+        (("verify",), "Verifying"),
+        (("show", "--pending"), "Looking"),
+        (("compact",), "Writing"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-def test_a_terminal_gets_a_progress_bar(tmp_path: Path, kafka: str, words: tuple[str, ...], title: bytes) -> None:
+def test_a_terminal_gets_a_progress_bar(tmp_path: Path, kafka: str, words: tuple[str, ...], title: str) -> None:
     """The same verb that is plain in a pipe draws on a terminal, and leaves its lines there."""
-    import pty
-
     made = make_project(tmp_path, kafka)
     send_houses(made, 2)
     if words[0] != "consume":
         read_houses(made)
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        arguments(made, *words), stdout=theirs, stderr=theirs, env=environment(TERM="xterm-256color")
-    )
-    os.close(theirs)
-    drawn = b"".join(iter(lambda: _read(ours), b""))
-    os.close(ours)
-    assert process.wait() == 0, drawn
-    assert b"\x1b[" in drawn
+    status, drawn = on_terminal(made, *words)
+    assert status == 0, drawn
+    assert "\x1b[" in drawn
     assert title in drawn
-    assert b"\x1b[?25h" in drawn  # the cursor is shown again
-
-
-def _read(terminal: int) -> bytes:
-    try:
-        return os.read(terminal, 65_536)
-    except OSError:  # Linux says EIO when the other side is closed
-        return b""
+    assert "\x1b[?25h" in drawn  # the cursor is shown again
 
 
 def test_a_reader_that_goes_away_is_no_traceback(tmp_path: Path, kafka: str) -> None:

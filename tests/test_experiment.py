@@ -176,7 +176,7 @@ def test_the_same_cell_run_twice_stops_the_earlier_experiment(base: Config) -> N
     first = Experiment("twice", rate_hz=200, base=base)
     first.start()
     pid = consumer_pid(first)
-    with pytest.warns(UserWarning, match="'twice' was still running: it is stopped, to begin anew"):
+    with pytest.warns(UserWarning, match="'twice' was still running: it is stopped first"):
         second = Experiment("twice", rate_hz=200, base=base)
     with second:
         assert is_gone(pid) and not producer_threads()

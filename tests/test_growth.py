@@ -40,7 +40,7 @@ def test_the_title_says_where_most_houses_were_pending(runs: dict[str, pd.DataFr
 def test_every_run_is_a_line_from_its_own_first_measurement_on() -> None:
     """Also on axes of the caller's."""
     ax = Figure().subplots()
-    assert plot_pending({"slow": measured(0, 5), "late": measured(1, 2, 3)}, ax) is ax
+    assert plot_pending({"slow": measured(0, 5), "late": measured(1, 2, 3)}, ax) is ax.figure
     assert [points_of(line) for line in ax.lines] == [([0, 1], [0, 5]), ([0, 1, 2], [1, 2, 3])]
     assert legend_of(ax) == ["slow", "late"]
 

@@ -172,5 +172,5 @@ def test_figures_without_houses_say_so() -> None:
 def test_figures_of_blame_are_drawn_on_the_axes_that_they_are_given() -> None:
     """So that several can share a figure."""
     left, right = Figure().subplots(1, 2)
-    assert guilt.plot_blame(waited(wall=[1.0]), left) is left
-    assert guilt.plot_pending_blame(lacking("wall"), right) is right
+    assert guilt.plot_blame(waited(wall=[1.0]), left) is left.figure
+    assert guilt.plot_pending_blame(lacking("wall"), right) is right.figure

@@ -17,7 +17,7 @@ from kafka_lab import wait_until
 
 from houses.config import PROJECT_ROOT
 from houses.kafka_port import parse_address, probe
-from houses.notebook_sweep import sweep_notebook
+from houses.multirun import sweep_notebook
 from houses.runner import run_notebook
 
 pytestmark = pytest.mark.slow

@@ -16,6 +16,7 @@ from houses.errors import BrokerError
 from houses.experiment import Experiment
 from houses.hindsight import check_moments, moments, plot_moments, plot_pending_at, positions_of
 from houses.pending import PendingSet
+from houses.picture import alt_text
 from houses.timemachine import TimeMachine, _numbers, time_machine
 
 THREE = PendingSet((5, 3, 2), BitMap64([2, 3, 9]), BitMap64(), (BitMap64([2, 3, 9]), BitMap64([2]), BitMap64()))
@@ -92,13 +93,13 @@ def test_consecutive_houses_are_one_bar_filled_where_the_part_had_come() -> None
     assert bars_of(drawn) == [[], [both, alone], [(2.5, 3.5), alone], [(1.5, 2.5)], [both, alone], []]
     assert title_of(drawn) == "3 houses were incomplete at offsets 5 / 3 / 2:\n2 lacked the wall, 3 lacked the roof"
     assert legend_of(drawn.axes[0]) == ["had come", "missing"]
-    assert "wall 1 of 3" in drawn._repr_mimebundle_()[0]["text/plain"]
+    assert "wall 1 of 3" in alt_text(drawn)
 
 
 def test_a_moment_without_incomplete_houses_says_so() -> None:
     """Also on given axes."""
     ax = Figure().subplots()
-    assert plot_pending_at(NOTHING, ax) is ax
+    assert plot_pending_at(NOTHING, ax) is ax.figure
     assert ax.get_title(loc="left") == "No house was incomplete at offsets 0 / 0 / 0"
 
 

@@ -26,5 +26,5 @@ def test_two_bars_per_consumer_and_their_numbers() -> None:
 def test_it_can_be_drawn_beside_another_one_and_of_nothing() -> None:
     """On given axes; without a row there is nothing to say."""
     ax = Figure().subplots()
-    assert plot_losses(TABLE, ax) is ax
+    assert plot_losses(TABLE, ax) is ax.figure
     assert title_of(plot_losses(TABLE.head(0))) == "No consumer to compare"

@@ -11,12 +11,15 @@ from typing import Any
 import nbformat
 import papermill  # type: ignore[import-untyped]  # it ships no types
 import pytest
+from bench_notebooks import mock_of
 
 from houses.config import PROJECT_ROOT
 
 NOTEBOOKS = sorted((PROJECT_ROOT / "notebooks").glob("*.ipynb"))
 SOLUTION = re.compile(r"<details><summary>Solution</summary>\n\n```python\n(.*?)```", re.DOTALL)
 LONGEST_CELL = 15
+WIDEST_LINE = 88
+"""What a page of JupyterLab shows without a scroll bar in a window of 1,280 pixels, and a little less."""
 END = 10_000
 """Behind the last cell."""
 LONGEST_INTRODUCTION = 120
@@ -54,11 +57,6 @@ def parameters_cell(notebook: Any) -> Any:
     return found
 
 
-def mock_of(notebook: Any) -> dict[str, Any]:
-    """Values for tests, which nbmake sets behind the parameters cell."""
-    return dict(parameters_cell(notebook).metadata["nbmake"]["mock"])
-
-
 # --- how they are written ---
 
 
@@ -94,7 +92,19 @@ def test_parameters_are_typed_explained_and_mocked_by_their_names(path: Path) ->
     names = {line.partition(":")[0] for line in lines}
     for line in lines:
         assert re.fullmatch(r'[a-z_]+: (float|int|str|bool) = (\S+|"[^"]*")  # .+', line), line
-    assert set(mock_of(notebook)) <= names
+    assert set(mock_of(path)) <= names
+
+
+@each_notebook
+def test_code_is_no_wider_than_the_page(path: Path) -> None:
+    """Nor are solutions and commands in the text."""
+    lines = []
+    for cell in read(path).cells:
+        blocks = [cell.source] if cell.cell_type == "code" else SOLUTION.findall(cell.source)
+        if cell.cell_type == "markdown":
+            blocks += re.findall(r"^    .+$", cell.source, re.MULTILINE)
+        lines += [line for block in blocks for line in block.splitlines()]
+    assert lines and [line for line in lines if len(line) > WIDEST_LINE] == []
 
 
 @each_experiment
@@ -127,7 +137,7 @@ def test_papermill_runs_the_first_notebook_in_a_folder_of_its_own(headless: Path
     """The figure has an alt text, the files say that all is well, and nothing is written beside the notebook."""
     path = PROJECT_ROOT / "notebooks" / "01_first_run.ipynb"
     before = sorted(path.parent.rglob("*"))
-    parameters = mock_of(read(path)) | {"name": "papermill"}
+    parameters = mock_of(path) | {"name": "papermill"}
     done = papermill.execute_notebook(path, headless.parent / "done.ipynb", parameters, progress_bar=False)
     folder = headless / "papermill"
     summary = json.loads((folder / "summary.json").read_bytes())
@@ -142,7 +152,7 @@ def test_papermill_runs_the_first_notebook_in_a_folder_of_its_own(headless: Path
 def test_papermill_runs_the_notebook_of_stornos(headless: Path) -> None:
     """With its mock; its own asserts hold, and its certificate."""
     path = PROJECT_ROOT / "notebooks" / "03_storno.ipynb"
-    papermill.execute_notebook(path, headless.parent / "done.ipynb", mock_of(read(path)), progress_bar=False)
+    papermill.execute_notebook(path, headless.parent / "done.ipynb", mock_of(path), progress_bar=False)
     summary = json.loads((headless / "03_storno" / "summary.json").read_bytes())
     assert summary["certificate"]["ok"] and (headless / "03_storno" / "fates.png").exists()
 
@@ -169,7 +179,7 @@ def run_with(path: Path, headless: Path, *more: tuple[int, str]) -> Any:
         notebook.cells.insert(len(notebook.cells) if index == END else index, nbformat.v4.new_code_cell(code))  # type: ignore[no-untyped-call]
     source = headless.parent / "changed.ipynb"
     nbformat.write(notebook, source)  # type: ignore[no-untyped-call]
-    return papermill.execute_notebook(source, headless.parent / "done.ipynb", mock_of(notebook), progress_bar=False)
+    return papermill.execute_notebook(source, headless.parent / "done.ipynb", mock_of(path), progress_bar=False)
 
 
 @pytest.mark.slow

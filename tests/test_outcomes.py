@@ -113,7 +113,7 @@ def test_a_figure_of_no_case_says_so() -> None:
 def test_fates_are_drawn_on_the_axes_that_they_are_given() -> None:
     """So that several can share a figure."""
     ax = Figure().subplots()
-    assert plot_fates(cases(("all", "never", "", "", False)), "way", "moment", ax) is ax
+    assert plot_fates(cases(("all", "never", "", "", False)), "way", "moment", ax) is ax.figure
 
 
 def test_a_missing_column_and_two_cases_in_one_cell_are_errors() -> None:

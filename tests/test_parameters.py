@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 import tiny_notebooks as tiny
+from bench_notebooks import mock_of
 
 from houses.errors import HousesError
-from houses.notebooks import find_notebook, heading_of, read_cells
+from houses.notebooks import all_notebooks, find_notebook, heading_of, read_cells, title_of
 from houses.parameters import Parameter, check, read_parameters
 
 
@@ -28,9 +29,9 @@ def known(folder: Path) -> dict[str, Parameter]:
 # --- notebooks ---
 
 
-@pytest.mark.parametrize("text", ["01_first_run", "01", "01_first_run.ipynb"])
-def test_a_notebook_is_found_by_its_name_or_its_beginning(folder: Path, text: str) -> None:
-    """With or without the suffix."""
+@pytest.mark.parametrize("text", ["01_first_run", "01", "1", "01_first_run.ipynb", "first", "First_Run", "run.ipynb"])
+def test_a_notebook_is_found_by_its_name_or_a_part_of_it(folder: Path, text: str) -> None:
+    """With or without the suffix, in small or capital letters."""
     assert find_notebook(text, folder) == folder / "01_first_run.ipynb"
 
 
@@ -47,10 +48,18 @@ def test_an_unknown_notebook_is_answered_with_the_known_ones(folder: Path) -> No
         find_notebook("02_ratse", folder)
 
 
-def test_a_beginning_of_several_notebooks_is_answered_with_them(folder: Path) -> None:
+def test_a_beginning_wins_over_a_part(folder: Path) -> None:
+    """`02_ra` stays what it is when a later notebook is about a `2002_race`."""
+    tiny.write(folder / "09_2002_race.ipynb", tiny.text("# Race"))
+    assert find_notebook("02_ra", folder) == folder / "02_rates.ipynb"
+
+
+def test_a_part_of_several_names_is_answered_with_them(folder: Path) -> None:
     """None is chosen by chance."""
-    with pytest.raises(HousesError, match="'02': several begin so: 02_rates, 02_rooms"):
+    with pytest.raises(HousesError, match="'02': fits 02_rates, 02_rooms; write more"):
         find_notebook("02", folder)
+    with pytest.raises(HousesError, match="'R': fits 01_first_run, 02_rates, 02_rooms; write more"):
+        find_notebook("R", folder)
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[1]", '{"cells": [3]}', "\x00"])
@@ -74,6 +83,13 @@ def test_a_file_that_is_no_notebook_is_one_line(tmp_path: Path, content: str) ->
 def test_the_last_heading_names_the_section(source: str, heading: str | None) -> None:
     """A comment in a block of code is none."""
     assert heading_of(source) == heading
+
+
+def test_the_first_heading_is_the_title(tmp_path: Path) -> None:
+    """Not a later one; without any it is the name of the file."""
+    cells = [tiny.code("# code"), tiny.text("Words."), tiny.text("# Rates\n\n## First"), tiny.text("# Later")]
+    assert title_of(tiny.write(tmp_path / "a.ipynb", *cells)) == "Rates"
+    assert title_of(tiny.write(tmp_path / "bare.ipynb", tiny.code("# code"))) == "bare"
 
 
 # --- parameters ---
@@ -159,3 +175,101 @@ def test_a_notebook_without_parameters_says_so(tmp_path: Path) -> None:
     path = tiny.write(tmp_path / "bare.ipynb", tiny.code("x = 1"))
     with pytest.raises(HousesError, match="has no cell with the tag 'parameters'"):
         check(read_parameters(path), {"x": 2}, "bare")
+
+
+# --- limits ---
+
+LIMITED = """\
+seconds: float = 2.0  # how long, at least 1, at most 5,000
+share: float = 0.5  # of all, more than 0 and less than 1
+delay_ms: float = 300.0  # how late, at least -0.5 and at most 1000 * seconds
+count: int = 3  # how many, at least 1
+sizes: str = "1,20"  # bytes to compare, at least 1
+ratios: str = "0.5,2"  # to compare, more than 0
+words: str = "a,b"  # two of at most 1 letter
+name: str = "x"  # all files are in output/runs/NAME and in NAME-late"""
+
+
+@pytest.fixture
+def limited(tmp_path: Path) -> dict[str, Parameter]:
+    """Parameters whose comments state limits."""
+    return read_parameters(tiny.write(tmp_path / "limited.ipynb", tiny.code(LIMITED, "parameters")))
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ({"seconds": "1"}, {"seconds": 1.0}),
+        ({"seconds": "5000"}, {"seconds": 5000.0}),
+        ({"share": "0.999"}, {"share": 0.999}),
+        ({"count": "9" * 400}, {"count": int("9" * 400)}),
+        ({"delay_ms": -0.5}, {"delay_ms": -0.5}),
+        ({"delay_ms": 4000, "seconds": 4}, {"delay_ms": 4000.0, "seconds": 4.0}),
+        ({"sizes": "1, 2,1e3"}, {"sizes": "1,2,1000"}),
+        ({"ratios": "1,2.5"}, {"ratios": "1.0,2.5"}),
+        ({"words": "5, c"}, {"words": "5, c"}),
+        ({"name": "x" * 55}, {"name": "x" * 55}),
+    ],
+    ids=str,
+)
+def test_a_value_at_its_limit_is_taken(
+    limited: dict[str, Parameter], given: dict[str, Any], kept: dict[str, Any]
+) -> None:
+    """Lists are written as a notebook reads them."""
+    assert check(limited, given, "tiny") == kept
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"seconds": "0.9"}, "seconds = 0.9: must be at least 1 and at most 5,000"),
+        ({"seconds": "-5"}, "seconds = -5.0: must be at least 1"),
+        ({"seconds": 5001}, "seconds = 5001.0: must be at least 1 and at most 5,000"),
+        ({"share": "0"}, "share = 0.0: must be more than 0 and less than 1"),
+        ({"share": 1}, "share = 1.0: must be more than 0 and less than 1"),
+        ({"delay_ms": 2001}, "delay_ms = 2001.0: must be at least -0.5 and at most 1000 * seconds = 2000"),
+        (
+            {"delay_ms": 4000, "seconds": 3},
+            "delay_ms = 4000.0: must be at least -0.5 and at most 1000 * seconds = 3000",
+        ),
+        ({"sizes": "20,0"}, "sizes = '20,0': must be at least 1"),
+        ({"sizes": "20,2.5"}, "sizes = '20,2.5': must be whole numbers separated by commas, such as 1,20"),
+        ({"sizes": ""}, "sizes = '': must be whole numbers separated by commas, such as 1,20"),
+        ({"sizes": 20}, "sizes = 20: must be whole numbers separated by commas, such as 1,20"),
+        ({"ratios": "1,x"}, "ratios = '1,x': must be finite numbers separated by commas, such as 0.5,2"),
+        ({"ratios": "1.0,0"}, "ratios = '1.0,0.0': must be more than 0"),
+        ({"name": "a b"}, "name = 'a b': experiment name 'a b': must be 1 to 60 letters"),
+        ({"name": "x" * 56}, f"name = '{'x' * 56}': experiment name '{'x' * 56}-late': must be 1 to 60 letters"),
+    ],
+    ids=str,
+)
+def test_a_value_beyond_its_limit_is_quoted_with_the_limit(
+    limited: dict[str, Parameter], given: dict[str, Any], words: str
+) -> None:
+    """One problem, one line."""
+    with pytest.raises(HousesError) as raised:
+        check(limited, given, "tiny")
+    assert str(raised.value).startswith(f"tiny: {words}") and "\n" not in str(raised.value)
+
+
+def test_a_default_that_no_longer_fits_is_told(limited: dict[str, Parameter]) -> None:
+    """Its limit is a multiple of what was given."""
+    with pytest.raises(HousesError, match=r"^tiny: delay_ms = 300.0 \(its default\): .* 1000 \* seconds = 200$"):
+        check(limited | {"seconds": Parameter("seconds", "float", 2.0, "")}, {"seconds": 0.2}, "tiny")
+
+
+def test_a_limit_by_an_unknown_parameter_is_the_mistake_of_the_notebook(limited: dict[str, Parameter]) -> None:
+    """The message says where it stands."""
+    limited["odd"] = Parameter("odd", "int", 1, "at most 2 * nothing")
+    with pytest.raises(HousesError, match=r"'at most 2 \* nothing': nothing is no number; correct this comment"):
+        check(limited, {}, "tiny")
+
+
+@pytest.mark.parametrize("path", all_notebooks(), ids=lambda path: path.stem)
+def test_the_notebooks_keep_their_own_limits(path: Path) -> None:
+    """By their defaults, and by the values that shorten tests."""
+    known = read_parameters(path)
+    assert check(known, {}, path.stem) == {}
+    if known:
+        mock = mock_of(path)
+        assert check(known, mock, path.stem) == mock

@@ -2,7 +2,9 @@
 
 import ast
 import importlib
+import json
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -32,7 +34,7 @@ ROWS = (
     "admin reset recent status background",
     "child teaching run results hindsight steering runfolder experiment demo naive trials crashlab",
     "feed dashboard chart controls panel timemachine",
-    "notebooks parameters failure kernel cellwatch report runner notebook_sweep",
+    "notebooks limits parameters failure kernel cellwatch report runner multirun",
     "verbs terminal cli_send cli_look cli_admin cli_run cli_notebooks cli __main__",
 )
 MODULES = " ".join(ROWS).split()
@@ -42,7 +44,7 @@ CONFINED = {
     "confluent_kafka": {"checkpoint", "clients", "broker", "tail", "topics", "sender", "storno", "source", "teaching"},
     "pandas": {
         *("columns", "frames", "analysis", "guilt", "injected", "timeline", "growth", "sweeps", "outcomes", "tables"),
-        *("results", "naive", "trials", "notebook_sweep"),
+        *("results", "naive", "trials", "multirun"),
         *("losses", "hindsight", "crashlab", "timemachine"),
     },
     "matplotlib": {
@@ -59,7 +61,6 @@ CONFINED = {
     },
     "ipywidgets": {"controls", "panel", "timemachine"},
     "anywidget": {"chart"},
-    "IPython": {"panel"},
     "papermill": {"runner"},
     "jupyter_client": {"kernel"},
     "nbconvert": {"report"},
@@ -106,9 +107,9 @@ def test_file_imports_only_from_files_above(name: str) -> None:
 
 @pytest.mark.parametrize("library", CONFINED)
 def test_library_is_imported_only_where_it_belongs(library: str) -> None:
-    """Kafka, tables, figures and widgets each have their files."""
+    """Kafka, tables, figures and widgets each have their files, and no other is named above."""
     users = {name for name, path in files().items() if library in {full.split(".")[0] for full in imports_of(path)}}
-    assert users <= CONFINED[library]
+    assert users == CONFINED[library]
 
 
 @pytest.mark.parametrize("modules", ["houses", "houses.consumer, houses.process", "houses.cli", "houses.config"])
@@ -119,6 +120,14 @@ def test_import_loads_neither_tables_nor_figures(modules: str) -> None:
     assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stderr
 
 
+def test_a_headless_run_loads_neither_tables_nor_figures() -> None:
+    """Its kernel does; before the first cell they would only cost time."""
+    done = run(
+        "-c", "import sys, houses.runner; print({'pandas', 'matplotlib', 'ipywidgets', 'nbconvert'} & {*sys.modules})"
+    )
+    assert (done.stdout.strip(), done.returncode) == ("set()", 0), done.stderr
+
+
 @pytest.mark.parametrize("name", houses.__all__)
 def test_public_name_leads_somewhere(name: str) -> None:
     """What `import houses` promises is there, and `dir` shows it."""
@@ -127,10 +136,10 @@ def test_public_name_leads_somewhere(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", houses._HOME)
-def test_public_name_can_be_called_when_its_file_is_imported(name: str) -> None:
-    """Importing a file sets `houses.FILE`, in place of a function of that name."""
-    importlib.import_module(f"houses.{houses._HOME[name]}")
-    assert callable(getattr(houses, name))
+def test_public_name_comes_from_the_file_that_defines_it(name: str) -> None:
+    """No file hands on what another one holds; and importing a file may set `houses.FILE` in place of a function."""
+    home = importlib.import_module(f"houses.{houses._HOME[name]}")
+    assert getattr(houses, name).__module__ == home.__name__
 
 
 def test_unknown_name_is_an_attribute_error() -> None:
@@ -207,6 +216,35 @@ def test_notebooks_hold_no_outputs(tmp_path: Path) -> None:
         Path(notebooks[-1]).write_bytes(path.read_bytes() if committed.returncode else committed.stdout)
     done = run("-m", "nbstripout", "--verify", *notebooks)
     assert notebooks and done.returncode == 0, done.stdout + done.stderr
+
+
+def test_git_compares_notebooks_without_results_after_the_command_of_the_readme(tmp_path: Path) -> None:
+    """What JupyterLab saves beside code and text is neither shown nor committed."""
+    (given,) = re.findall(
+        r'git config (filter\S+) "\.venv/bin/nbstripout (.+)"', (ROOT / "README.md").read_text("utf-8")
+    )
+    path = tmp_path / "notebook.ipynb"
+    path.write_bytes((ROOT / "notebooks" / "01_first_run.ipynb").read_bytes())
+    shutil.copy(ROOT / ".gitattributes", tmp_path)
+
+    def git(*words: str) -> str:
+        who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        return subprocess.run(["git", *who, *words], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+
+    git("init")
+    git("config", given[0], f'"{Path(sys.executable).as_posix()}" -m nbstripout {given[1]}')
+    git("add", ".")
+    git("commit", "--message", "original")
+    assert git("show", "HEAD:notebook.ipynb") == path.read_text(encoding="utf-8")
+    notebook = json.loads(path.read_bytes())
+    notebook["metadata"]["language_info"] = {"name": "python", "version": "3.99"}
+    cell = next(cell for cell in notebook["cells"] if cell["cell_type"] == "code")
+    cell["execution_count"], cell["outputs"] = 7, [{"name": "stdout", "output_type": "stream", "text": ["result"]}]
+    path.write_text(json.dumps(notebook), encoding="utf-8")
+    assert git("diff") == ""
+    cell["source"] = ["changed = 1"]
+    path.write_text(json.dumps(notebook), encoding="utf-8")
+    assert "changed = 1" in git("diff") and "result" not in git("diff")
 
 
 def test_verbs_of_the_command_line_have_their_functions() -> None:

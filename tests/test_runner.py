@@ -8,21 +8,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 import tiny_notebooks as tiny
-from headless import SIGNALS_S, Page, assert_offline, command, ends_after
+from command_line import on_terminal
+from headless import SIGNALS_S, Page, assert_offline, command, ends_after, head_of
 from kafka_lab import wait_until
 
 from houses.cellwatch import Step
 from houses.cli import main
 from houses.config import PROJECT_ROOT
 from houses.errors import HousesError
-from houses.failure import short_frames
+from houses.failure import plain, short_frames
 from houses.notebooks import all_notebooks
+from houses.report import About, Used, write_report
 from houses.runfolder import RUN_DIR_VARIABLE
 from houses.runner import NotebookRun, new_folder, run_notebook
 
@@ -36,7 +39,7 @@ class Widget:
         view = {"model_id": "x", "version_major": 2, "version_minor": 0}
         return {"application/vnd.jupyter.widget-view+json": view, "text/html": "<b>still</b>", "text/plain": "W"}
 Widget()"""
-PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+ABOUT_IT = About("T", "t", datetime(2026, 1, 31, tzinfo=UTC), 1.0, "ok", [])
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +106,7 @@ def test_parameters_and_summary_are_files_for_programs(done: NotebookRun) -> Non
     assert (summary["ok"], summary["error"], summary["stopped"]) == (True, None, None)
     assert summary["parameters"] == parameters
     assert summary["experiments"]["calm"]["counts"]["houses"] == 140
-    assert 0 < summary["seconds"] < 60
+    assert 0 < summary["cell_seconds"] < summary["seconds"] < 60
 
 
 def test_progress_names_the_section_of_each_code_cell(done: NotebookRun, steps: list[Step]) -> None:
@@ -174,6 +177,7 @@ def test_a_failed_run_keeps_what_was_done(failed: NotebookRun) -> None:
     assert failed.report
     page = failed.report.read_text(encoding="utf-8")
     assert "ZeroDivisionError" in page and "before" in page
+    assert head_of(Page(failed.report))[2].endswith(' s: failed in section "Walls", code cell 2')
 
 
 def test_a_kernel_that_dies_is_a_failure_of_its_cell(tmp_path: Path) -> None:
@@ -228,23 +232,46 @@ def test_a_report_keeps_pictures_alt_texts_and_widgets(done: NotebookRun) -> Non
     assert "<b>still</b>" in page.source
 
 
+def test_a_report_begins_with_title_time_and_parameters(done: NotebookRun) -> None:
+    """Those that were changed say what they are otherwise; the page is called what the notebook is called."""
+    assert done.report
+    page = Page(done.report)
+    began = done.began.isoformat(" ", "seconds")
+    assert head_of(page) == [
+        *("Title", "(tiny)", f"Run on {began} for {done.seconds:.1f} s: ok", "Parameter", "Value", "Meaning"),
+        *("rate_hz", "70.0", "houses per second (changed from 500.0)"),
+        *("count", "3", "how many"),
+        *("loud", "False", "whether it is loud"),
+        *("name", "tiny", "what it is called"),
+    ]
+    assert re.findall('<tr class="changed"><th>(.*?)</th>', page.source) == ["rate_hz"]
+    assert "<title>Title (tiny)</title>" in page.source
+    assert abs((datetime.now(UTC) - done.began).total_seconds()) < 600
+
+
+def test_the_head_of_a_report_shows_signs_as_they_are(tmp_path: Path) -> None:
+    """A title, value or comment is text, never a tag."""
+    tag = "<script>alert('x')</script> & \""
+    about = About(tag, tag, datetime.now(UTC), 1.0, tag, [Used(tag, tag, "", tag), Used("n", tag, tag, tag)])
+    page = Page(write_report(tiny.write(tmp_path / "odd.ipynb", tiny.text("# T")), tmp_path, about))
+    assert "alert('x')</script>" not in page.source
+    said = "\n".join(head_of(page))
+    assert said.count("alert('x')") == 8 and "(changed from )" in said
+
+
 def test_a_report_folds_what_the_notebook_folds(tmp_path: Path) -> None:
     """A solution stays inside its <details>."""
-    from houses.report import write_report
-
     folded = "<details><summary>Solution</summary>\n\n```python\nx = 42\n```\n\nBecause.\n\n</details>\n\nOpen."
-    page = Page(write_report(tiny.write(tmp_path / "folded.ipynb", tiny.text(folded)), tmp_path))
+    page = Page(write_report(tiny.write(tmp_path / "folded.ipynb", tiny.text(folded)), tmp_path, ABOUT_IT))
     inside = page.source.partition("<details>")[2].partition("</details>")[0]
     assert "Solution" in inside and "42" in inside and "Because." in inside and "Open." not in inside
 
 
 def test_a_report_shows_the_code_unless_it_is_hidden(done: NotebookRun, tmp_path: Path) -> None:
     """Results stay."""
-    from houses.report import write_report
-
     copy = tmp_path / "tiny.ipynb"
     copy.write_bytes(done.notebook.read_bytes())
-    page = Page(write_report(copy, done.source.parent, hide_code=True))
+    page = Page(write_report(copy, done.source.parent, ABOUT_IT, hide_code=True))
     assert done.report and "_repr_mimebundle_" in done.report.read_text(encoding="utf-8")
     assert not any(words in page.source for words in ("_repr_mimebundle_", "In&nbsp;[", "widget-view"))
     assert "<b>still</b>" in page.source and "First section" in page.source
@@ -262,11 +289,25 @@ def test_a_failure_is_exit_code_1_and_a_short_traceback_on_stderr(tmp_path: Path
     assert process.returncode == 1
     assert err.splitlines()[0] == 'bad failed in section "Walls", code cell 2'
     assert err.splitlines()[-1] == "ZeroDivisionError: division by zero" and len(err.splitlines()) == 6
-    assert out.splitlines()[0] == "bad: 0 %, Walls (cell 1 of 2)"
-    assert re.search(r"^bad: failed after [\d.]+ s$", out, re.MULTILINE)
+    assert out.splitlines()[0] == "bad: 0 %, cell 1/2: Walls"
+    assert re.search(r"^bad: failed after [\d.]+ s, [\d.]+ s of them in its cells$", out, re.MULTILINE)
     (notebook,) = tmp_path.glob("runs/*-bad/bad.ipynb")
     assert f"Notebook:  {notebook}\n" in out
     assert "\x1b" not in out + err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo terminals there")
+def test_what_is_left_fits_beside_the_bar_of_a_small_terminal(tmp_path: Path) -> None:
+    """80 columns, a name as long as those of the notebooks, a long heading: only that is cut."""
+    cells = [tiny.text(f"## {'Long ' * 20}"), tiny.code("1"), tiny.code("import time; time.sleep(0.5)")]
+    path = tiny.write(tmp_path / "07_time_machine.ipynb", *cells)
+    status, drawn = on_terminal(None, "run", str(path), "--output", str(tmp_path / "runs"))
+    frames = [frame for frame in re.split(r"[\r\n]+", plain(drawn)) if "07_time_machine" in frame]
+    assert status == 0
+    assert any(re.search(r"[━╸╺]{10,} 0:00:\d\d cell 2/2, about \d+ s left: Long.*…", frame) for frame in frames), (
+        frames
+    )
+    assert max(map(len, frames[:-2])) == 80
 
 
 def test_all_notebooks_run_also_after_a_failure(
@@ -300,6 +341,7 @@ def test_parameters_of_a_notebook_are_listed(tmp_path: Path, capsys: pytest.Capt
         ("--all", "-p", "seconds", "2"),
         ("01", "-p", "seconds", "2", "-p", "seconds", "3"),
         ("01", "-p", "seconds"),
+        ("01", "--sweep", "rate_hz"),
     ],
     ids=" ".join,
 )
@@ -308,6 +350,27 @@ def test_wrong_usage_of_run_is_exit_code_2(words: tuple[str, ...], capsys: pytes
     assert main(["run", *words]) == 2
     said = capsys.readouterr()
     assert said.out == "" and "Error: " in said.err
+
+
+@pytest.mark.parametrize(
+    ("words", "right"),
+    [
+        (("-p", "rate_hz=300"), "-p rate_hz 300"),
+        (("-p", "rate_hz=300", "-p", "seconds=5"), "-p rate_hz 300"),
+        (("--report", "--parameter", "rate_hz=300", "--hide-code"), "--parameter rate_hz 300"),
+        (("-p", "name=two words"), "-p name 'two words'"),
+        (("-p", "rate_hz=", "5"), "-p rate_hz VALUE"),
+        (("--sweep", "rate_hz=100,200"), "--sweep rate_hz 100,200"),
+    ],
+    ids=str,
+)
+def test_an_equals_sign_is_answered_with_the_two_words(
+    words: tuple[str, ...], right: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the user would have to write it, whatever stands behind; a value may have one."""
+    assert main(["run", "01", *words]) == 2
+    assert capsys.readouterr().err.strip().endswith(f"the name and the value are two words; write: {right}")
+    assert main(["run", "01", "-p", "rate", "a=b"]) == 1
 
 
 def test_another_config_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -366,7 +429,12 @@ def test_a_signal_interrupts_the_cell_and_keeps_the_rest(
     assert first["text"] == ["first\n"] and interrupted["ename"] == "KeyboardInterrupt"
     assert json.loads((folder / "summary.json").read_bytes())["stopped"] == signal.Signals(number).name
     assert {path.name for path in folder.iterdir()} >= {"long.html", "parameters.json"}
-    assert err.strip() == f"long was stopped; what was done so far: {folder / 'long.ipynb'}"
+    said, *where = err.strip().splitlines()
+    assert re.fullmatch(r"long was stopped after [\d.]+ s", said)
+    files = (("Notebook:", "long.ipynb"), ("Report:  ", "long.html"))
+    assert where == [f"{what}  {folder / name} (as far as it came)" for what, name in files]
+    page = Page(folder / "long.html")
+    assert head_of(page)[2].endswith(f" s: stopped by {signal.Signals(number).name}")
 
 
 @pytest.mark.slow

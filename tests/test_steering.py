@@ -121,6 +121,7 @@ def test_an_experiment_made_again_inside_its_own_run_is_an_error(base: Config) -
     """The outer one has lost its topics and says so, instead of ending as if all were well."""
     with (
         Experiment("self", rate_hz=100, base=base) as exp,
+        pytest.warns(UserWarning, match="'self' was still running"),
         pytest.raises(HousesError, match="stopped at once by somebody else"),
         exp.running(),
         Experiment("self", rate_hz=100, base=base),

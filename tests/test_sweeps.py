@@ -31,11 +31,11 @@ def test_the_titles_compare_the_best_value_with_the_worst() -> None:
     drawn = plot_sweep(BATCHES, "max_batch")
     assert_whole(drawn)
     assert title_of(drawn, 0) == (
-        "max_batch 10,000 handles 41 times as many houses a second as max_batch 1:\n41,000 instead of 1,000"
+        "41,000 houses a second come out with max_batch = 10,000,\nonly 1,000 with max_batch = 1"
     )
     assert (
         title_of(drawn, 1)
-        == "99% of the houses are complete within 30 ms at max_batch 10,000,\nwithin 4 s at max_batch 1"
+        == "Half of the houses are complete within 15 ms with max_batch = 10,000,\nwithin 2 s with max_batch = 1"
     )
     assert "1,000 at 1, 40,000 at 100, 41,000 at 10,000" in alt_text(drawn)
 
@@ -61,29 +61,69 @@ def test_values_that_are_no_numbers_stand_in_the_order_of_the_table() -> None:
 
 
 @pytest.mark.parametrize(
+    ("parameter", "rows", "titles"),
+    [
+        (
+            "rate_hz",
+            [(100, 100, 25), (1_000, 1_001, 24), (5_000, 4_990, 26)],
+            [
+                "4,990 houses a second come out with rate_hz = 5,000,\nonly 100 with rate_hz = 100",
+                "Whatever rate_hz is, half of the houses are complete within about 12.5 ms",
+            ],
+        ),
+        (
+            "linger_ms",
+            [(0, 1_001, 8), (100, 1_020, 160)],
+            [
+                "Whatever linger_ms is, about 1,010 houses a second come out",
+                "Half of the houses are complete within 4 ms with linger_ms = 0,\nwithin 80 ms with linger_ms = 100",
+            ],
+        ),
+        (
+            "acks",
+            [("all", 1_001, 8), (0, 1_003, 8)],
+            [
+                "Whatever acks is, about 1,002 houses a second come out",
+                "Whatever acks is, half of the houses are complete within about 4 ms",
+            ],
+        ),
+    ],
+)
+def test_the_titles_are_sentences_for_any_setting(
+    parameter: str, rows: list[tuple[Any, float, float]], titles: list[str]
+) -> None:
+    """Numbers and words, what matters and what does not."""
+    drawn = plot_sweep(runs(parameter, *rows), parameter)
+    assert [title_of(drawn, panel) for panel in (0, 1)] == titles
+
+
+@pytest.mark.parametrize(
     ("table", "titles"),
     [
         (runs("x"), ["No run to compare yet", "No house is complete yet"]),
         (
             runs("x", (5, 1_200, 9)),
-            ["x 5 handles 1,200 houses a second", "99% of the houses are complete within 9 ms"],
+            ["1,200 houses a second come out with x = 5", "Half of the houses are complete within 4.5 ms with x = 5"],
         ),
         (
             runs("x", (1, 100, 9), (2, 110, 10)),
             [
-                "About 105 houses a second, whatever x is",
-                "99% of the houses are complete within about 9.5 ms, whatever x is",
+                "Whatever x is, about 105 houses a second come out",
+                "Whatever x is, half of the houses are complete within about 4.75 ms",
             ],
         ),
         (
             runs("x", (0, 0, float("nan")), (2, 110, 10)),
-            ["x 2 handles 110 houses a second, x 0 none", "99% of the houses are complete within 10 ms"],
+            [
+                "110 houses a second come out with x = 2,\nonly 0 with x = 0",
+                "Half of the houses are complete within 5 ms with x = 2",
+            ],
         ),
         (
             runs("x", (True, 2, -3), (False, 7, 10)),
             [
-                "x False handles 3.5 times as many houses a second as x True:\n7 instead of 2",
-                "99% of the houses are complete within -3 ms at x True,\nwithin 10 ms at x False",
+                "7 houses a second come out with x = False,\nonly 2 with x = True",
+                "Half of the houses are complete within -1.5 ms with x = True,\nwithin 5 ms with x = False",
             ],
         ),
     ],
@@ -103,8 +143,9 @@ def test_a_column_that_is_not_there_is_an_error_that_names_it() -> None:
 
 def test_a_sweep_is_drawn_on_the_two_axes_that_it_is_given() -> None:
     """Each then says what its x axis is."""
-    left, right = Figure().subplots(1, 2)
-    assert plot_sweep(BATCHES, "max_batch", (left, right)) == (left, right)
+    figure = Figure()
+    left, right = figure.subplots(1, 2)
+    assert plot_sweep(BATCHES, "max_batch", (left, right)) is figure
     assert (left.get_xlabel(), right.get_xlabel()) == ("max_batch", "max_batch")
     assert left.get_xscale() == "log"
 

@@ -171,5 +171,5 @@ def test_the_figure_of_watermarks_names_the_moment_when_a_restart_would_cost_mos
 def test_figures_over_time_are_drawn_on_the_axes_that_they_are_given() -> None:
     """So that several can share a figure."""
     left, right = Figure().subplots(1, 2)
-    assert timeline.plot_timeline(measured(CRASH), "wall", left) is left
-    assert timeline.plot_watermarks(measured(CRASH), right) is right
+    assert timeline.plot_timeline(measured(CRASH), "wall", left) is left.figure
+    assert timeline.plot_watermarks(measured(CRASH), right) is right.figure

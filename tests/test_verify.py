@@ -56,11 +56,11 @@ def test_certificate_of_a_finished_run_counts_every_outcome(finished: Config) ->
         "houses       27 written, 2 cancelled; 3 lines of late stornos",
         "rejects      2 duplicate, 3 evicted, 1 malformed, 1 malformed storno, 1 wrong_partition",
         "pending      2 ids with 3 parts",
-        "unread       4 (lag behind the checkpoint)",
-        "stornos      9 read, 6 houses in the register",
+        "stornos      9 valid; position 9 of 11; 6 houses in the register",
+        "unread       4 parts and 2 stornos (lag behind the checkpoint)",
         "double       0",
         "missing      0",
-        "verified     every record below the position has exactly one outcome; 4 are not read yet",
+        "verified     every record below the position has exactly one outcome; 4 parts and 2 stornos are not read yet",
     ]
 
 
@@ -82,7 +82,7 @@ def test_progress_is_said(finished: Config) -> None:
 
 def test_folder_without_files_has_read_nothing(lab: Config) -> None:
     """Before the first consumer everything is unread, and that is no fault; but nothing is proved by it."""
-    assert verify(lab).lines()[-1] == "unproved     nothing is proved yet: the topic holds no message"
+    assert verify(lab).lines()[-1] == "unproved     nothing is proved yet: the topics hold no message"
     Sender(lab).houses(1, 2)
     found = verify(lab)
     assert (found.ok, found.unread, found.offsets, found.houses) == (True, 6, 6, 0)
@@ -120,7 +120,29 @@ def test_one_of_a_kind_is_written_as_one(lab: Config) -> None:
     consume_to_end(lab)
     sender.part(FOUNDATION, 3)
     said = str(verify(lab))
-    for text in ("1 line of a late storno", "1 id with 1 part\n", "1 read, 1 house in", "outcome; 1 is not read yet"):
+    for text in (
+        "1 line of a late storno",
+        "1 id with 1 part\n",
+        "1 valid; position 1 of 1; 1 house in",
+        "outcome; 1 part is not read yet",
+    ):
+        assert text in said, said
+
+
+def test_a_storno_that_nobody_has_read_is_said(lab: Config) -> None:
+    """The parts are all read, and yet a restart would have something to do."""
+    sender = Sender(lab)
+    sender.houses(1)
+    consume_to_end(lab)
+    sender.stornos(encode_storno(1))
+    found = verify(lab)
+    assert (found.ok, found.unread, found.unread_stornos, found.storno_position, found.storno_end) == (True, 0, 1, 0, 1)
+    said = str(found)
+    for text in (
+        "1 valid; position 0 of 1; 0 houses",
+        "unread       1 storno (lag",
+        "outcome; 1 storno is not read yet",
+    ):
         assert text in said, said
 
 

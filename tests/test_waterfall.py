@@ -7,7 +7,6 @@ from figures import assert_whole, title_of
 from matplotlib.figure import Figure
 
 from houses.message import FULL, PARTS, Reject
-from houses.picture import Picture
 from houses.stories import PartState, PartStory, StornoStory, Story
 from houses.waterfall import plot_waterfall
 
@@ -38,12 +37,12 @@ PENDING = Story(
 )
 
 
-def texts(picture: Picture) -> list[str]:
+def texts(picture: Figure) -> list[str]:
     """What is written inside the picture, from the top."""
     return [text.get_text() for text in picture.axes[0].texts]
 
 
-def bars(picture: Picture) -> list[tuple[float, float]]:
+def bars(picture: Figure) -> list[tuple[float, float]]:
     """Start and end of each bar in ms."""
     rectangles = [patch.get_bbox() for patch in picture.axes[0].patches]  # type: ignore[attr-defined]
     return [(round(box.x0, 3), round(box.x1, 3)) for box in rectangles]
@@ -120,5 +119,5 @@ def test_the_title_says_where_the_house_stands(story: Story, title: str) -> None
 def test_the_story_is_drawn_on_the_axes_that_it_is_given() -> None:
     """So that several houses can share a figure."""
     left, right = Figure().subplots(1, 2)
-    assert plot_waterfall(FINISHED, right) is right
+    assert plot_waterfall(FINISHED, right) is right.figure
     assert not left.patches

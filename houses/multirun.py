@@ -18,6 +18,7 @@ from houses.runner import RUNS, NotebookRun, new_folder, run_notebook
 from houses.sweeps import plot_sweep
 
 TABLE_NAME = "sweep.csv"
+_FIGURE = "sweep"
 COLUMNS = ("ok", "experiment", "houses", "seconds", "houses_per_s", "p50_ms", "p99_ms", "folder")
 _MEASURED = ("houses_per_s", "p50_ms", "p99_ms")
 Show = Callable[[int, Step], None]
@@ -32,6 +33,16 @@ class Sweep:
     runs: list[NotebookRun]
     table: pd.DataFrame
     """A row for each experiment of each run: the value, and what `COLUMNS` names; latencies in ms."""
+
+    @property
+    def table_file(self) -> Path:
+        """The table as CSV."""
+        return self.folder / TABLE_NAME
+
+    @property
+    def figure_file(self) -> Path:
+        """The figure as PNG; an SVG is beside it."""
+        return self.folder / f"{_FIGURE}.png"
 
     @property
     def ok(self) -> bool:
@@ -64,8 +75,8 @@ def sweep_notebook(
     folder = new_folder(runs, source.stem)
     done = list[NotebookRun]()
     for number, value in enumerate(checked):
-        done.append(
-            run_notebook(
+        try:
+            run = run_notebook(
                 source,
                 {**(parameters or {}), parameter: value},
                 report=report,
@@ -73,11 +84,15 @@ def sweep_notebook(
                 folder=folder / _folder_name(number, parameter, value),
                 show=partial(show, number),
             )
-        )
+        except (KeyboardInterrupt, SystemExit) as stop:
+            if done:
+                stop.add_note(f"Table:     {folder / TABLE_NAME} (the runs before it)")
+            raise
+        done.append(run)
         table = _table(done, parameter)
         table.to_csv(folder / TABLE_NAME, index=False)  # after each run: a stop keeps what was done
     first = table.drop_duplicates("folder")  # a notebook may make several experiments: the first by name is drawn
-    save_figure(plot_sweep(first, parameter), folder, "sweep")
+    save_figure(plot_sweep(first, parameter), folder, _FIGURE)
     return Sweep(folder, done, table)
 
 

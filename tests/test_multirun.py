@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -9,7 +10,8 @@ import tiny_notebooks as tiny
 
 from houses.cli import main
 from houses.errors import HousesError
-from houses.notebook_sweep import sweep_notebook
+from houses.multirun import sweep_notebook
+from houses.runner import NotebookRun, run_notebook
 
 
 @pytest.fixture
@@ -57,5 +59,39 @@ def test_a_sweep_prints_a_table(swept: Path, tmp_path: Path, capsys: pytest.Capt
     """The values and what was measured; spaces around a comma do not matter."""
     assert main(["run", str(swept), "--sweep", "rate_hz", "100, 200", "--output", str(tmp_path / "runs")]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[-4:]] == ["rate_hz", "100.0", "200.0", "Folder:"]
-    assert "swept: 50 %, " in "\n".join(lines) and "run 2 of 2" in "\n".join(lines)
+    assert lines[-6].split() == ["rate_hz", "ok", "houses", "seconds", "houses_per_s", "p50_ms", "p99_ms"]
+    assert [line.split()[0] for line in lines[-5:-3]] == ["100.0", "200.0"]
+    (folder,) = (tmp_path / "runs").iterdir()
+    files = [("Folder:  ", folder), ("Table:   ", folder / "sweep.csv"), ("Figure:  ", folder / "sweep.png")]
+    assert lines[-3:] == [f"{what}{path}" for what, path in files] and all(path.exists() for _, path in files)
+    assert "swept: 50 %, run 2/2, cell 1/3" in "\n".join(lines)
+
+
+def test_a_sweep_names_the_report_of_each_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Below table and figure."""
+    path = tiny.write(tmp_path / "words.ipynb", tiny.code('mode: str = "a"', "parameters"))
+    assert main(["run", str(path), "--sweep", "mode", "a,b", "--report", "--output", str(tmp_path / "runs")]) == 0
+    reports = sorted(tmp_path.glob("runs/*/*/words.html"))
+    assert capsys.readouterr().out.splitlines()[-2:] == [f"Report:  {report}" for report in reports]
+
+
+def test_a_stopped_sweep_says_where_the_table_of_its_runs_is(
+    swept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of those before the one that was stopped."""
+    ends = iter([run_notebook, stopped_run])
+
+    def run_next(*words: Any, **options: Any) -> NotebookRun:
+        return next(ends)(*words, **options)
+
+    monkeypatch.setattr("houses.multirun.run_notebook", run_next)
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        sweep_notebook(swept, "rate_hz", [100, 200, 300], runs=tmp_path / "runs")
+    (table,) = tmp_path.glob("runs/*/sweep.csv")
+    assert stopped.value.__notes__ == [f"Table:     {table} (the runs before it)"]
+    assert pd.read_csv(table)["rate_hz"].tolist() == [100.0]
+
+
+def stopped_run(*_: object, **__: object) -> NotebookRun:
+    """As a run that Ctrl-C ends."""
+    raise KeyboardInterrupt

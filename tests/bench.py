@@ -11,7 +11,6 @@ import random
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -22,8 +21,8 @@ from typing import Any, NamedTuple
 
 import psutil
 from confluent_kafka import Consumer, Producer, TopicPartition
+from kafka_lab import own_kafka
 
-from houses import local_kafka
 from houses.broker import ensure_topics
 from houses.clients import client_config
 from houses.config import Config, load
@@ -119,7 +118,7 @@ def main() -> int:
     arguments = parser.parse_args()
     asked = [name for name in _ON_REQUEST if getattr(arguments, name)] or arguments.only
     figures: dict[str, Any] = {}
-    with _kafka() as (folder, address):
+    with own_kafka() as (folder, address):
         for name in asked or [name for name in _PARTS if name not in _ON_REQUEST]:
             figures |= _PARTS[name](folder / name, address, arguments.messages // 3, arguments.rounds)
             if not arguments.json:
@@ -155,18 +154,6 @@ def _text(value: Any) -> str:
         if isinstance(value, float)
         else str(value)
     )
-
-
-@contextmanager
-def _kafka() -> Iterator[tuple[Path, str]]:
-    """A Kafka of this run alone, in a temporary folder."""
-    with tempfile.TemporaryDirectory(prefix="houses-bench-", ignore_cleanup_errors=True) as name:
-        address = f"127.0.0.1:{local_kafka.free_port()}"
-        local_kafka.start(Path(name) / "kafka", address)
-        try:
-            yield Path(name), address
-        finally:
-            local_kafka.stop(Path(name) / "kafka")
 
 
 def _config(folder: Path, address: str, topic: str, **consumer: Any) -> Config:

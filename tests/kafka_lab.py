@@ -1,14 +1,16 @@
 """A configuration and topics of a test's own on the real Kafka, and what has been written to them."""
 
 import json
+import tempfile
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from houses import config
+from houses import config, local_kafka
 from houses.broker import ensure_topics_named
 from houses.config import Config
 from houses.errors import MessageError
@@ -17,6 +19,18 @@ from houses.producer import Producers
 from houses.tail import last_records
 
 Values = dict[str, Any]
+
+
+@contextmanager
+def own_kafka() -> Iterator[tuple[Path, str]]:
+    """A temporary folder, and the address of a Kafka of its own in it; both are gone at the end."""
+    with tempfile.TemporaryDirectory(prefix="houses-", ignore_cleanup_errors=True) as name:
+        address = f"127.0.0.1:{local_kafka.free_port()}"
+        local_kafka.start(Path(name) / "kafka", address)
+        try:
+            yield Path(name), address
+        finally:
+            local_kafka.stop(Path(name) / "kafka")
 
 
 def make_config(folder: Path, kafka: str, values: Values | None = None) -> Config:

@@ -6,6 +6,9 @@ from random import Random
 
 from houses.files import FileOps
 
+_REACHES = 0.7
+"""Share of the changes not synced that reach the platter all the same."""
+
 
 class Crash(BaseException):
     """The process or the machine dies here; no Exception, so that nothing on the way out handles it."""
@@ -34,7 +37,7 @@ class Inode:
     def lose_power(self, random: Random) -> None:
         """Of the changes not synced, some reach the platter, some in part, some not."""
         for action in self.unsynced:
-            if random.random() < 0.7:
+            if random.random() < _REACHES:
                 action(self.durable, random)
         self.unsynced.clear()
         self.visible = bytearray(self.durable)
@@ -52,7 +55,7 @@ class SimulatedDisk(FileOps):
         """Whether folders can be synced."""
         self._names: dict[Path, Inode] = {}
         self._durable_names: dict[Path, Inode] = {}
-        self._unsynced_names: list[tuple[Path, Inode | None]] = []
+        self._unsynced_names: list[dict[Path, Inode | None]] = []
         self._open: dict[int, Inode] = {}
         self._dead = False
         self.bytes_read = 0
@@ -65,7 +68,7 @@ class SimulatedDisk(FileOps):
             if not create:
                 raise FileNotFoundError(path)
             self._count()
-            self._name(path, Inode())
+            self._name({path: Inode()})
         descriptor = max(self._open, default=2) + 1
         self._open[descriptor] = self._names[path]
         return descriptor
@@ -112,21 +115,20 @@ class SimulatedDisk(FileOps):
             raise FileNotFoundError(source)
         self._count()
         inode = self._names[source]
-        self._name(source, None)
-        self._name(target, inode)
+        self._name({source: None, target: inode})
 
     def unlink(self, path: Path) -> None:
         """See `FileOps`."""
         self._count()
-        self._name(path, None)
+        self._name({path: None})
 
     def sync_dir(self, folder: Path) -> None:
         """See `FileOps`."""
         self._count()
         if not self.keeps_names:
             raise OSError(5, "Input/output error")
-        for path, inode in self._unsynced_names:
-            _set(self._durable_names, path, inode)
+        for change in self._unsynced_names:
+            _apply(change, self._durable_names)
         self._unsynced_names.clear()
 
     # --- what tests call ---
@@ -138,10 +140,11 @@ class SimulatedDisk(FileOps):
         self.fuse = self.sync_fuse = None
 
     def cut_power(self, random: Random) -> None:
-        """The machine is gone: of what was not synced, names come back up to some moment, bytes as chance has it."""
+        """The machine is gone: of what was not synced, names and bytes, that is left which chance has it."""
         self.kill_process()
-        for path, inode in self._unsynced_names[: random.randint(0, len(self._unsynced_names))]:
-            _set(self._durable_names, path, inode)
+        for change in self._unsynced_names:
+            if random.random() < _REACHES:
+                _apply(change, self._durable_names)
         self._unsynced_names.clear()
         for inode in {id(inode): inode for inode in [*self._names.values(), *self._durable_names.values()]}.values():
             inode.lose_power(random)
@@ -165,12 +168,13 @@ class SimulatedDisk(FileOps):
         inode = None if data is None else Inode()
         if inode:
             inode.visible[:] = inode.durable[:] = data or b""
-        _set(self._names, path, inode)
-        _set(self._durable_names, path, inode)
+        for names in (self._names, self._durable_names):
+            _apply({path: inode}, names)
 
-    def _name(self, path: Path, inode: Inode | None) -> None:
-        _set(self._names, path, inode)
-        self._unsynced_names.append((path, inode))
+    def _name(self, change: dict[Path, Inode | None]) -> None:
+        """Change names in one step, as the journal of a file system does; None: the name goes."""
+        _apply(change, self._names)
+        self._unsynced_names.append(change)
 
     def _count(self) -> None:
         if self.fuse is not None:
@@ -180,11 +184,12 @@ class SimulatedDisk(FileOps):
             raise Crash
 
 
-def _set(names: dict[Path, Inode], path: Path, inode: Inode | None) -> None:
-    if inode is None:
-        names.pop(path, None)
-    else:
-        names[path] = inode
+def _apply(change: dict[Path, Inode | None], names: dict[Path, Inode]) -> None:
+    for path, inode in change.items():
+        if inode is None:
+            names.pop(path, None)
+        else:
+            names[path] = inode
 
 
 def _write(position: int, data: bytes) -> Callable[[bytearray, Random | None], None]:

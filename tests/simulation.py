@@ -4,6 +4,7 @@ Everything between Kafka and the disk is the real thing: recover(), ConsumerLoop
 """
 
 import json
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -34,9 +35,9 @@ Records = list[bytes | None]
 ROOT = Path("/lab")
 
 
-def config_of(**consumer: Any) -> Config:
-    """A configuration whose folder exists on the simulated disk only."""
-    return Config(ROOT / "config.yaml", KafkaConfig(), ProducerConfig(), ConsumerConfig(**{"log_every": 0} | consumer))
+def config_of(root: Path = ROOT, **consumer: Any) -> Config:
+    """A configuration whose folder, by default, exists on the simulated disk only."""
+    return Config(root / "config.yaml", KafkaConfig(), ProducerConfig(), ConsumerConfig(**{"log_every": 0} | consumer))
 
 
 class Poll(NamedTuple):
@@ -200,11 +201,17 @@ class GroupStore:
 class Lab:
     """One output folder on a simulated disk, and its topics."""
 
-    def __init__(self, topics: Topics, config: Config | None = None, random: Random | None = None) -> None:
+    def __init__(
+        self,
+        topics: Topics,
+        config: Config | None = None,
+        random: Random | None = None,
+        disk: SimulatedDisk | None = None,
+    ) -> None:
         """Nothing consumed yet."""
         self.topics = topics
         self.config = config or config_of()
-        self.disk = SimulatedDisk()
+        self.disk = disk or SimulatedDisk()
         self.group = GroupStore(random or Random(0))
         self.clock = Clock()
         self.said: list[str] = []
@@ -334,12 +341,14 @@ def reference_of(topics: Topics, order: Sequence[Chunk] | None = None) -> Refere
     return plain
 
 
-def check_end(lab: Lab) -> None:
+def check_end(lab: Lab, *, evicted: bool = False) -> None:
     """After everything was read and a clean stop: the files say what the reference says, whatever happened on the way.
 
-    Only which of a house's parts of the story came first, its completion or its storno, may depend on the way.
+    With `evicted` all that can be overdue has been given up. Only which of a house's parts of the story came first, its completion or its storno, may depend on the way.
     """
     plain = reference_of(lab.topics)
+    if evicted:
+        plain.evict(math.inf)
     written = {line["id"]: line for line in [*plain.houses, *plain.storno]}
     houses, storno = lab.lines(lab.paths[0]), lab.lines(lab.paths[1])
     wanted = {(p, o): f"house {i}" for i, line in written.items() for p, o in offsets_of(line).items()}

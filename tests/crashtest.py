@@ -1,0 +1,59 @@
+"""The crash campaign: SIGKILLs under load on a real Kafka, or power cuts and crash points on a simulated one.
+
+python3 lab.py crashtest [--kills N] [--seed S] [--store file|kafka|ADDRESS]; [--power-cuts N | --power-cut SEED | --points]
+"""
+
+import argparse
+import secrets
+import sys
+
+from campaign import campaign
+from crash_points import every_point
+from kafka_lab import own_kafka
+from power_cuts import cut_and_recover, cuts_of
+
+from houses.errors import HousesError
+
+
+def main() -> int:
+    """Run what is asked for; the exit code, 1 when a promise was broken."""
+    parser = argparse.ArgumentParser(prog="lab.py crashtest", description=__doc__)
+    parser.add_argument("--kills", type=int, default=20, help="SIGKILLs of the consumer (default %(default)s)")
+    parser.add_argument("--seed", type=int, help="of moments, faults and stornos, or the first of --power-cuts")
+    parser.add_argument("--store", default="file", help="consumer.offset_store (default %(default)s)")
+    parser.add_argument("--power-cuts", type=int, metavar="N", help="so many simulated power cuts instead")
+    parser.add_argument("--power-cut", type=int, metavar="SEED", help="those of one seed again")
+    parser.add_argument("--points", action="store_true", help="every crash point instead")
+    arguments = parser.parse_args()
+    if arguments.power_cut is not None:
+        print(
+            f"seed {arguments.power_cut}: the power went {cut_and_recover(arguments.power_cut)} times, nothing is lost"
+        )
+    elif arguments.power_cuts:
+        cuts, seeds = cuts_of(arguments.seed or 0, arguments.power_cuts)
+        print(f"power cuts {cuts:,} of {seeds:,} seeds, lost 0, twice 0")
+    elif arguments.points:
+        points = sum(1 for _ in every_point())
+        print(f"crash points {points:,}, lost 0, twice 0")
+    else:
+        return _campaign(arguments.kills, arguments.seed, arguments.store)
+    return 0
+
+
+def _campaign(kills: int, seed: int | None, store: str) -> int:
+    seed = secrets.randbits(32) if seed is None else seed
+    print(f"seed {seed}; again with: python3 lab.py crashtest --kills {kills} --seed {seed} --store {store}")
+    try:
+        with own_kafka() as (folder, kafka):
+            outcome = campaign(folder, kafka, kills, seed, {"consumer.offset_store": store})
+    except HousesError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
+    if not outcome.certificate.ok:
+        print(outcome.certificate)
+    print(outcome)
+    return 0 if outcome.ok else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""The crash campaign on a real Kafka, and that it would see what it looks for."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from campaign import Follower, Outcome, campaign
+
+from houses.certificate import Certificate
+
+
+@pytest.mark.slow
+def test_kills_under_load_lose_and_double_nothing(tmp_path: Path, kafka: str) -> None:
+    """Twenty at random moments, some of them while it recovers from the one before."""
+    said: list[str] = []
+    outcome = campaign(tmp_path, kafka, 20, 1, say=said.append)
+    assert outcome.ok, f"{outcome}\n{outcome.certificate}"
+    assert outcome.in_recovery > 0 and outcome.houses > 1000 and len(said) == outcome.kills == 20
+    assert outcome.certificate.cancelled > 0 and outcome.certificate.rejects["duplicate"] > 0
+    assert str(outcome).startswith("kills 20 (") and str(outcome).endswith("lost 0, twice 0; verified")
+
+
+@pytest.mark.parametrize(("ok", "lost", "twice"), [(False, 0, 0), (True, 1, 0), (True, 0, 1)])
+def test_anything_lost_or_double_fails_it(ok: bool, lost: int, twice: int) -> None:
+    """Whatever the certificate says, and the other way round."""
+    certificate: Certificate = SimpleNamespace(ok=ok)  # type: ignore[assignment]
+    assert not Outcome(1, 0, 10, lost, twice, certificate).ok
+
+
+def test_a_line_that_changes_or_vanishes_is_seen(tmp_path: Path) -> None:
+    """The newest at the next look, one long ago at the look at all; a torn end may come and go."""
+    path = tmp_path / "houses.jsonl"
+    follower = Follower(path)
+    follower.look()
+    path.write_bytes(b"one\ntwo\nthr")
+    follower.look()
+    path.write_bytes(b"one\ntwo\nfour\n")
+    follower.look_at_all()
+    path.write_bytes(b"one\ntwo\n")
+    with pytest.raises(AssertionError, match=r"houses\.jsonl: a line before byte 13 changed or vanished"):
+        follower.look()
+    path.unlink()
+    with pytest.raises(AssertionError, match="has vanished"):
+        follower.look()
+
+
+def test_an_early_line_that_changes_is_seen_in_the_end(tmp_path: Path) -> None:
+    """Too far back for each look."""
+    path = tmp_path / "houses.jsonl"
+    follower = Follower(path)
+    path.write_bytes(b"x\n" * 100_000)
+    follower.look()
+    path.write_bytes(b"y\n" + b"x\n" * 99_999)
+    follower.look()
+    with pytest.raises(AssertionError, match="an early line has changed"):
+        follower.look_at_all()

@@ -78,7 +78,7 @@ def _arrive(lab: Lab, *stornos: bytes) -> Callable[[object], None]:
 def _first_run(lab: Lab) -> None:
     """Start, houses of which two wait together, late and early stornos, checkpoints, an eviction, and no stop."""
     plan = [
-        Poll((2, 1, 1, 1)),
+        Poll((2, 2, 1, 1)),
         Poll((1, 1, 1, 1), 0.3, _arrive(lab, encode_storno(1, PARTS[1]), encode_storno(6, PARTS[0]), b"junk")),
         Poll((2, 2, 2, 9), 1.1),
         Poll((1, 1, 1, 9), 0.3, _arrive(lab, encode_storno(1, None), encode_storno(2, PARTS[2]))),

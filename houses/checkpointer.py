@@ -99,7 +99,11 @@ class Checkpointer:
 
         1. Side files of the new generation: stornos, closed ids. 2. Their names, in the folder. 3. The record.
         A crash between the steps leaves side files that are newer than the record, which recovery takes.
+
+        Raises:
+            FolderError: a file could not be written, or somebody changed one of the journal: no record is made.
         """
+        self._journal.check_untouched()
         # Counted before anything is done: a store that raises may have kept the record all the same, and the files of
         # its generation must stay as they are.
         self.generation += 1

@@ -39,6 +39,13 @@ class FileOps:
         """Length of an open file in bytes."""
         return os.fstat(fd).st_size
 
+    def is_at(self, fd: int, path: Path) -> bool:
+        """Whether an open file is still the one that `path` names."""
+        try:
+            return os.path.samestat(os.fstat(fd), path.stat())
+        except FileNotFoundError:
+            return False
+
     def read(self, fd: int, position: int, length: int) -> bytes:
         """At most `length` bytes from byte `position` on; fewer only at the end of the file."""
         chunks = []

@@ -47,11 +47,28 @@ class JsonlFile:
         """Write the waiting lines and return when they are on the disk."""
         if not self._waiting:
             return
+        self.check_length()
         data = "".join(self._waiting).encode("ascii")
         self._write(self.length_bytes, data)
         self.sync()
         self.length_bytes += len(data)
         self._waiting.clear()
+
+    def check_length(self) -> None:
+        """`FolderError` unless the file ends where the last commit left it: a write behind a cut would leave a hole."""
+        if (found := self._ops.size(self._fd)) != self.length_bytes:
+            raise self._meddled(f"{found} bytes long, but {self.length_bytes} were written")
+
+    def check_name(self) -> None:
+        """`FolderError` unless the file still has its name: what is written to another one would vanish with it."""
+        if not self._ops.is_at(self._fd, self.path):
+            raise self._meddled("removed or replaced")
+
+    def _meddled(self, what: str) -> FolderError:
+        return FolderError(
+            f"{self.path}: {what} while the consumer runs: restore the file, then start again (houses consume; with "
+            "--rescan it reads again what the files do not hold), or start anew: houses reset --archive"
+        )
 
     def sync(self) -> None:
         """Return when what was written is on the disk."""
@@ -162,6 +179,12 @@ class Journal:
     def lengths(self) -> tuple[int, ...]:
         """Bytes written and synced, per file."""
         return tuple(file.length_bytes for file in self.files)
+
+    def check_untouched(self) -> None:
+        """`FolderError` when somebody has cut, removed or replaced a file since the last commit."""
+        for file in self.files:
+            file.check_length()
+            file.check_name()
 
     def close(self) -> None:
         """Give the files back; what waits is not written."""

@@ -81,6 +81,10 @@ class SimulatedDisk(FileOps):
         """See `FileOps`."""
         return len(self._open[fd].visible)
 
+    def is_at(self, fd: int, path: Path) -> bool:
+        """See `FileOps`."""
+        return self._names.get(path) is self._open[fd]
+
     def read(self, fd: int, position: int, length: int) -> bytes:
         """See `FileOps`."""
         data = bytes(self._open[fd].visible[position : position + length])

@@ -120,9 +120,10 @@ def running(made: Config, *words: str, **options: Any) -> Iterator["subprocess.P
     process = subprocess.Popen(
         arguments(made, *words),
         text=True,
-        env=environment(made),
         start_new_session=True,
-        **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} | options,
+        **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        | {"env": environment(made)}
+        | options,
     )
     try:
         yield process

@@ -25,12 +25,6 @@ from houses.runfolder import full_keys, run_folder
 PART_NAMES = {part.name for part in PARTS}
 
 
-@pytest.fixture
-def base(tmp_path: Path, kafka: str) -> Config:
-    """A project of the test's own; its experiments are in output/runs below it."""
-    return make_config(tmp_path, kafka)
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, kafka: str) -> Iterator[Experiment]:
     """An experiment that was cancelled in, crashed and stopped: house 0 was written before its storno, house 900 not."""

@@ -4,13 +4,11 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from kafka_lab import make_config, wait_until
+from kafka_lab import wait_until
 
 import houses
 from houses.config import Config
@@ -18,19 +16,6 @@ from houses.experiment import Experiment
 from houses.panel import Panel, panel
 
 EVIL = "<img src=x onerror=alert(1)>"
-
-
-@pytest.fixture
-def base(tmp_path: Path, kafka: str) -> Config:
-    """A project of the test's own."""
-    return make_config(tmp_path, kafka)
-
-
-@pytest.fixture
-def exp(base: Config) -> Iterator[Experiment]:
-    """An experiment that was not started."""
-    with Experiment("panel", rate_hz=200, base=base) as made:
-        yield made
 
 
 def frame(shown: Panel, newest_ms: int = 0) -> dict[str, Any]:
@@ -383,7 +368,7 @@ def test_a_saved_page_shows_a_sentence_instead_of_a_blank(exp: Experiment) -> No
     """Without a kernel a widget cannot be shown."""
     bundle = panel(exp)._repr_mimebundle_()
     assert "application/vnd.jupyter.widget-view+json" in bundle
-    assert bundle["text/html"].startswith("<p>") and "panel" in bundle["text/html"]
+    assert bundle["text/html"].startswith("<p><em>Panel of experiment shared: ")
 
 
 def test_taken_up_again_the_panel_shows_what_is_there(base: Config) -> None:

@@ -2,12 +2,10 @@
 
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 import pytest
-from kafka_lab import make_config, read_parts, wait_until
+from kafka_lab import read_parts, wait_until
 
 from houses.config import Config
 from houses.errors import ConfigError, HousesError
@@ -17,19 +15,6 @@ from houses.producer import Producers
 from houses.say import in_main_thread
 
 PART_NAMES = {part.name for part in PARTS}
-
-
-@pytest.fixture
-def base(tmp_path: Path, kafka: str) -> Config:
-    """A project of the test's own."""
-    return make_config(tmp_path, kafka)
-
-
-@pytest.fixture
-def exp(base: Config) -> Iterator[Experiment]:
-    """An experiment that was not started."""
-    with Experiment("steered", rate_hz=200, base=base) as made:
-        yield made
 
 
 # --- the consumer ---

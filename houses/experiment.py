@@ -16,6 +16,7 @@ from houses.config import Config, load
 from houses.errors import FolderError, HousesError
 from houses.files import REAL
 from houses.message import PARTS
+from houses.metrics import describe_error
 from houses.producer import Producers
 from houses.run import Run
 from houses.runfolder import full_keys, prepare, run_folder
@@ -66,7 +67,10 @@ class Experiment(Steering):
         if earlier := _OPEN.get(folder):
             if earlier.is_running:
                 warnings.warn(f"experiment {name!r} was still running: it is stopped first", stacklevel=2)
-            earlier.close()
+            try:
+                earlier.close()
+            except Exception as error:  # noqa: BLE001  # however it ended, this one can begin
+                warnings.warn(f"experiment {name!r}, the earlier one: {describe_error(error)}", stacklevel=2)
         config, self._binding = prepare(base, folder, self._parameters, say, fresh=fresh)
         super().__init__(config, in_main_thread(say))
         self._lifecycle = threading.RLock()  # a cell and the buttons of a panel may start and stop at once

@@ -181,11 +181,28 @@ def test_the_same_cell_run_twice_stops_the_earlier_experiment(base: Config) -> N
     first.close()
 
 
+def test_an_experiment_is_made_again_although_its_consumer_was_killed_from_outside(base: Config) -> None:
+    """How the earlier one ended is a warning, which quotes nothing as an error that is none."""
+    first = Experiment("oom", rate_hz=100, base=base)
+    first.start()
+    psutil.Process(consumer_pid(first)).kill()
+    with pytest.warns(UserWarning, match="'oom'") as warned:
+        second = Experiment("oom", rate_hz=100, base=base)
+    with second, second.running(seconds=0.3):
+        pass
+    said = [str(warning.message) for warning in warned]
+    assert said[0] == "experiment 'oom' was still running: it is stopped first"
+    assert said[1].startswith("experiment 'oom', the earlier one: the consumer was killed by SIGKILL: start again")
+    assert second.verify().unread == 0
+
+
 def test_a_consumer_that_ends_by_itself_is_an_error_with_its_last_line(base: Config) -> None:
     """Here it was stopped from outside, as by `houses stop`."""
     with Experiment("ended", rate_hz=100, base=base) as exp:
         with (
-            pytest.raises(HousesError, match=r"the consumer ended by itself: Stopped: .*consumer\.log"),
+            pytest.raises(
+                HousesError, match=r"the consumer ended by itself \(exit status 0\): Stopped: .*consumer\.log"
+            ),
             exp.running(30),
         ):
             psutil.Process(consumer_pid(exp)).terminate()
@@ -196,7 +213,7 @@ def test_a_consumer_that_cannot_start_is_an_error_with_its_last_line(base: Confi
     """Nothing is sent before it reads."""
     exp = Experiment("damaged", rate_hz=100, base=base)
     exp.config.houses_path.write_bytes(b"no house\n")
-    with pytest.raises(HousesError, match=r"houses\.jsonl: damaged at byte 0"):
+    with pytest.raises(HousesError, match=r"the consumer ended with an error: .*houses\.jsonl: damaged at byte 0"):
         exp.start()
     assert exp.sent == dict.fromkeys(PART_NAMES, 0)
 

@@ -275,7 +275,7 @@ def test_a_consumer_that_ended_by_itself_is_told_from_one_that_was_killed(exp: E
     psutil.Process(exp.consumer.pid).kill()
     wait_until(lambda: status(shown)["consumer"] == "ended by itself", "its end is seen")
     assert status(shown)["Kafka"] == "unknown"
-    assert frame(shown)["error"].startswith("the consumer ended by itself: ")
+    assert frame(shown)["error"].startswith("the consumer was killed by SIGKILL: ")
     with pytest.raises(houses.HousesError, match="ended"):
         exp.stop()
 

@@ -108,22 +108,25 @@ class Experiment(Steering):
             seconds: how long producers run at least; None: as long as the body.
             complete: see `stop`.
         """
+        run = self._started()
         try:
-            self.start()
-            run, begun_s = self._running(), time.monotonic()
+            begun_s = time.monotonic()
             yield self
             if seconds:
                 run.wait(seconds - (time.monotonic() - begun_s))
             self._stop(run, complete)
         except BaseException as error:
-            self._abort(error)
+            self._abort(run, error)  # and no other one that somebody has started since
             raise
 
     def start(self) -> None:
         """Start the consumer, then, as soon as it reads, the producers. Nothing happens when they run already."""
+        self._started()
+
+    def _started(self) -> Run:
         with self._lifecycle:
-            if self.is_running:
-                return
+            if (run := self._run) and not run.ended:
+                return run
             self._check_is_mine()
             self._config.dump(self._config.path)
             self._certificate = None
@@ -137,6 +140,7 @@ class Experiment(Steering):
                 raise
             finally:
                 self._settle(run)
+            return run
 
     def _check_is_mine(self) -> None:
         if self._closed:
@@ -181,9 +185,9 @@ class Experiment(Steering):
 
     def reset(self) -> None:
         """Stop at once, and begin anew: new topics, an empty folder, counts at 0. Rates and faults stay as they are set."""
-        self._abort(None)  # what is starting in another thread gives up its lock
+        self._abort(self._run)  # what is starting in another thread gives up its lock
         with self._lifecycle:
-            self._abort(None)
+            self._abort(self._run)
             self._check_is_mine()
             made, self._binding = prepare(self._base, self.folder, self._parameters, self._say, fresh=True)
             with self._settings:
@@ -192,8 +196,8 @@ class Experiment(Steering):
             self._stornos, self._certificate, self._loaded = None, None, None
             self._count_anew()
 
-    def _abort(self, cause: BaseException | None) -> None:
-        if run := self._run:
+    def _abort(self, run: Run | None, cause: BaseException | None = None) -> None:
+        if run:
             try:
                 run.abort(cause)
             finally:
@@ -227,10 +231,10 @@ class Experiment(Steering):
             del _OPEN[self.folder]
         self._stornos = None
         try:
-            self._abort(None)
+            self._abort(self._run)
         finally:
             self.background.finish()
-            self._abort(None)  # of a start that was just beginning
+            self._abort(self._run)  # of a start that was just beginning
             gc.collect()  # a Kafka client and its callbacks refer to each other: only the collector lets go of its connection
 
     def __enter__(self) -> Self:
@@ -238,6 +242,6 @@ class Experiment(Steering):
 
     def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
         try:
-            self._abort(error)
+            self._abort(self._run, error)
         finally:
             self.close()

@@ -102,6 +102,22 @@ def test_a_stop_by_another_thread_ends_the_wait_of_the_cell(exp: Experiment) -> 
     assert exp.verify().unread == 0
 
 
+def test_a_cell_that_fails_ends_its_own_run_and_no_later_one(exp: Experiment) -> None:
+    """Somebody has stopped that one meanwhile and started the next, with the buttons of a panel."""
+
+    def cell() -> None:
+        with exp.running():
+            exp.stop()
+            exp.start()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        cell()
+    assert exp.is_running and exp.consumer_alive
+    exp.stop()
+    assert exp.verify().unread == 0
+
+
 def test_an_experiment_made_again_inside_its_own_run_is_an_error(base: Config) -> None:
     """The outer one has lost its topics and says so, instead of ending as if all were well."""
     with (

@@ -60,7 +60,7 @@ class Experiment(Steering):
         Raises:
             ConfigError, BrokerError, FolderError, PositionError: as the message says.
         """
-        self._base = base = base or load()
+        base = base or load()
         folder = run_folder(name, base.root)
         rates = {} if rate_hz is None else {"producer.msgs_per_sec": rate_hz, "producer.rates": {}}
         self._parameters = rates | full_keys(values)
@@ -184,13 +184,13 @@ class Experiment(Steering):
             self._sent.update(producers.sent)
 
     def reset(self) -> None:
-        """Stop at once, and begin anew: new topics, an empty folder, counts at 0. Rates and faults stay as they are set."""
+        """Stop at once, and begin anew: new topics, an empty folder, counts at 0. All settings stay as they are."""
         self._abort(self._run)  # what is starting in another thread gives up its lock
         with self._lifecycle:
             self._abort(self._run)
             self._check_is_mine()
-            made, self._binding = prepare(self._base, self.folder, self._parameters, self._say, fresh=True)
-            with self._settings:
+            made, self._binding = prepare(self._config, self.folder, {}, self._say, fresh=True)
+            with self._settings:  # rates and faults may have changed meanwhile
                 set_now = self._config.producer.model_dump(include={"msgs_per_sec", "rates", "faults"})
                 self._config = made.with_values({f"producer.{key}": value for key, value in set_now.items()})
             self._stornos, self._certificate, self._loaded = None, None, None

@@ -244,6 +244,21 @@ def test_reset_begins_anew_with_the_rates_and_faults_as_they_are_set(exp: Experi
     assert exp.verify().unread == 0 and exp.houses()["id"].min() == 0
 
 
+def test_reset_keeps_the_settings_of_an_experiment_that_was_taken_up(base: Config) -> None:
+    """Those that were given when it was made first, too; its topics and its group get one new suffix, not a second."""
+    Experiment("kept", rate_hz=150, base=base, linger_ms=7).close()
+    with Experiment("kept", base=base, fresh=False) as exp:
+        before = exp.config
+        exp.reset()
+        assert exp.rate_hz("wall") == 150 and exp.config.producer.linger_ms == 7
+        for old, new in (
+            (before.kafka.topic, exp.config.kafka.topic),
+            (before.consumer.storno_topic, exp.config.consumer.storno_topic),
+            (before.consumer.group_id, exp.config.consumer.group_id),
+        ):
+            assert new != old and new[:-8] == old[:-8]
+
+
 def test_a_reset_while_it_runs_stops_it_first(exp: Experiment) -> None:
     """As the button of a panel would."""
     exp.start()

@@ -1,6 +1,7 @@
 """One object for broker, producers, consumer and output folder: what notebooks and the demo use."""
 
 import gc
+import math
 import threading
 import time
 import warnings
@@ -11,10 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from houses.checkpoint import load_binding
+from houses.broker import watermarks
 from houses.config import Config, load
-from houses.errors import FolderError, HousesError
-from houses.files import REAL
+from houses.errors import HousesError
 from houses.message import PARTS
 from houses.metrics import describe_error
 from houses.producer import Producers
@@ -71,30 +71,36 @@ class Experiment(Steering):
                 earlier.close()
             except Exception as error:  # noqa: BLE001  # however it ended, this one can begin
                 warnings.warn(f"experiment {name!r}, the earlier one: {describe_error(error)}", stacklevel=2)
-        config, self._binding = prepare(base, folder, self._parameters, say, fresh=fresh)
-        super().__init__(config, in_main_thread(say))
+        config, binding = prepare(base, folder, self._parameters, say, fresh=fresh)
+        super().__init__(config, binding, in_main_thread(say))
         self._lifecycle = threading.RLock()  # a cell and the buttons of a panel may start and stop at once
-        self._closed = False
         self._count_anew()
+        if not fresh:
+            self._count_what_is_there()
         _OPEN[folder] = self
 
     def _count_anew(self) -> None:
         self._sent = Counter({part.name: 0 for part in PARTS})
         self._seconds = 0.0
 
+    def _count_what_is_there(self) -> None:
+        """Earlier runs count too; how long they were is not known (NaN) when one has ended without a summary."""
+        saved, never = self.saved_summary(), dict(self._sent)
+        ends = watermarks(self._config.kafka, self._config.kafka.topic, (part.partition for part in PARTS))
+        self._sent.update({part.name: ends[part.partition][1] for part in PARTS})
+        seconds = saved.get("seconds", 0.0) if saved.get("sent", never) == self._sent else None
+        self._seconds = math.nan if seconds is None else seconds
+        self._parameters = saved.get("parameters", {}) | self._parameters
+
     def __repr__(self) -> str:
         return f"<Experiment {self.folder.name!r}: {'running' if self.is_running else 'not running'}, {self.folder}>"
 
     @property
-    def closed(self) -> bool:
-        """Whether it was closed: its folder may be another experiment's by now."""
-        return self._closed
-
-    @property
     def sent(self) -> dict[str, int]:
-        """Messages handed to Kafka by this object, by part."""
-        now = run.producers.sent if (run := self._run) else {}
-        return {name: number + now.get(name, 0) for name, number in self._sent.items()}
+        """Messages handed to Kafka by part, in all runs since it was made anew; `fresh=False` does not make it anew."""
+        with self._settings:
+            now = run.producers.sent if (run := self._run) else {}
+            return {name: number + now.get(name, 0) for name, number in self._sent.items()}
 
     # --- running ---
 
@@ -131,7 +137,8 @@ class Experiment(Steering):
             self._config.dump(self._config.path)
             self._certificate = None
             self._stornos = self._stornos or StornoSender(self._config)
-            run = self._run = Run(self._config, self._say)
+            with self._settings:  # what is set from now on reaches the run
+                run = self._run = Run(self._config, self._say)
             try:
                 self._check_is_mine()  # somebody may have closed it meanwhile, without seeing this run
                 run.start()
@@ -141,16 +148,6 @@ class Experiment(Steering):
             finally:
                 self._settle(run)
             return run
-
-    def _check_is_mine(self) -> None:
-        if self._closed:
-            name = self.folder.name
-            raise HousesError(
-                f"experiment {name!r} is closed: take it up again with houses.Experiment({name!r}, fresh=False), "
-                "or make a new one (run its cell)"
-            )
-        if load_binding(REAL, self._config.binding_path) != self._binding:
-            raise FolderError(f"{self.folder}: another program has taken it over: choose another name")
 
     def stop(self, *, complete: bool = True) -> None:
         """Stop in good order and write summary.json; nothing happens when nothing runs.
@@ -181,7 +178,8 @@ class Experiment(Steering):
             quiet = self._config.with_values({"producer.msgs_per_sec": 0, "producer.rates": {}, "producer.faults": {}})
             with Producers(quiet, quiet.kafka.topic, quiet.folder) as producers:
                 producers.send_through(producers.first_id + houses - 1)
-            self._sent.update(producers.sent)
+            with self._settings:
+                self._sent.update(producers.sent)
 
     def reset(self) -> None:
         """Stop at once, and begin anew: new topics, an empty folder, counts at 0. All settings stay as they are."""
@@ -193,8 +191,8 @@ class Experiment(Steering):
             with self._settings:  # rates and faults may have changed meanwhile
                 set_now = self._config.producer.model_dump(include={"msgs_per_sec", "rates", "faults"})
                 self._config = made.with_values({f"producer.{key}": value for key, value in set_now.items()})
+                self._count_anew()
             self._stornos, self._certificate, self._loaded = None, None, None
-            self._count_anew()
 
     def _abort(self, run: Run | None, cause: BaseException | None = None) -> None:
         if run:
@@ -214,12 +212,18 @@ class Experiment(Steering):
     # --- afterwards ---
 
     def summary(self) -> dict[str, Any]:
-        """Parameters, counts, latencies (ms) and, after `verify`, the certificate: what summary.json holds."""
+        """Parameters, counts, latencies (ms) and, after `verify`, the certificate: what summary.json holds.
+
+        All of it is of all runs since the experiment was made anew. `sent`: messages handed to Kafka; `seconds`: how long
+        producers sent at their rates, NaN (null in the file) when that is not known of an earlier run.
+        """
+        with self._settings:
+            seconds = self._seconds + (run.seconds if (run := self._run) else 0.0)
         return {
             "name": self.folder.name,
             "parameters": self._parameters,
             "rates_hz": {part.name: self._config.producer.rate(part.name) for part in PARTS},
-            "seconds": round(self._seconds, 3),
+            "seconds": round(seconds, 3),
             "sent": self.sent,
         } | super().summary()
 
@@ -229,12 +233,12 @@ class Experiment(Steering):
         self.background.forget()
         if _OPEN.get(self.folder) is self:
             del _OPEN[self.folder]
-        self._stornos = None
         try:
             self._abort(self._run)
         finally:
             self.background.finish()
             self._abort(self._run)  # of a start that was just beginning
+            self._stornos = None
             gc.collect()  # a Kafka client and its callbacks refer to each other: only the collector lets go of its connection
 
     def __enter__(self) -> Self:

@@ -377,7 +377,8 @@ def test_taken_up_again_the_panel_shows_what_is_there(base: Config) -> None:
         pass
     with Experiment("again", base=base, fresh=False) as exp:
         shown = panel(exp)
-        assert dict(frame(shown)["counters"])["houses"] == f"{len(exp.houses()):,}"
+        counters = dict(frame(shown)["counters"])
+        assert {counters[name] for name in ("foundation", "wall", "roof", "houses")} == {f"{len(exp.houses()):,}"}
         assert status(shown)["consumer"] == "stopped"
         shown._start.click()
         wait_for_work(exp)

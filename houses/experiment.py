@@ -81,7 +81,7 @@ class Experiment(Steering):
 
     def _count_anew(self) -> None:
         self._sent = Counter({part.name: 0 for part in PARTS})
-        self._seconds = 0.0
+        self._seconds, self._done_ms = 0.0, 0
 
     def _count_what_is_there(self) -> None:
         """Earlier runs count too; how long they were is not known (NaN) when one has ended without a summary."""
@@ -205,7 +205,7 @@ class Experiment(Steering):
         """Forget a run that has ended: its producers hold a connection as long as they are known."""
         with self._settings:
             if run.ended and self._run is run:
-                self._run = None
+                self._done_ms, self._run = run.done_ms, None
                 self._sent.update(run.producers.sent)
                 self._seconds += run.seconds
 

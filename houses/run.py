@@ -31,6 +31,8 @@ class Run:
         self._begun_s: float | None = None
         self._done_s: float | None = None
         """When producers were started, and when their stop began (monotonic clock)."""
+        self.done_ms = 0
+        """When their stop began, Unix time in milliseconds; 0 before."""
         self.child = ConsumerChild(config)
         self.producers = Producers(config, config.kafka.topic, config.folder, say)
         self._storno_loop: StornoLoop | None = None
@@ -132,7 +134,8 @@ class Run:
         self.storno_every(None)
 
     def _stop_producers(self, complete: bool) -> None:
-        self._done_s = self._done_s or time.monotonic()
+        if self._done_s is None:
+            self._done_s, self.done_ms = time.monotonic(), time.time_ns() // 1_000_000
         self.producers.stop(complete=complete)
 
     def kill_consumer(self) -> None:
@@ -166,7 +169,7 @@ class Run:
         """How long producers have sent at their rates: neither the start nor what is done at the stop counts."""
         if self._begun_s is None:
             return 0.0
-        return (self._done_s or time.monotonic()) - self._begun_s
+        return (time.monotonic() if self._done_s is None else self._done_s) - self._begun_s
 
     def catch_up(self) -> None:
         """Return when the consumer, or the one that takes its place, has read up to the present ends of the topics."""

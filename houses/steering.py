@@ -35,6 +35,7 @@ class Steering(Results):
         self._binding, self._say = binding, say
         self._closed = False
         self._run: Run | None = None
+        self._done_ms = 0
         self._stornos: StornoSender | None = None
         self._settings = threading.Lock()
         """Held to change settings here and in the run, and to begin or to forget a run."""
@@ -60,6 +61,11 @@ class Steering(Results):
     def is_running(self) -> bool:
         """Whether it was started and not stopped yet."""
         return (run := self._run) is not None and not run.ended
+
+    @property
+    def done_ms(self) -> int:
+        """When the producers of the present or the last run began to stop, Unix time in milliseconds; 0 before."""
+        return run.done_ms if (run := self._run) else self._done_ms
 
     def _running(self) -> Run:
         if (run := self._run) is None:

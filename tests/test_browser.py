@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
-from jupyter_page import CHROMIUM, NotebookPage, jupyter_lab, open_notebook
+from jupyter_page import CHROMIUM, NotebookPage, blank_page, jupyter_lab, open_notebook
 from kafka_lab import read_jsonl, wait_until
 
 from houses import local_kafka
@@ -21,6 +21,7 @@ SHOW = "houses.panel(exp)"
 BUSY = "import time\n\nwith exp.running():\n    end_s = time.monotonic() + 8\n    while time.monotonic() < end_s:\n        pass"
 SECOND = "second = houses.panel(exp)\nlooks, look = [], second._chart._look\nsecond._chart._look = lambda ms: looks.append(ms) or look(ms)\nsecond"
 COUNT = "print('looks:', len(looks))"
+SHORT = "[0.05, 5.44, 9.97, 99.4, 99.6, 12345.6]"
 EVIL = "<img src=x onerror=document.title='hacked'>"
 
 
@@ -61,6 +62,15 @@ def panel_page(lab: str) -> Iterator[NotebookPage]:
 def test_there_is_a_browser() -> None:
     """Debian's package chromium; the tests below would say so less clearly."""
     assert Path(CHROMIUM).exists()
+
+
+def test_numbers_of_the_chart_are_as_people_write_them() -> None:
+    """Two digits below ten, whole above."""
+    with blank_page() as page:
+        load = "source => import(URL.createObjectURL(new Blob([source], { type: 'text/javascript' })))"
+        source = f"{(PROJECT_ROOT / 'houses' / 'chart.js').read_text(encoding='utf-8')}\nexport {{ short }};"
+        shown = page.evaluate(f"async source => {SHORT}.map((await ({load})(source)).short)", source)
+    assert shown == ["0.050", "5.4", "10", "99", "100", "12,346"]
 
 
 def test_the_panel_starts_follows_a_dragged_slider_cancels_and_stops(panel_page: NotebookPage, folder: Path) -> None:

@@ -230,13 +230,13 @@ class Experiment(Steering):
     def close(self) -> None:
         """Stop at once what still runs, and leave the broker; the files stay. May be called again."""
         self._closed = True
-        self.background.forget()
+        self.background.drop_waiting()
         if _OPEN.get(self.folder) is self:
             del _OPEN[self.folder]
         try:
             self._abort(self._run)
         finally:
-            self.background.finish()
+            self.background.await_begun()
             self._abort(self._run)  # of a start that was just beginning
             self._stornos = None
             gc.collect()  # a Kafka client and its callbacks refer to each other: only the collector lets go of its connection

@@ -22,7 +22,7 @@ _SURE_S = 5.0
 _NAMES = [part.name for part in PARTS]
 _WHOLE = "whole house"
 _FAULTS = {"drop": "drop (%)", "duplicate": "duplicate (%)", "malformed": "malformed (%)", "delay_ms": "delay (ms)"}
-_COLUMNS = "74px minmax(160px, 1fr) 92px repeat(4, 112px)"
+_COLUMNS = "74px minmax(160px, 1fr) 82px repeat(4, 114px)"
 """Sliders take what is left. At least 160 pixels are, beside the file browser in a window of 1280."""
 _MOST_WIDE = "900px"
 """As the chart below."""
@@ -103,13 +103,13 @@ class Panel(Controls):
     def _rate_box(self, part: str) -> widgets.FloatText:
         """For an exact figure, which goes beyond the slider's end."""
         # Not BoundedFloatText, here and for faults: it makes another value of one that is not allowed, without a word.
-        box = widgets.FloatText(step=10, layout={"width": "90px"})
+        box = widgets.FloatText(step=10, layout={"width": "auto"})
         self._on_change(box, lambda rate_hz: self._exp.set_rate(rate_hz, part))
         return box
 
     def _rate_text(self) -> widgets.Text:
         """The same for all parts: empty while they differ, so that whatever is typed is a change."""
-        text = widgets.Text(placeholder="they differ", continuous_update=False, layout={"width": "90px"})
+        text = widgets.Text(placeholder="they differ", continuous_update=False, layout={"width": "auto"})
         self._on_change(text, lambda typed: self._exp.set_rate(_rate_hz(typed)))
         return text
 

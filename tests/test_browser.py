@@ -95,6 +95,19 @@ def test_the_panel_starts_follows_a_dragged_slider_cancels_and_stops(panel_page:
     assert json.loads((run / "summary.json").read_bytes())["counts"]["houses"] > 0
 
 
+def test_the_panel_fits_a_window_of_1280_pixels_and_its_sliders_can_be_aimed_at(lab: str) -> None:
+    """Beside the file browser."""
+    with open_notebook(lab, "panel.ipynb", (1280, 1000)) as page:
+        page.run_cell("houses.Experiment(")
+        page.run_cell("houses.panel(exp)")
+        page.await_cells()
+        page.live().wait_for()
+        for row in page.page.locator(".houses-panel, .houses-panel .widget-gridbox, .houses-panel .widget-label").all():
+            assert row.evaluate("row => row.scrollWidth <= row.clientWidth"), row.inner_text()
+        for slider in page.page.locator(".houses-panel .noUi-base").all():
+            assert slider.evaluate("slider => slider.clientWidth") >= 180
+
+
 def test_the_notebook_of_rates_runs_and_its_panel_can_be_used_in_both_themes(lab: str, folder: Path) -> None:
     """All cells, then the panel's cell again, as its text says; pictures of it are left in the folder of the run."""
     run = folder / "runs" / "02_rates"

@@ -11,7 +11,7 @@ from houses.message import PARTS
 _SILENT_S = 2.0
 _NOT_READING = ("starting", "recovering")
 """States in which a consumer does not know its lag yet."""
-_CLOSED = "closed: run its cell again"
+_CLOSED = "the experiment is closed: run the cell that makes it (houses.Experiment(...)), and then this one"
 _KINDS = ("houses", "cancelled", "late")
 
 Row = tuple[str, str]
@@ -38,15 +38,19 @@ class Dashboard:
             newest_ms: the newest point that the viewer has (Unix time in milliseconds); only later ones are in `points`.
 
         Returns:
-            `series`: changes when all points before belong to something else; `now_ms`; `points`: [time in ms, houses per
-            second, p50 and p99 latency in ms]; `status` and `counters`: rows of name and text; `error`: in plain words.
+            `series`: changes when all points before belong to something else; `now_ms`: the present, or the end of the run
+            when `live` is false; `points`: [time in ms, houses per second, p50 and p99 latency in ms], up to then; `status` and
+            `counters`: rows of name and text; `error`: in plain words.
         """
         if not self._exp.closed:  # afterwards the files may be those of an experiment that was made anew
             self._follow()
+        end_ms = self._end_ms()
+        now_ms = end_ms or time.time_ns() // 1_000_000
         return {
             "series": self._topic,
-            "now_ms": time.time_ns() // 1_000_000,
-            "points": [list(point) for point in self._feed.points if point.time_ms > newest_ms],
+            "now_ms": now_ms,
+            "live": not end_ms,
+            "points": [list(point) for point in self._feed.points if newest_ms < point.time_ms <= now_ms],
             "status": self._status(),
             "counters": self._counters(),
             "error": self._error(),
@@ -57,6 +61,13 @@ class Dashboard:
             self._topic, self._feed = self._exp.config.kafka.topic, MetricsFeed(self._exp.config.metrics_path)
             self._sent_before = None
         self._feed.poll()
+
+    def _end_ms(self) -> int:
+        """When the last run ended; 0 while one goes on, and before the first.
+
+        Its last minute stays to be looked at. What the stop completes comes all at once, and would dwarf it.
+        """
+        return self._exp.done_ms or (0 if self._exp.is_running else self._feed.latest_ms)
 
     def _status(self) -> list[Row]:
         line, about, since = self._feed.latest, *self._unread()

@@ -1,12 +1,15 @@
-"""One real Kafka for the run, and the two options that add the slow and the system tests."""
+"""One real Kafka for the run, an experiment on it, and the two options that add the slow and the system tests."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from kafka_lab import make_config
 
 from houses import local_kafka
+from houses.config import Config
+from houses.experiment import Experiment
 
 _OPTIONS = {"slow": "--all", "system": "--system"}
 
@@ -46,6 +49,19 @@ def _shared_kafka(config: pytest.Config) -> str:
             started = local_kafka.start(data_dir, f"127.0.0.1:{local_kafka.free_port()}")
     assert started.running and started.address
     return started.address
+
+
+@pytest.fixture
+def base(tmp_path: Path, kafka: str) -> Config:
+    """A project of the test's own; its experiments are in output/runs below it."""
+    return make_config(tmp_path, kafka)
+
+
+@pytest.fixture
+def exp(base: Config) -> Iterator[Experiment]:
+    """An experiment of 200 houses per second that was not started."""
+    with Experiment("shared", rate_hz=200, base=base) as made:
+        yield made
 
 
 @pytest.hookimpl(wrapper=True)

@@ -193,6 +193,16 @@ class NotebookPage:
 
 
 @contextmanager
+def blank_page(size: tuple[int, int] = (1400, 1200)) -> Iterator[Page]:
+    """A window with nothing in it."""
+    with (
+        sync_playwright() as playwright,
+        playwright.chromium.launch(executable_path=CHROMIUM, args=_FLAGS) as browser,
+    ):
+        yield browser.new_page(viewport={"width": size[0], "height": size[1]})
+
+
+@contextmanager
 def open_notebook(lab: str, name: str, size: tuple[int, int] = (1400, 1200)) -> Iterator[NotebookPage]:
     """A notebook of the folder in a window of its own, its kernel ready.
 
@@ -201,11 +211,7 @@ def open_notebook(lab: str, name: str, size: tuple[int, int] = (1400, 1200)) -> 
         name: path of the notebook below its folder.
     """
     errors: list[str] = []
-    with (
-        sync_playwright() as playwright,
-        playwright.chromium.launch(executable_path=CHROMIUM, args=_FLAGS) as browser,
-    ):
-        page = browser.new_page(viewport={"width": size[0], "height": size[1]})
+    with blank_page(size) as page:
         page.on("console", lambda message: _note(message, errors))
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(f"{lab}/lab/tree/{name}?token={_TOKEN}&reset")

@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
-from jupyter_page import CHROMIUM, NotebookPage, jupyter_lab, open_notebook
+from jupyter_page import CHROMIUM, NotebookPage, blank_page, jupyter_lab, open_notebook
 from kafka_lab import read_jsonl, wait_until
 
 from houses import local_kafka
@@ -21,6 +21,7 @@ SHOW = "houses.panel(exp)"
 BUSY = "import time\n\nwith exp.running():\n    end_s = time.monotonic() + 8\n    while time.monotonic() < end_s:\n        pass"
 SECOND = "second = houses.panel(exp)\nlooks, look = [], second._chart._look\nsecond._chart._look = lambda ms: looks.append(ms) or look(ms)\nsecond"
 COUNT = "print('looks:', len(looks))"
+SHORT = "[0.05, 5.44, 9.97, 99.4, 99.6, 12345.6]"
 EVIL = "<img src=x onerror=document.title='hacked'>"
 
 
@@ -63,6 +64,15 @@ def test_there_is_a_browser() -> None:
     assert Path(CHROMIUM).exists()
 
 
+def test_numbers_of_the_chart_are_as_people_write_them() -> None:
+    """Two digits below ten, whole above."""
+    with blank_page() as page:
+        load = "source => import(URL.createObjectURL(new Blob([source], { type: 'text/javascript' })))"
+        source = f"{(PROJECT_ROOT / 'houses' / 'chart.js').read_text(encoding='utf-8')}\nexport {{ short }};"
+        shown = page.evaluate(f"async source => {SHORT}.map((await ({load})(source)).short)", source)
+    assert shown == ["0.050", "5.4", "10", "99", "100", "12,346"]
+
+
 def test_the_panel_starts_follows_a_dragged_slider_cancels_and_stops(panel_page: NotebookPage, folder: Path) -> None:
     """With the mouse, in both themes."""
     page, run = panel_page, folder / "runs" / "browser"
@@ -83,6 +93,19 @@ def test_the_panel_starts_follows_a_dragged_slider_cancels_and_stops(panel_page:
     stornos = read_jsonl(run / "storno_houses.jsonl")
     assert len(stornos) == 1 and stornos[0]["storno"] == "full"
     assert json.loads((run / "summary.json").read_bytes())["counts"]["houses"] > 0
+
+
+def test_the_panel_fits_a_window_of_1280_pixels_and_its_sliders_can_be_aimed_at(lab: str) -> None:
+    """Beside the file browser."""
+    with open_notebook(lab, "panel.ipynb", (1280, 1000)) as page:
+        page.run_cell("houses.Experiment(")
+        page.run_cell("houses.panel(exp)")
+        page.await_cells()
+        page.live().wait_for()
+        for row in page.page.locator(".houses-panel, .houses-panel .widget-gridbox, .houses-panel .widget-label").all():
+            assert row.evaluate("row => row.scrollWidth <= row.clientWidth"), row.inner_text()
+        for slider in page.page.locator(".houses-panel .noUi-base").all():
+            assert slider.evaluate("slider => slider.clientWidth") >= 180
 
 
 def test_the_notebook_of_rates_runs_and_its_panel_can_be_used_in_both_themes(lab: str, folder: Path) -> None:

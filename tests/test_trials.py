@@ -1,10 +1,7 @@
 """Comparing runs: sweeps over a setting, the naive consumer beside ours, and tables for notebooks."""
 
-from pathlib import Path
-
 import pandas as pd
 import pytest
-from kafka_lab import make_config
 
 from houses.config import Config
 from houses.errors import ConfigError
@@ -12,12 +9,6 @@ from houses.experiment import Experiment
 from houses.naive import NaiveConsumer
 from houses.tables import as_table
 from houses.trials import sweep
-
-
-@pytest.fixture
-def base(tmp_path: Path, kafka: str) -> Config:
-    """A project of the test's own."""
-    return make_config(tmp_path, kafka)
 
 
 def test_a_sweep_has_a_row_a_value_from_an_experiment_of_its_own(base: Config) -> None:

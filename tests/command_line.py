@@ -142,9 +142,9 @@ def consuming(made: Config, *words: str, **options: Any) -> Iterator["subprocess
 
 
 def is_reading(made: Config, pid: int) -> bool:
-    """Whether the consumer of that process id is past its recovery."""
+    """Whether the consumer of that process id is past its recovery: it may already wait, when much is pending."""
     line = last_metrics(made.metrics_path)
-    return line is not None and line["pid"] == pid and line["state"] == "running"
+    return line is not None and line["pid"] == pid and line["state"] in ("running", "waiting")
 
 
 def ends(process: "subprocess.Popen[str]") -> tuple[int, str]:

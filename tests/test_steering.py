@@ -14,8 +14,11 @@ from houses.errors import ConfigError, HousesError
 from houses.experiment import Experiment
 from houses.message import PARTS
 from houses.producer import Producers
+from houses.run import Run
 from houses.say import in_main_thread
+from houses.storno import StornoLoop
 
+TIMEOUT_S = 60
 PART_NAMES = {part.name for part in PARTS}
 
 
@@ -171,13 +174,31 @@ def test_closing_in_the_middle_of_a_start_leaves_nothing_running(base: Config, a
     assert not [child for child in psutil.Process().children() if str(exp.folder) in " ".join(child.cmdline())]
 
 
-def test_a_storno_loop_that_is_just_starting_is_ended_by_the_stop(exp: Experiment) -> None:
-    """Its connection takes a moment, in another thread."""
+def test_a_storno_loop_that_is_just_starting_is_ended_by_the_stop(
+    exp: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connection takes a moment, in another thread; here until the stop has begun."""
+    connecting, stopping = threading.Event(), threading.Event()
+    connect, stop = StornoLoop.start, Run.stop
+
+    def connect_late(loop: StornoLoop) -> StornoLoop:
+        connecting.set()
+        assert stopping.wait(TIMEOUT_S)
+        return connect(loop)
+
+    def say_and_stop(run: Run, complete: bool) -> None:
+        stopping.set()
+        stop(run, complete)
+
+    monkeypatch.setattr(StornoLoop, "start", connect_late)
+    monkeypatch.setattr(Run, "stop", say_and_stop)
     exp.start()
     exp.background.submit("stornos", lambda: exp.storno_every(0.2))
-    time.sleep(0.01)
+    assert connecting.wait(TIMEOUT_S)
     exp.stop()
     exp.close()
+    assert exp.background.last_error == ""
+    assert not [thread for thread in threading.enumerate() if thread.name == "storno-loop"]
     assert not [thread for thread in threading.enumerate() if thread.name == "storno-loop"]
 
 

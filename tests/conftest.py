@@ -58,6 +58,17 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
         return (yield)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """A failure beside an open page says what the page shows."""
+    try:
+        return (yield)
+    except Exception as error:
+        if page := getattr(item, "funcargs", {}).get("panel_page"):
+            error.add_note(page.shows())
+        raise
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Stop it when the last worker has ended: that is, in the process that started the workers, or is the only one."""
     if not hasattr(config, "workerinput") and hasattr(config, "_tmp_path_factory"):

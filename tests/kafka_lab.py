@@ -62,12 +62,13 @@ def _decode(value: bytes | None) -> PartMessage | None:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The lines of a JSONL file."""
-    return [json.loads(line) for line in path.read_text(encoding="ascii").splitlines()]
+    """The whole lines of a JSONL file; of the last one a part may be there only, while it is written."""
+    *lines, _ = path.read_text(encoding="ascii").split("\n")
+    return [json.loads(line) for line in lines]
 
 
-def wait_until(done: Callable[[], bool], what: str, timeout_s: float = 20.0) -> None:
-    """Return when `done()`; fails with `what` when it never comes."""
+def wait_until(done: Callable[[], bool], what: str, timeout_s: float = 60.0) -> None:
+    """Return when `done()`; fails with `what` when it never comes. The time only bounds what hangs."""
     deadline = time.monotonic() + timeout_s
     while not done():
         assert time.monotonic() < deadline, f"never happened: {what}"

@@ -22,7 +22,9 @@ from houses.metrics import last_metrics
 from houses.producer import Producers
 from houses.say import be_silent
 
-TIMEOUT_S = 60
+TIMEOUT_S = 120
+STOP_LIMIT_S = 15.0
+"""What a stop may take: five seconds, and what a busy machine needs besides to start it and to end the process."""
 LISTENING = ("produce", "consume", "storno-loop", "hello")
 """Verbs that take over the signals of their process."""
 

@@ -209,7 +209,7 @@ def test_a_failed_storno_does_not_keep_the_rest_from_ending_well(exp: Experiment
     exp.storno_every(60)
     assert exp._run and exp._run._storno_loop
     exp._run._storno_loop.error = HousesError("storno of house 3: not confirmed")
-    exp.wait(0.3)
+    assert exp.wait_until(lambda: exp.sent["wall"] > 0, TIMEOUT_S)
     with pytest.raises(HousesError, match="storno of house 3"):
         exp.stop()
     assert len(exp.houses()) == exp.sent["roof"] > 0

@@ -158,7 +158,7 @@ def delete_before(config: Config, partition: int, offset: int) -> None:
     """Make Kafka forget the records of a partition below an offset."""
     admin = AdminClient(client_config(config.kafka))
     for future in admin.delete_records([TopicPartition(config.kafka.topic, partition, offset)]).values():
-        future.result(10)
+        future.result(60)
 
 
 def test_expired_offsets_are_told_and_not_checked(lab: Config) -> None:

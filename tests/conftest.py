@@ -5,11 +5,16 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from hypothesis import HealthCheck, settings
 from kafka_lab import make_config
 
 from houses import local_kafka
 from houses.config import Config
 from houses.experiment import Experiment
+
+# How long an example takes says more of the machine than of the code.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 _OPTIONS = {"slow": "--all", "system": "--system"}
 
@@ -72,6 +77,17 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
             patch.setenv("HOUSES_KAFKA__BOOTSTRAP_SERVERS", _shared_kafka(item.config))
             patch.setenv("HOUSES_RUN_DIR", str(_kafka_dir(item.config).with_name("notebooks")))
         return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """A failure beside an open page says what the page shows."""
+    try:
+        return (yield)
+    except Exception as error:
+        if page := getattr(item, "funcargs", {}).get("panel_page"):
+            error.add_note(page.shows())
+        raise
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

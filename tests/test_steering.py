@@ -18,7 +18,9 @@ from houses.message import PARTS
 from houses.producer import Producers
 from houses.run import Run
 from houses.say import Say, in_main_thread
+from houses.storno import StornoLoop
 
+TIMEOUT_S = 60
 PART_NAMES = {part.name for part in PARTS}
 
 
@@ -250,13 +252,31 @@ def test_closing_in_the_middle_of_a_start_leaves_nothing_running(base: Config, a
     assert not [child for child in psutil.Process().children() if str(exp.folder) in " ".join(child.cmdline())]
 
 
-def test_a_storno_loop_that_is_just_starting_is_ended_by_the_stop(exp: Experiment) -> None:
-    """Its connection takes a moment, in another thread."""
+def test_a_storno_loop_that_is_just_starting_is_ended_by_the_stop(
+    exp: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connection takes a moment, in another thread; here until the stop has begun."""
+    connecting, stopping = threading.Event(), threading.Event()
+    connect, stop = StornoLoop.start, Run.stop
+
+    def connect_late(loop: StornoLoop) -> StornoLoop:
+        connecting.set()
+        assert stopping.wait(TIMEOUT_S)
+        return connect(loop)
+
+    def say_and_stop(run: Run, complete: bool) -> None:
+        stopping.set()
+        stop(run, complete)
+
+    monkeypatch.setattr(StornoLoop, "start", connect_late)
+    monkeypatch.setattr(Run, "stop", say_and_stop)
     exp.start()
     exp.background.submit("stornos", lambda: exp.storno_every(0.2))
-    time.sleep(0.01)
+    assert connecting.wait(TIMEOUT_S)
     exp.stop()
     exp.close()
+    assert exp.background.last_error == ""
+    assert not [thread for thread in threading.enumerate() if thread.name == "storno-loop"]
     assert not [thread for thread in threading.enumerate() if thread.name == "storno-loop"]
 
 
@@ -267,7 +287,7 @@ def test_a_failed_storno_does_not_keep_the_rest_from_ending_well(exp: Experiment
     exp.storno_every(60)
     assert exp._run and exp._run._storno_loop
     exp._run._storno_loop.error = HousesError("storno of house 3: not confirmed")
-    exp.wait(0.3)
+    assert exp.wait_until(lambda: exp.sent["wall"] > 0, TIMEOUT_S)
     with pytest.raises(HousesError, match="storno of house 3"):
         exp.stop()
     assert len(exp.houses()) == exp.sent["roof"] > 0

@@ -13,7 +13,7 @@ from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 import psutil
-from playwright.sync_api import ConsoleMessage, Locator, Page, sync_playwright
+from playwright.sync_api import ConsoleMessage, Error, Locator, Page, sync_playwright
 
 from houses.config import PROJECT_ROOT
 from houses.local_kafka import free_port
@@ -28,6 +28,10 @@ _KERNEL_READY = """() => {
     const context = window.jupyterapp?.shell.currentWidget?.sessionContext, kernel = context?.session?.kernel;
     return context?.isReady && kernel?.connectionStatus === 'connected' && kernel.status === 'idle';
 }"""
+_MESSAGES = """() => Promise.race([
+    jupyterapp.shell.currentWidget.sessionContext.session.kernel._msgChain.then(() => 'all are handled'),
+    new Promise(resolve => setTimeout(resolve, 2000, 'the page is stuck in one of them')),
+])"""
 _WATCH_PROMPT = """prompt => {
     window.promptHasChanged = false;
     const see = (_, observer) => { window.promptHasChanged = true; observer.disconnect(); };
@@ -149,7 +153,7 @@ class NotebookPage:
         self.page.wait_for_function(_KERNEL_READY)
 
     def shows(self) -> str:
-        """For a failure: prompts, outputs, dialogs, the console's errors, and where a picture of the window is."""
+        """For a failure: prompts, outputs, dialogs, the console's errors, the kernel's messages, and where a picture is."""
         path = Path(tempfile.mkdtemp(prefix="page-")) / "page.png"
         self.screenshot(path)
         return "\n".join(
@@ -158,9 +162,16 @@ class NotebookPage:
                 f"outputs: {self.page.locator('.jp-OutputArea-output').all_inner_texts()}",
                 f"dialogs: {self.page.locator('.jp-Dialog').all_inner_texts()}",
                 f"console: {self.errors}",
+                f"messages: {self._messages()}",
                 f"picture: {path}",
             ]
         )
+
+    def _messages(self) -> str:
+        try:
+            return str(self.page.evaluate(_MESSAGES))
+        except Error as error:  # there is no notebook, or no kernel yet
+            return error.message.splitlines()[0]
 
     # --- the panel ---
 
@@ -190,6 +201,7 @@ class NotebookPage:
 
     def await_frames(self, count: int, number: int = 0) -> None:
         """Return when the live part has drawn so many frames more."""
+        self.live(number).wait_for()
         wanted = self.frames(number) + count
         self.page.wait_for_function(
             "([at, wanted]) => Number(document.querySelectorAll('.houses-live')[at].dataset.frames) >= wanted",

@@ -63,7 +63,7 @@ def show_panel(page: NotebookPage) -> None:
     page.await_cells()  # so that its own error is shown, not that there is no panel
     page.run_cell("houses.panel(exp)")
     page.await_cells()
-    page.live().wait_for()
+    page.await_frames(1)
 
 
 def set_rate(page: NotebookPage, rate_hz: str) -> Locator:
@@ -129,6 +129,7 @@ def test_the_notebook_of_rates_runs_and_its_panel_can_be_used_in_both_themes(lab
     with open_notebook(lab, "notebooks/02_rates.ipynb", (1400, 1300)) as page:
         page.run_all()
         page.await_cells(600)
+        page.await_frames(1)  # as whoever reads the text: the panel is there, and says that it is closed
         page.run_cell("houses.panel(exp)")
         page.await_cells()
         page.live().scroll_into_view_if_needed()

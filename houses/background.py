@@ -47,12 +47,12 @@ class Background:
             self.doing, work = self._waiting.popleft()
             return work
 
-    def forget(self) -> None:
+    def drop_waiting(self) -> None:
         """Drop what was not begun."""
         with self._lock:
             self._waiting.clear()
 
-    def finish(self) -> None:
+    def await_begun(self) -> None:
         """Return when all that was begun is done."""
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():

@@ -28,7 +28,7 @@ class Step(NamedTuple):
     """About how long the rest takes: as in the last run beside this one, else as the cells before; None at the first."""
 
 
-Show = Callable[[Step], None]
+ShowStep = Callable[[Step], None]
 
 
 def seconds_of_cells(folder: Path, name: str) -> list[float]:
@@ -64,7 +64,7 @@ class StoppedError(Exception):
 class CellWatch:
     """Follows a run from cell to cell: tells of it, and lets no cell begin after a signal."""
 
-    def __init__(self, source: Path, show: Show, guard: StopGuard, earlier_s: list[float]) -> None:
+    def __init__(self, source: Path, show: ShowStep, guard: StopGuard, earlier_s: list[float]) -> None:
         """The clock starts. `earlier_s`: how long each code cell took the last time; empty when that is not known."""
         self._total = sum(cell.kind == "code" for cell in read_cells(source))
         self._earlier_s = earlier_s if len(earlier_s) == self._total else []

@@ -22,7 +22,7 @@ export default { render };
 function render({ model, el }) {
   const view = crypto.randomUUID ? crypto.randomUUID() : String(Math.random());
   const parts = layout(el);
-  const state = { series: "", points: [], now_ms: 0, newest_ms: 0 };
+  const state = { series: "", points: [], now_ms: 0, newest_ms: 0, live: true };
   let asked_ms = 0, waiting_since_ms = 0, timer = 0, gone = false;
 
   const complain = (text) => {
@@ -118,7 +118,7 @@ function show_rows(box, rows) {
 
 function add_points(state, frame) {
   if (state.series !== frame.series) Object.assign(state, { series: frame.series, points: [], newest_ms: 0 });
-  state.now_ms = frame.now_ms;
+  Object.assign(state, { now_ms: frame.now_ms, live: frame.live });
   state.points.push(...frame.points.filter((point) => point[0] > state.newest_ms));
   if (state.points.length) state.newest_ms = state.points.at(-1)[0];
   state.points = state.points.filter((point) => point[0] > frame.now_ms - WINDOW_MS - GAP_MS);
@@ -150,7 +150,7 @@ function draw(canvas, state) {
   });
   const last = state.points.at(-1);
   canvas.setAttribute("aria-label", last
-    ? `Last minute. Now ${Math.round(last[1])} houses per second, latency p50 ${last[2] ?? "unknown"} ms, p99 ${last[3] ?? "unknown"} ms.`
+    ? `Last minute. ${state.live ? "Now" : "At its end"} ${Math.round(last[1])} houses per second, latency p50 ${last[2] ?? "unknown"} ms, p99 ${last[3] ?? "unknown"} ms.`
     : "Nothing measured yet.");
 }
 
@@ -159,7 +159,7 @@ function draw_plot(pen, area, title, all, state, look) {
   const top = nice(Math.max(1, ...values));
   const x = (ms) => area.x + area.w * (1 - (state.now_ms - ms) / WINDOW_MS);
   const y = (value) => area.y + area.h * (1 - value / top);
-  draw_axes(pen, area, title, top, y, look, all[0].plot === TITLES.length - 1);
+  draw_axes(pen, area, title, top, y, look, all[0].plot === TITLES.length - 1, state.live);
   pen.save();
   pen.beginPath();
   pen.rect(area.x, area.y - 2, area.w + 2, area.h + 4);
@@ -174,7 +174,7 @@ function nice(value) {
   return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= value);
 }
 
-function draw_axes(pen, area, title, top, y, look, labelled) {
+function draw_axes(pen, area, title, top, y, look, labelled, live) {
   Object.assign(pen, { font: look.font, fillStyle: look.text, strokeStyle: look.grid, lineWidth: 1, textBaseline: "middle" });
   pen.setLineDash([]);
   pen.textAlign = "left";
@@ -191,7 +191,7 @@ function draw_axes(pen, area, title, top, y, look, labelled) {
   pen.textAlign = "center";
   for (const seconds of [60, 40, 20, 0]) {
     const at = area.x + area.w * (1 - (seconds * 1000) / WINDOW_MS);
-    pen.fillText(seconds ? `${seconds} s ago` : "now", at, area.y + area.h + 12);
+    pen.fillText(seconds ? `${seconds} s ${live ? "ago" : "before"}` : live ? "now" : "end of the run", at, area.y + area.h + 12);
   }
 }
 
@@ -228,5 +228,5 @@ function draw_names(pen, area, all, state, x, y, look) {
 }
 
 function short(value) {
-  return value >= 100 ? Math.round(value).toLocaleString("en") : value.toPrecision(2);
+  return value >= 10 ? Math.round(value).toLocaleString("en") : value.toPrecision(2);
 }

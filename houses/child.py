@@ -21,6 +21,7 @@ _STOP_TIMEOUT_S = 10.0
 _POLL_S = 0.02
 _READING = ("running", "waiting")
 _TAIL_BYTES = 8192
+_ERROR = "Error: "
 _KILLED = (-signal.SIGKILL,) if hasattr(signal, "SIGKILL") else (signal.SIGTERM,)
 """Exit status of a process that was ended by `psutil.Process.kill`."""
 
@@ -85,9 +86,9 @@ class ConsumerChild:
         return line if line and line["pid"] == self.pid else {}
 
     def check(self) -> None:
-        """Raise `HousesError` with the last line of the process when it has ended by itself."""
+        """Raise `HousesError` with the reason when the process has ended by itself."""
         if not self.alive and not self.killed:
-            raise HousesError(f"the consumer ended by itself: {self._last_line()}; all it said: {self._log_path}")
+            raise HousesError(f"the consumer {self._end()}; all it said: {self._log_path}")
 
     def drain(self, ends: Mapping[int, int], timeout_s: float = _DRAIN_TIMEOUT_S) -> None:
         """Return when it has read up to some offsets: partition (STORNO: the storno topic) -> the offset behind the last record.
@@ -148,7 +149,7 @@ class ConsumerChild:
                 f"the consumer did not stop within {timeout_s:.0f} s and was killed: see {self._log_path}"
             ) from None
         if status:
-            raise HousesError(f"the consumer ended with an error: {self._last_line()}; all it said: {self._log_path}")
+            raise HousesError(f"the consumer {self._end()}; all it said: {self._log_path}")
 
     def kill(self) -> None:
         """End it without any warning (SIGKILL): what a power cut or the kernel's memory killer does."""
@@ -178,15 +179,29 @@ class ConsumerChild:
     def _status(self) -> int | None:
         return self._process.poll() if self._process else None
 
-    def _last_line(self) -> str:
+    def _end(self) -> str:
+        """How the process ended; only a line that calls itself an error is quoted as one."""
+        status = self._status() or 0
+        if status < 0:  # POSIX: the number of the signal
+            return f"was killed by {_signal_name(-status)}: start again, nothing is lost"
+        lines = self._last_lines()
+        for line in lines:
+            if line.startswith(_ERROR):
+                return f"ended with an error: {line.removeprefix(_ERROR)}"
+        return f"ended by itself (exit status {status}): {lines[-1] if lines else 'it said nothing'}"
+
+    def _last_lines(self) -> list[str]:
         with self._log_path.open("rb") as log:
             log.seek(max(self._log_start, log.seek(0, 2) - _TAIL_BYTES))
-            lines = log.read().decode("utf-8", "replace").splitlines()
-        last = next(
-            (line.strip() for line in reversed(lines) if line.strip()),
-            f"it said nothing (exit status {self._status()})",
-        )
-        return last.removeprefix("Error: ")
+            text = log.read().decode("utf-8", "replace")
+        return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal has none
+        return f"signal {number}"
 
 
 def drain_targets(parts: Mapping[int, tuple[int, int]], storno: Mapping[int, tuple[int, int]]) -> dict[int, int]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from houses.errors import HousesError
-from houses.terminal import Show, complain, progress, say, table
+from houses.terminal import ShowProgress, complain, progress, say, table
 
 if TYPE_CHECKING:
     from houses.cellwatch import Step
@@ -133,7 +133,7 @@ def _stop_noted() -> Iterator[None]:
         raise
 
 
-def _tell(show: Show, step: "Step", number: int = 0, count: int = 1) -> None:
+def _tell(show: ShowProgress, step: "Step", number: int = 0, count: int = 1) -> None:
     """Tell of a cell that begins, in the run `number` of `count`."""
     which = f"run {number + 1}/{count}, " if count > 1 else ""
     left = "" if step.left_s is None else f", about {step.left_s:.0f} s left"

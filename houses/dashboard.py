@@ -3,6 +3,7 @@
 import time
 from typing import Any
 
+from houses.child import ConsumerChild
 from houses.errors import HousesError
 from houses.experiment import Experiment
 from houses.feed import MetricsFeed
@@ -11,7 +12,7 @@ from houses.message import PARTS
 _SILENT_S = 2.0
 _NOT_READING = ("starting", "recovering")
 """States in which a consumer does not know its lag yet."""
-_CLOSED = "closed: run its cell again"
+_CLOSED = "the experiment is closed: run the cell that makes it (houses.Experiment(...)), and then this one"
 _KINDS = ("houses", "cancelled", "late")
 
 Row = tuple[str, str]
@@ -24,6 +25,8 @@ class Dashboard:
     def __init__(self, exp: Experiment) -> None:
         """Nothing is read yet."""
         self._exp = exp
+        self._child: ConsumerChild | None = None
+        """The consumer at this look."""
         self._topic = ""
         self._feed = MetricsFeed(exp.config.metrics_path)
         self._sent_before: int | None = None
@@ -38,15 +41,20 @@ class Dashboard:
             newest_ms: the newest point that the viewer has (Unix time in milliseconds); only later ones are in `points`.
 
         Returns:
-            `series`: changes when all points before belong to something else; `now_ms`; `points`: [time in ms, houses per
-            second, p50 and p99 latency in ms]; `status` and `counters`: rows of name and text; `error`: in plain words.
+            `series`: changes when all points before belong to something else; `now_ms`: the present, or the end of the run
+            when `live` is false; `points`: [time in ms, houses per second, p50 and p99 latency in ms], up to then; `status` and
+            `counters`: rows of name and text; `error`: in plain words.
         """
+        self._child = self._exp.consumer  # before its lines are read: one that ends meanwhile has not said so yet
         if not self._exp.closed:  # afterwards the files may be those of an experiment that was made anew
             self._follow()
+        end_ms = self._end_ms()
+        now_ms = end_ms or time.time_ns() // 1_000_000
         return {
             "series": self._topic,
-            "now_ms": time.time_ns() // 1_000_000,
-            "points": [list(point) for point in self._feed.points if point.time_ms > newest_ms],
+            "now_ms": now_ms,
+            "live": not end_ms,
+            "points": [list(point) for point in self._feed.points if newest_ms < point.time_ms <= now_ms],
             "status": self._status(),
             "counters": self._counters(),
             "error": self._error(),
@@ -57,6 +65,13 @@ class Dashboard:
             self._topic, self._feed = self._exp.config.kafka.topic, MetricsFeed(self._exp.config.metrics_path)
             self._sent_before = None
         self._feed.poll()
+
+    def _end_ms(self) -> int:
+        """When the last run ended; 0 while one goes on, and before the first.
+
+        Its last minute stays to be looked at. What the stop completes comes all at once, and would dwarf it.
+        """
+        return self._exp.done_ms or (0 if self._exp.is_running else self._feed.latest_ms)
 
     def _status(self) -> list[Row]:
         line, about, since = self._feed.latest, *self._unread()
@@ -75,7 +90,7 @@ class Dashboard:
 
     def _measured(self) -> bool:
         """Whether the last line is of the consumer that lives now."""
-        child = self._exp.consumer
+        child = self._child
         return child is not None and child.alive and child.pid == self._feed.latest.get("pid")
 
     def _unread(self) -> tuple[str, int]:
@@ -90,14 +105,14 @@ class Dashboard:
         return "about ", sent - self._sent_before
 
     def _kafka(self) -> str:
-        if not self._exp.is_running:
+        if self._child is None:
             return "not in use"
         if not self._measured():
             return "unknown"
         return "does not answer" if self._feed.latest.get("last_error") else "answers"
 
     def _consumer(self) -> str:
-        child, state = self._exp.consumer, str(self._feed.latest.get("state", "not started"))
+        child, state = self._child, str(self._feed.latest.get("state", "not started"))
         if child is None:
             return state if self._feed.ended_in_order else "gone"
         if child.killed:
@@ -111,7 +126,7 @@ class Dashboard:
 
     def _consumer_error(self) -> str:
         """Why the consumer has ended by itself; empty when it has not."""
-        child = self._exp.consumer
+        child = self._child
         if child is None or child.pid is None or child.alive or child.asked_to_stop:
             return ""
         try:
@@ -122,7 +137,7 @@ class Dashboard:
 
     def _error(self) -> str:
         """The first thing that is wrong, the user's own last action before all."""
-        child, line = self._exp.consumer, self._feed.latest
+        child, line = self._child, self._feed.latest
         of_this_run = child is None or child.pid == line.get("pid")
         errors = (
             self.complaint,

@@ -1,6 +1,7 @@
 """One object for broker, producers, consumer and output folder: what notebooks and the demo use."""
 
 import gc
+import math
 import threading
 import time
 import warnings
@@ -11,11 +12,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from houses.checkpoint import load_binding
+from houses.broker import watermarks
 from houses.config import Config, load
-from houses.errors import FolderError, HousesError
-from houses.files import REAL
+from houses.errors import HousesError
 from houses.message import PARTS
+from houses.metrics import describe_error
 from houses.producer import Producers
 from houses.run import Run
 from houses.runfolder import full_keys, prepare, run_folder
@@ -59,38 +60,47 @@ class Experiment(Steering):
         Raises:
             ConfigError, BrokerError, FolderError, PositionError: as the message says.
         """
-        self._base = base = base or load()
+        base = base or load()
         folder = run_folder(name, base.root)
         rates = {} if rate_hz is None else {"producer.msgs_per_sec": rate_hz, "producer.rates": {}}
         self._parameters = rates | full_keys(values)
         if earlier := _OPEN.get(folder):
             if earlier.is_running:
                 warnings.warn(f"experiment {name!r} was still running: it is stopped first", stacklevel=2)
-            earlier.close()
-        config, self._binding = prepare(base, folder, self._parameters, say, fresh=fresh)
-        super().__init__(config, in_main_thread(say))
+            try:
+                earlier.close()
+            except Exception as error:  # noqa: BLE001  # however it ended, this one can begin
+                warnings.warn(f"experiment {name!r}, the earlier one: {describe_error(error)}", stacklevel=2)
+        config, binding = prepare(base, folder, self._parameters, say, fresh=fresh)
+        super().__init__(config, binding, in_main_thread(say))
         self._lifecycle = threading.RLock()  # a cell and the buttons of a panel may start and stop at once
-        self._closed = False
         self._count_anew()
+        if not fresh:
+            self._count_what_is_there()
         _OPEN[folder] = self
 
     def _count_anew(self) -> None:
         self._sent = Counter({part.name: 0 for part in PARTS})
-        self._seconds = 0.0
+        self._seconds, self._done_ms = 0.0, 0
+
+    def _count_what_is_there(self) -> None:
+        """Earlier runs count too; how long they were is not known (NaN) when one has ended without a summary."""
+        saved, never = self.saved_summary(), dict(self._sent)
+        ends = watermarks(self._config.kafka, self._config.kafka.topic, (part.partition for part in PARTS))
+        self._sent.update({part.name: ends[part.partition][1] for part in PARTS})
+        seconds = saved.get("seconds", 0.0) if saved.get("sent", never) == self._sent else None
+        self._seconds = math.nan if seconds is None else seconds
+        self._parameters = saved.get("parameters", {}) | self._parameters
 
     def __repr__(self) -> str:
         return f"<Experiment {self.folder.name!r}: {'running' if self.is_running else 'not running'}, {self.folder}>"
 
     @property
-    def closed(self) -> bool:
-        """Whether it was closed: its folder may be another experiment's by now."""
-        return self._closed
-
-    @property
     def sent(self) -> dict[str, int]:
-        """Messages handed to Kafka by this object, by part."""
-        now = run.producers.sent if (run := self._run) else {}
-        return {name: number + now.get(name, 0) for name, number in self._sent.items()}
+        """Messages handed to Kafka by part, in all runs since it was made anew; `fresh=False` does not make it anew."""
+        with self._settings:
+            now = run.producers.sent if (run := self._run) else {}
+            return {name: number + now.get(name, 0) for name, number in self._sent.items()}
 
     # --- running ---
 
@@ -104,27 +114,31 @@ class Experiment(Steering):
             seconds: how long producers run at least; None: as long as the body.
             complete: see `stop`.
         """
+        run = self._started()
         try:
-            self.start()
-            run, begun_s = self._running(), time.monotonic()
+            begun_s = time.monotonic()
             yield self
             if seconds:
                 run.wait(seconds - (time.monotonic() - begun_s))
             self._stop(run, complete)
         except BaseException as error:
-            self._abort(error)
+            self._abort(run, error)  # and no other one that somebody has started since
             raise
 
     def start(self) -> None:
         """Start the consumer, then, as soon as it reads, the producers. Nothing happens when they run already."""
+        self._started()
+
+    def _started(self) -> Run:
         with self._lifecycle:
-            if self.is_running:
-                return
+            if (run := self._run) and not run.ended:
+                return run
             self._check_is_mine()
             self._config.dump(self._config.path)
             self._certificate = None
             self._stornos = self._stornos or StornoSender(self._config)
-            run = self._run = Run(self._config, self._say)
+            with self._settings:  # what is set from now on reaches the run
+                run = self._run = Run(self._config, self._say)
             try:
                 self._check_is_mine()  # somebody may have closed it meanwhile, without seeing this run
                 run.start()
@@ -133,16 +147,7 @@ class Experiment(Steering):
                 raise
             finally:
                 self._settle(run)
-
-    def _check_is_mine(self) -> None:
-        if self._closed:
-            name = self.folder.name
-            raise HousesError(
-                f"experiment {name!r} is closed: take it up again with houses.Experiment({name!r}, fresh=False), "
-                "or make a new one (run its cell)"
-            )
-        if load_binding(REAL, self._config.binding_path) != self._binding:
-            raise FolderError(f"{self.folder}: another program has taken it over: choose another name")
+            return run
 
     def stop(self, *, complete: bool = True) -> None:
         """Stop in good order and write summary.json; nothing happens when nothing runs.
@@ -173,23 +178,24 @@ class Experiment(Steering):
             quiet = self._config.with_values({"producer.msgs_per_sec": 0, "producer.rates": {}, "producer.faults": {}})
             with Producers(quiet, quiet.kafka.topic, quiet.folder) as producers:
                 producers.send_through(producers.first_id + houses - 1)
-            self._sent.update(producers.sent)
+            with self._settings:
+                self._sent.update(producers.sent)
 
     def reset(self) -> None:
-        """Stop at once, and begin anew: new topics, an empty folder, counts at 0. Rates and faults stay as they are set."""
-        self._abort(None)  # what is starting in another thread gives up its lock
+        """Stop at once, and begin anew: new topics, an empty folder, counts at 0. All settings stay as they are."""
+        self._abort(self._run)  # what is starting in another thread gives up its lock
         with self._lifecycle:
-            self._abort(None)
+            self._abort(self._run)
             self._check_is_mine()
-            made, self._binding = prepare(self._base, self.folder, self._parameters, self._say, fresh=True)
-            with self._settings:
+            made, self._binding = prepare(self._config, self.folder, {}, self._say, fresh=True)
+            with self._settings:  # rates and faults may have changed meanwhile
                 set_now = self._config.producer.model_dump(include={"msgs_per_sec", "rates", "faults"})
                 self._config = made.with_values({f"producer.{key}": value for key, value in set_now.items()})
+                self._count_anew()
             self._stornos, self._certificate, self._loaded = None, None, None
-            self._count_anew()
 
-    def _abort(self, cause: BaseException | None) -> None:
-        if run := self._run:
+    def _abort(self, run: Run | None, cause: BaseException | None = None) -> None:
+        if run:
             try:
                 run.abort(cause)
             finally:
@@ -199,34 +205,40 @@ class Experiment(Steering):
         """Forget a run that has ended: its producers hold a connection as long as they are known."""
         with self._settings:
             if run.ended and self._run is run:
-                self._run = None
+                self._done_ms, self._run = run.done_ms, None
                 self._sent.update(run.producers.sent)
                 self._seconds += run.seconds
 
     # --- afterwards ---
 
     def summary(self) -> dict[str, Any]:
-        """Parameters, counts, latencies (ms) and, after `verify`, the certificate: what summary.json holds."""
+        """Parameters, counts, latencies (ms) and, after `verify`, the certificate: what summary.json holds.
+
+        All of it is of all runs since the experiment was made anew. `sent`: messages handed to Kafka; `seconds`: how long
+        producers sent at their rates, NaN (null in the file) when that is not known of an earlier run.
+        """
+        with self._settings:
+            seconds = self._seconds + (run.seconds if (run := self._run) else 0.0)
         return {
             "name": self.folder.name,
             "parameters": self._parameters,
             "rates_hz": {part.name: self._config.producer.rate(part.name) for part in PARTS},
-            "seconds": round(self._seconds, 3),
+            "seconds": round(seconds, 3),
             "sent": self.sent,
         } | super().summary()
 
     def close(self) -> None:
         """Stop at once what still runs, and leave the broker; the files stay. May be called again."""
         self._closed = True
-        self.background.forget()
+        self.background.drop_waiting()
         if _OPEN.get(self.folder) is self:
             del _OPEN[self.folder]
-        self._stornos = None
         try:
-            self._abort(None)
+            self._abort(self._run)
         finally:
-            self.background.finish()
-            self._abort(None)  # of a start that was just beginning
+            self.background.await_begun()
+            self._abort(self._run)  # of a start that was just beginning
+            self._stornos = None
             gc.collect()  # a Kafka client and its callbacks refer to each other: only the collector lets go of its connection
 
     def __enter__(self) -> Self:
@@ -234,6 +246,6 @@ class Experiment(Steering):
 
     def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
         try:
-            self._abort(error)
+            self._abort(self._run, error)
         finally:
             self.close()

@@ -21,7 +21,7 @@ TABLE_NAME = "sweep.csv"
 _FIGURE = "sweep"
 COLUMNS = ("ok", "experiment", "houses", "seconds", "houses_per_s", "p50_ms", "p99_ms", "folder")
 _MEASURED = ("houses_per_s", "p50_ms", "p99_ms")
-Show = Callable[[int, Step], None]
+ShowRunStep = Callable[[int, Step], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def sweep_notebook(
     report: bool = False,
     hide_code: bool = False,
     runs: Path = RUNS,
-    show: Show = lambda number, step: None,
+    show: ShowRunStep = lambda number, step: None,
 ) -> Sweep:
     """Run a notebook once for each value, also after a failed run; all values are checked before the first.
 

@@ -22,8 +22,10 @@ _SURE_S = 5.0
 _NAMES = [part.name for part in PARTS]
 _WHOLE = "whole house"
 _FAULTS = {"drop": "drop (%)", "duplicate": "duplicate (%)", "malformed": "malformed (%)", "delay_ms": "delay (ms)"}
-_COLUMNS = "74px 160px 92px repeat(4, 112px)"
-"""In all no wider than a notebook beside the file browser in a window of 1280 pixels."""
+_COLUMNS = "74px minmax(160px, 1fr) 82px repeat(4, 114px)"
+"""Sliders take what is left. At least 160 pixels are, beside the file browser in a window of 1280."""
+_MOST_WIDE = "900px"
+"""As the chart below."""
 
 
 def panel(exp: Experiment) -> "Panel":
@@ -54,8 +56,11 @@ class Panel(Controls):
         self._storno_id = widgets.Text(placeholder="a recent one", layout={"width": "120px"})
         self._storno_part = widgets.Dropdown(options=[_WHOLE, *_NAMES], layout={"width": "120px"})
         self._storno_once = self._button("Storno", "ban", "danger", self._on_storno)
-        self._storno_every_s = widgets.BoundedFloatText(value=5.0, min=0.1, max=3600.0, layout={"width": "80px"})
-        self._storno_again = widgets.ToggleButton(description="Repeat", icon="repeat")
+        self._storno_once.layout.width = "96px"
+        self._cancelled = ""
+        self._storno_said = _label("")
+        self._storno_every_s = widgets.BoundedFloatText(value=5.0, min=0.1, max=3600.0, layout={"width": "70px"})
+        self._storno_again = widgets.ToggleButton(description="Repeat", icon="repeat", layout={"width": "96px"})
         self._on_change(self._storno_again, lambda _: self._on_repeat())
         self._on_change(self._storno_every_s, lambda _: self._on_interval())
         self._chart = LiveChart(self._frame)
@@ -74,11 +79,13 @@ class Panel(Controls):
         for name, pair in {"all": self._all, **self._rates}.items():
             boxes = [self._faults[name, kind] for kind in _FAULTS if (name, kind) in self._faults]
             cells += [_label(name), *pair, *boxes, *(_label("") for _ in range(len(_FAULTS) - len(boxes)))]
-        return widgets.GridBox(cells, layout={"grid_template_columns": _COLUMNS, "grid_gap": "0 6px"})
+        return widgets.GridBox(
+            cells, layout={"grid_template_columns": _COLUMNS, "grid_gap": "0 6px", "max_width": _MOST_WIDE}
+        )
 
     def _storno_row(self) -> widgets.Widget:
         once = [_label("storno of", bold=True), self._storno_id, self._storno_part, self._storno_once]
-        again = [_label("every (s)"), self._storno_every_s, self._storno_again]
+        again = [_label("every (s)"), self._storno_every_s, self._storno_again, self._storno_said]
         return widgets.HBox([*once, *again], layout={"flex_flow": "row wrap", "margin": "6px 0"})
 
     def _button(self, text: str, icon: str, style: str, work: Callable[[], None]) -> widgets.Button:
@@ -88,7 +95,7 @@ class Panel(Controls):
 
     def _rate_slider(self, part: str | None) -> widgets.FloatSlider:
         slider = widgets.FloatSlider(
-            max=_SLIDER_TOP_HZ, step=10, readout=False, continuous_update=False, layout={"width": "154px"}
+            max=_SLIDER_TOP_HZ, step=10, readout=False, continuous_update=False, layout={"width": "auto"}
         )
         self._on_change(slider, lambda rate_hz: self._exp.set_rate(rate_hz, part))
         return slider
@@ -96,18 +103,18 @@ class Panel(Controls):
     def _rate_box(self, part: str) -> widgets.FloatText:
         """For an exact figure, which goes beyond the slider's end."""
         # Not BoundedFloatText, here and for faults: it makes another value of one that is not allowed, without a word.
-        box = widgets.FloatText(step=10, layout={"width": "90px"})
+        box = widgets.FloatText(step=10, layout={"width": "auto"})
         self._on_change(box, lambda rate_hz: self._exp.set_rate(rate_hz, part))
         return box
 
     def _rate_text(self) -> widgets.Text:
         """The same for all parts: empty while they differ, so that whatever is typed is a change."""
-        text = widgets.Text(placeholder="they differ", continuous_update=False, layout={"width": "90px"})
+        text = widgets.Text(placeholder="they differ", continuous_update=False, layout={"width": "auto"})
         self._on_change(text, lambda typed: self._exp.set_rate(_rate_hz(typed)))
         return text
 
     def _fault_box(self, name: str, kind: str) -> widgets.FloatText:
-        box = widgets.FloatText(step=1, layout={"width": "90px"})
+        box = widgets.FloatText(step=1, layout={"width": "auto"})
         self._on_change(box, lambda value: self._on_fault(name, kind, value))
         return box
 
@@ -128,12 +135,18 @@ class Panel(Controls):
             self._sure_until_s = time.monotonic() + _SURE_S
 
     def _on_fault(self, name: str, kind: str, value: float) -> None:
+        if kind != "delay_ms" and not 0 <= value <= 100:  # said in per cent, as it was typed
+            raise ConfigError(f"{name}, {_FAULTS[kind]} = {value:g}: must be 0 to 100")
         self._exp.set_faults(name, **self._exp.faults(name).model_dump() | {kind: value / _scale(kind)})
 
     def _on_storno(self) -> None:
         typed, part = self._storno_id.value.strip(), self._storno_part.value
-        house_id = _house_id(typed) if typed else None
-        self._soon("sending a storno", partial(self._exp.storno, house_id, None if part == _WHOLE else part))
+        self._cancelled = ""
+        self._soon("sending a storno", partial(self._cancel, _house_id(typed) if typed else None, part))
+
+    def _cancel(self, house_id: int | None, part: str) -> None:
+        house_id = self._exp.storno(house_id, None if part == _WHOLE else part)
+        self._cancelled = f"{'house' if part == _WHOLE else f'{part} of'} {house_id} cancelled"
 
     def _on_repeat(self) -> None:
         interval_s = self._storno_every_s.value if self._storno_again.value else None
@@ -164,6 +177,7 @@ class Panel(Controls):
         self._start.disabled, self._stop.disabled = running or busy, busy or not running
         self._reset.disabled = running or busy
         self._reset.description = "Delete all?" if time.monotonic() < self._sure_until_s else "Reset"
+        self._storno_said.value = self._cancelled
         self._storno_once.disabled = self._storno_again.disabled = busy or not running
         if not busy:
             interval_s = self._exp.storno_interval_s
@@ -171,13 +185,13 @@ class Panel(Controls):
             self._storno_every_s.value = interval_s or self._storno_every_s.value
 
     def _show_rates(self) -> None:
-        """What is common to all parts stands in the first row: nothing, when they differ."""
+        """The first row shows what is common to all parts; when they differ, the highest, and nothing in its box."""
         rates = {name: round(self._exp.rate_hz(name), 3) for name in _NAMES}  # a slider leaves 2120.0000000001
         for name, (slider, box) in self._rates.items():
             slider.value = box.value = rates[name]
-        common = set(rates.values()) if len(set(rates.values())) == 1 else set()
         slider, text = self._all
-        slider.value, text.value = max(common, default=0), "".join(f"{rate_hz:.10g}" for rate_hz in common)
+        slider.value = highest = max(rates.values())
+        text.value = f"{highest:.10g}" if highest == min(rates.values()) else ""
 
 
 def _scale(kind: str) -> float:

@@ -113,8 +113,17 @@ def explain(ax: Axes, title: str, more: str = "") -> None:
 
 
 def in_ms(value: float) -> str:
-    """A duration in ms as people write it."""
-    return f"{value:.3g} ms" if value < 1000 else f"{value / 1000:.3g} s"
+    """A duration in ms as people write it, in three digits.
+
+    Example:
+        >>> in_ms(4.256), in_ms(999.7), in_ms(61_000)
+        ('4.26 ms', '1 s', '61 s')
+    """
+    return f"{_three_digits(value)} ms" if round(value) < 1000 else f"{_three_digits(value / 1000)} s"
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def percent(share: float) -> str:

@@ -52,7 +52,10 @@ class Producers:
         self._faults: dict[str, PartFaults] = {part.name: getattr(config.producer.faults, part.name) for part in PARTS}
         self._sender: Sender | None = None
         self._ids: IdAllocator | None = None
+        self._settings = threading.Lock()
+        """Held to change what is set and the streams that follow it, and to make these streams."""
         self._streams: dict[str, PartStream] = {}
+        """Empty, or of all parts: others read it at any time."""
         self._threads: list[threading.Thread] = []
         self._stopping = threading.Event()
         self._stopped = False
@@ -90,13 +93,15 @@ class Producers:
     def _start_threads(self, sender: Sender, ids: IdAllocator, log: FaultLog) -> None:
         now_s = time.monotonic()
         end_id = None if self._count is None else ids.first + self._count
-        for part in PARTS:
-            stream = PartStream(part, sender, ids, log, self.seed)
-            stream.begin(now_s, self._rates[part.name], self._faults[part.name], end_id)
-            self._streams[part.name] = stream
-            self._threads.append(
-                threading.Thread(target=self._run, args=(stream, sender, log), name=part.name, daemon=True)
-            )
+        with self._settings:
+            streams = {part.name: PartStream(part, sender, ids, log, self.seed) for part in PARTS}
+            for name, stream in streams.items():
+                stream.begin(now_s, self._rates[name], self._faults[name], end_id)
+            self._streams = streams
+        self._threads = [
+            threading.Thread(target=self._run, args=(stream, sender, log), name=name, daemon=True)
+            for name, stream in streams.items()
+        ]
         for thread in self._threads:
             thread.start()
 
@@ -186,18 +191,20 @@ class Producers:
         Parts that are changed together stay together. A delayed part meets the change its delay later.
         """
         check_rate(rate_hz)
-        now_s = time.monotonic()
-        for name in _names(part_name):
-            self._rates[name] = rate_hz
-            if name in self._streams:
-                self._streams[name].set_rate(now_s, rate_hz)
+        with self._settings:
+            now_s = time.monotonic()
+            for name in _names(part_name):
+                self._rates[name] = rate_hz
+                if self._streams:
+                    self._streams[name].set_rate(now_s, rate_hz)
 
     def set_faults(self, part_name: str | None, faults: PartFaults) -> None:
         """Other faults for one part, or for all (None), from its next batch on."""
-        for name in _names(part_name):
-            self._faults[name] = faults
-            if name in self._streams:
-                self._streams[name].set_faults(faults)
+        with self._settings:
+            for name in _names(part_name):
+                self._faults[name] = faults
+                if self._streams:
+                    self._streams[name].set_faults(faults)
 
     @property
     def sent(self) -> dict[str, int]:

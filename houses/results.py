@@ -163,6 +163,18 @@ class Results:
             "certificate": self._certificate and self._certificate.to_json(),
         }
 
+    def saved_summary(self) -> dict[str, Any]:
+        """What summary.json holds; empty before the first, or when it is damaged.
+
+        Example:
+            >>> exp.saved_summary()["counts"]["houses"] == len(exp.houses())
+            True
+        """
+        try:
+            return dict(orjson.loads((self.folder / SUMMARY_NAME).read_bytes()))
+        except (FileNotFoundError, ValueError, TypeError):
+            return {}
+
     def write_summary(self) -> None:
         """Write summary.json anew; a cell and a panel may do so at once."""
         with self._writing:

@@ -28,7 +28,11 @@ class Run:
         """Nothing is started yet; `config.path` must hold the configuration."""
         self._config = config
         self._lock = threading.RLock()  # the handlers of a panel run in a thread of their own
-        self._begun_s = time.monotonic()
+        self._begun_s: float | None = None
+        self._done_s: float | None = None
+        """When producers were started, and when their stop began (monotonic clock)."""
+        self.done_ms = 0
+        """When their stop began, Unix time in milliseconds; 0 before."""
         self.child = ConsumerChild(config)
         self.producers = Producers(config, config.kafka.topic, config.folder, say)
         self._storno_loop: StornoLoop | None = None
@@ -36,8 +40,6 @@ class Run:
         """Why it did not end in good order."""
         self._unwanted = False
         """`abort` was called, perhaps in the middle of the start."""
-        self.seconds = 0.0
-        """How long it ran, known after the stop."""
         self.ended = False
         """Whether it was stopped, in whatever way."""
 
@@ -91,15 +93,14 @@ class Run:
                 return
             try:
                 failed_storno = _error_of(self._stop_stornos)  # 1.; it is no reason to leave the rest undone
-                self.producers.stop(complete=complete)  # 2.
+                self._stop_producers(complete)  # 2.
                 self.child.drain(self._targets())  # 3.
                 self.child.stop()  # 4.
             except BaseException as error:
                 self._failure = error
                 self.abort(error)
                 raise
-            self._failure = failed_storno
-            self._note_end()
+            self._failure, self.ended = failed_storno, True
             if failed_storno:
                 raise failed_storno
 
@@ -119,10 +120,10 @@ class Run:
             if self.ended:
                 return
             self.child.ask_to_stop()
-            steps = (self._stop_stornos, self._stop_producers, self.child.stop)
+            steps = (self._stop_stornos, lambda: self._stop_producers(complete=False), self.child.stop)
             errors = [error for error in map(_error_of, steps) if error]
             self._failure = self._failure or cause or HousesError(_ABORTED)
-            self._note_end()
+            self.ended = True
             for error in errors:
                 if cause is None:
                     raise error
@@ -132,12 +133,10 @@ class Run:
     def _stop_stornos(self) -> None:
         self.storno_every(None)
 
-    def _stop_producers(self) -> None:
-        self.producers.stop(complete=False)
-
-    def _note_end(self) -> None:
-        self.ended = True
-        self.seconds = time.monotonic() - self._begun_s
+    def _stop_producers(self, complete: bool) -> None:
+        if self._done_s is None:
+            self._done_s, self.done_ms = time.monotonic(), time.time_ns() // 1_000_000
+        self.producers.stop(complete=complete)
 
     def kill_consumer(self) -> None:
         """End the consumer without any warning (SIGKILL)."""
@@ -165,9 +164,27 @@ class Run:
 
     # --- while running ---
 
+    @property
+    def seconds(self) -> float:
+        """How long producers have sent at their rates: neither the start nor what is done at the stop counts."""
+        if self._begun_s is None:
+            return 0.0
+        return (time.monotonic() if self._done_s is None else self._done_s) - self._begun_s
+
     def catch_up(self) -> None:
-        """Return when the consumer has read up to the present ends of the topics."""
-        self.child.drain(self._targets())
+        """Return when the consumer, or the one that takes its place, has read up to the present ends of the topics."""
+        ends = self._targets()
+        while True:
+            child = self.child
+            try:
+                child.drain(ends)
+                return
+            except HousesError:
+                with self._lock:  # whoever restarts or stops it has it until that is done
+                    if self.ended and self._failure is None:
+                        return  # a stop in good order has read everything
+                    if self.child is child:
+                        raise
 
     def storno_every(self, interval_s: float | None) -> None:
         """Cancel a random recent house every so many seconds; None ends that and raises the first error of it."""

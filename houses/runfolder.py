@@ -80,7 +80,7 @@ def prepare(base: Config, folder: Path, values: Mapping[str, Any], say: Say, *, 
     4. The new configuration is written; topics are made and bound, or those of the old binding taken up.
 
     Args:
-        base: the project's configuration; without `fresh`, that of the folder counts instead.
+        base: the project's configuration, or the folder's own; without `fresh`, that of the folder counts in any case.
         values: full keys of config.yaml that win over it.
     Raises:
         ConfigError, BrokerError, FolderError, PositionError: as the message says.
@@ -128,13 +128,12 @@ def _users(folder: Path) -> str:
 
 def _own_values(base: Config, folder: Path, old: Binding | None, folder_uuid: str) -> dict[str, Any]:
     suffix = f"{folder.name}-{folder_uuid[:8]}"
-    names = (
-        [old.parts.name, old.storno.name]
-        if old
-        else [f"{base.kafka.topic}-{suffix}", f"{base.consumer.storno_topic}-{suffix}"]
-    )
-    group = f"{base.consumer.group_id.removesuffix(f'-{suffix}')}-{suffix}"
-    own = dict(zip(_OWN_KEYS, (*names, group, "houses.jsonl", None, None), strict=True))
+    earlier = re.compile(f"-{re.escape(folder.name)}-[0-9a-f]{{8}}$")  # where `base` is this folder's own configuration
+    bases = (base.kafka.topic, base.consumer.storno_topic, base.consumer.group_id)
+    parts, storno, group = (f"{earlier.sub('', name)}-{suffix}" for name in bases)
+    if old:
+        parts, storno = old.parts.name, old.storno.name
+    own = dict(zip(_OWN_KEYS, (parts, storno, group, "houses.jsonl", None, None), strict=True))
     return own | {"consumer.metrics_interval_sec": _METRICS_INTERVAL_S}
 
 

@@ -21,7 +21,7 @@ from papermill.exceptions import PapermillExecutionError  # type: ignore[import-
 from papermill.execute import remove_error_markers  # type: ignore[import-untyped]
 from papermill.iorw import load_notebook_node, write_ipynb  # type: ignore[import-untyped]
 
-from houses.cellwatch import CellWatch, Show, StoppedError, seconds_in_cells, seconds_of_cells
+from houses.cellwatch import CellWatch, ShowStep, StoppedError, seconds_in_cells, seconds_of_cells
 from houses.config import PROJECT_ROOT, SUMMARY_NAME
 from houses.failure import Failure
 from houses.kernel import KERNEL_NAME, LOG_NAME, Kernel, StopGuard
@@ -97,7 +97,7 @@ def run_notebook(
     hide_code: bool = False,
     runs: Path = RUNS,
     folder: Path | None = None,
-    show: Show = lambda step: None,
+    show: ShowStep = lambda step: None,
 ) -> NotebookRun:
     """Run a notebook from its first cell to its last in a kernel of this Python; a failing cell ends it, and is no exception.
 

@@ -4,13 +4,14 @@ import threading
 import time
 from collections.abc import Callable
 from random import Random
-from typing import Any
 
 from houses.background import Background
+from houses.checkpoint import Binding, load_binding
 from houses.child import ConsumerChild
 from houses.config import Config
 from houses.crashes import CrashPoint
-from houses.errors import HousesError
+from houses.errors import FolderError, HousesError
+from houses.files import REAL
 from houses.message import PARTS
 from houses.metrics import describe_error
 from houses.results import Results
@@ -28,20 +29,43 @@ _BLIND_DROP = (0.01, 0.05)
 class Steering(Results):
     """The controls of an experiment."""
 
-    def __init__(self, config: Config, say: Say) -> None:
+    def __init__(self, config: Config, binding: Binding, say: Say) -> None:
         """Nothing runs yet."""
         super().__init__(config)
-        self._say = say
+        self._binding, self._say = binding, say
+        self._closed = False
         self._run: Run | None = None
+        self._done_ms = 0
         self._stornos: StornoSender | None = None
         self._settings = threading.Lock()
+        """Held to change settings here and in the run, and to begin or to forget a run."""
         self.background = Background()
         """For those who must not wait: `exp.background.submit("stopping", exp.stop)`."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed: its folder may be another experiment's by now."""
+        return self._closed
+
+    def _check_is_mine(self) -> None:
+        if self._closed:
+            name = self.folder.name
+            raise HousesError(
+                f"experiment {name!r} is closed: take it up again with houses.Experiment({name!r}, fresh=False), "
+                "or make a new one (run its cell)"
+            )
+        if load_binding(REAL, self._config.binding_path) != self._binding:
+            raise FolderError(f"{self.folder}: another program has taken it over: choose another name")
 
     @property
     def is_running(self) -> bool:
         """Whether it was started and not stopped yet."""
         return (run := self._run) is not None and not run.ended
+
+    @property
+    def done_ms(self) -> int:
+        """When the producers of the present or the last run began to stop, Unix time in milliseconds; 0 before."""
+        return run.done_ms if (run := self._run) else self._done_ms
 
     def _running(self) -> Run:
         if (run := self._run) is None:
@@ -68,9 +92,11 @@ class Steering(Results):
     def set_rate(self, rate_hz: float, part: str | None = None) -> None:
         """Another rate in messages per second (0: paused) for one part or all, now and for later starts."""
         for_all = {"producer.msgs_per_sec": rate_hz, "producer.rates": {}}
-        self._set({f"producer.rates.{part_named(part).name}": rate_hz} if part else for_all)
-        if run := self._run:
-            run.producers.set_rate(part, rate_hz)
+        with self._settings:
+            one = part and {f"producer.rates.{part_named(part).name}": rate_hz}
+            self._config = self._config.with_values(one or for_all)
+            if run := self._run:
+                run.producers.set_rate(part, rate_hz)
 
     def set_faults(self, part: str | None = None, **faults: float) -> None:
         """Faults of one part or all, now and for later starts: `drop`, `duplicate`, `malformed` (shares 0 to 1), `delay_ms`.
@@ -78,12 +104,13 @@ class Steering(Results):
         Those not named are off.
         """
         names = [part_named(part).name] if part else [part.name for part in PARTS]
-        self._set({f"producer.faults.{name}": faults for name in names})
-        if run := self._run:
-            run.producers.set_faults(part, self.faults(names[0]))
+        with self._settings:
+            self._config = self._config.with_values({f"producer.faults.{name}": faults for name in names})
+            if run := self._run:
+                run.producers.set_faults(part, self.faults(names[0]))
 
     def inject_blindly(self, seed: int) -> None:
-        """From now on one part is late and one (perhaps the same) loses messages; `truth` tells which, afterwards.
+        """From now on one part is late and one (perhaps the same) loses messages, and nothing else is wrong; `truth` tells which.
 
         Args:
             seed: the same one chooses the same parts, delay and share.
@@ -93,12 +120,9 @@ class Steering(Results):
         faults: dict[str, dict[str, float]] = {late: {}, lossy: {}}
         faults[late]["delay_ms"] = round(random.uniform(*_BLIND_DELAY_MS))
         faults[lossy]["drop"] = round(random.uniform(*_BLIND_DROP), 3)
+        self.set_faults()
         for part, values in faults.items():
             self.set_faults(part, **values)
-
-    def _set(self, values: dict[str, Any]) -> None:
-        with self._settings:
-            self._config = self._config.with_values(values)
 
     def rate_hz(self, part: str) -> float:
         """The rate of a part as it is set, in messages per second."""
@@ -126,7 +150,10 @@ class Steering(Results):
         Args:
             house_id: None: a random recent one.
             part: foundation, wall or roof; None: the whole house.
+        Raises:
+            HousesError: the experiment is closed, or no house is known. BrokerError: Kafka did not confirm it.
         """
+        self._check_is_mine()
         if house_id is None:
             house_id = self._running().producers.recent_id()
         if house_id is None:

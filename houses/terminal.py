@@ -22,7 +22,7 @@ _PLAIN_EVERY_S = 5.0
 _BAR_SHARE = 6
 """The bar takes one part in so many of the terminal's width: what is said beside it matters more."""
 
-Show = Callable[[float, str], None]
+ShowProgress = Callable[[float, str], None]
 """Told how much is done, in the unit of the total, and what to say about it."""
 
 
@@ -78,7 +78,9 @@ def _rich_table(headers: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
 
 
 @contextmanager
-def progress(title: str, total: float | None, *, err: bool = False, every_s: float = _PLAIN_EVERY_S) -> Iterator[Show]:
+def progress(
+    title: str, total: float | None, *, err: bool = False, every_s: float = _PLAIN_EVERY_S
+) -> Iterator[ShowProgress]:
     """Shows how far long work has come: a bar on a terminal, plain lines elsewhere.
 
     Args:
@@ -101,7 +103,7 @@ def progress(title: str, total: float | None, *, err: bool = False, every_s: flo
     yield show
 
 
-def _bar(title: str, total: float | None, err: bool) -> Iterator[Show]:
+def _bar(title: str, total: float | None, err: bool) -> Iterator[ShowProgress]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
     from rich.table import Column

@@ -30,7 +30,7 @@ def measure_panel(folder: Path, address: str) -> dict[str, Any]:
         kernel = _start(page)
         without, _ = _measure(page, kernel)
         page.run_cell(_CELLS["panel"])
-        page.live().wait_for(timeout=30_000)
+        page.live().wait_for()
         page.await_cells()
         shown, frames = _measure(page, kernel)
         page.run_cell("end_s = time.monotonic()")

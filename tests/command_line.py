@@ -22,7 +22,9 @@ from houses.metrics import last_metrics
 from houses.producer import Producers
 from houses.say import be_silent
 
-TIMEOUT_S = 60
+TIMEOUT_S = 120
+STOP_LIMIT_S = 15.0
+"""What a stop may take: five seconds, and what a busy machine needs besides to start it and to end the process."""
 LISTENING = ("produce", "consume", "storno-loop", "hello")
 """Verbs that take over the signals of their process."""
 
@@ -143,9 +145,9 @@ def consuming(made: Config, *words: str, **options: Any) -> Iterator["subprocess
 
 
 def is_reading(made: Config, pid: int) -> bool:
-    """Whether the consumer of that process id is past its recovery."""
+    """Whether the consumer of that process id is past its recovery: it may already wait, when much is pending."""
     line = last_metrics(made.metrics_path)
-    return line is not None and line["pid"] == pid and line["state"] == "running"
+    return line is not None and line["pid"] == pid and line["state"] in ("running", "waiting")
 
 
 def ends(process: "subprocess.Popen[str]") -> tuple[int, str]:

@@ -1,12 +1,20 @@
-"""One real Kafka for the run, and the two options that add the slow and the system tests."""
+"""One real Kafka for the run, an experiment on it, and the two options that add the slow and the system tests."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from hypothesis import HealthCheck, settings
+from kafka_lab import make_config
 
 from houses import local_kafka
+from houses.config import Config
+from houses.experiment import Experiment
+
+# How long an example takes says more of the machine than of the code.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 _OPTIONS = {"slow": "--all", "system": "--system"}
 
@@ -48,6 +56,19 @@ def _shared_kafka(config: pytest.Config) -> str:
     return started.address
 
 
+@pytest.fixture
+def base(tmp_path: Path, kafka: str) -> Config:
+    """A project of the test's own; its experiments are in output/runs below it."""
+    return make_config(tmp_path, kafka)
+
+
+@pytest.fixture
+def exp(base: Config) -> Iterator[Experiment]:
+    """An experiment of 200 houses per second that was not started."""
+    with Experiment("shared", rate_hz=200, base=base) as made:
+        yield made
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """A notebook that nbmake runs uses the run's Kafka and a temporary folder, not what its reader has made."""
@@ -56,6 +77,17 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
             patch.setenv("HOUSES_KAFKA__BOOTSTRAP_SERVERS", _shared_kafka(item.config))
             patch.setenv("HOUSES_RUN_DIR", str(_kafka_dir(item.config).with_name("notebooks")))
         return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """A failure beside an open page says what the page shows."""
+    try:
+        return (yield)
+    except Exception as error:
+        if page := getattr(item, "funcargs", {}).get("panel_page"):
+            error.add_note(page.shows())
+        raise
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

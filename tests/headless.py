@@ -11,8 +11,8 @@ from pathlib import Path
 
 from command_line import environment
 
-SIGNALS_S = 10.0
-"""What a stop may take."""
+SIGNALS_S = 30.0
+"""What a stop may take: ten seconds, and what a busy machine needs besides."""
 
 
 def command(*words: str, **variables: str) -> "subprocess.Popen[str]":
@@ -32,7 +32,7 @@ def ends_after(process: "subprocess.Popen[str]", number: int) -> tuple[int, floa
     """Exit code after a signal, the seconds that it took, and what was said on stderr."""
     begun_s = time.monotonic()
     process.send_signal(number)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=120)
     return process.returncode, time.monotonic() - begun_s, err
 
 

@@ -1,17 +1,19 @@
 """A real JupyterLab in a real browser: headless Chromium, used as a person would."""
 
+import json
 import os
 import re
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import URLError
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import psutil
-from playwright.sync_api import ConsoleMessage, Locator, Page, sync_playwright
+from playwright.sync_api import ConsoleMessage, Error, Locator, Page, sync_playwright
 
 from houses.config import PROJECT_ROOT
 from houses.local_kafka import free_port
@@ -26,6 +28,17 @@ _KERNEL_READY = """() => {
     const context = window.jupyterapp?.shell.currentWidget?.sessionContext, kernel = context?.session?.kernel;
     return context?.isReady && kernel?.connectionStatus === 'connected' && kernel.status === 'idle';
 }"""
+_MESSAGES = """() => Promise.race([
+    jupyterapp.shell.currentWidget.sessionContext.session.kernel._msgChain.then(() => 'all are handled'),
+    new Promise(resolve => setTimeout(resolve, 2000, 'the page is stuck in one of them')),
+])"""
+_WATCH_PROMPT = """prompt => {
+    window.promptHasChanged = false;
+    const see = (_, observer) => { window.promptHasChanged = true; observer.disconnect(); };
+    new MutationObserver(see).observe(prompt, { childList: true, characterData: true, subtree: true });
+}"""
+_PATIENCE_S = 180.0
+"""Bounds what hangs; on a busy machine a kernel, or a cell that makes topics, may take half a minute."""
 _TOKEN = "token-of-the-tests"
 _NOT_OURS = re.compile(
     r"favicon"
@@ -39,7 +52,7 @@ def jupyter_lab(folder: Path, environment: Mapping[str, str]) -> Iterator[str]:
     """`lab.py lab` over `folder` on a free port; gives its address. Everything that it started ends with it."""
     port = free_port()
     command = [sys.executable, str(PROJECT_ROOT / "lab.py"), "lab", "--no-browser", f"--ServerApp.port={port}"]
-    command += [f"--IdentityProvider.token={_TOKEN}", f"--ServerApp.root_dir={folder}"]
+    command += ["--ServerApp.port_retries=0", f"--IdentityProvider.token={_TOKEN}", f"--ServerApp.root_dir={folder}"]
     command += ["--LabApp.expose_app_in_browser=True", f"--LabApp.user_settings_dir={folder}/.settings"]
     command += [f"--LabApp.workspaces_dir={folder}/.workspaces"]
     with (folder / "jupyter.log").open("wb") as log:
@@ -57,7 +70,7 @@ def jupyter_lab(folder: Path, environment: Mapping[str, str]) -> Iterator[str]:
             psutil.wait_procs(family, 10)
 
 
-def _await_answer(address: str, server: psutil.Popen, timeout_s: float = 60.0) -> None:
+def _await_answer(address: str, server: psutil.Popen, timeout_s: float = _PATIENCE_S) -> None:
     deadline_s = time.monotonic() + timeout_s
     while True:
         try:
@@ -86,30 +99,32 @@ class NotebookPage:
         self.page.get_by_role("menuitem", name=item, exact=isinstance(item, str)).click()
 
     def run_all(self) -> None:
-        """Run all cells; returns at once."""
+        """Run all cells; returns when the first one is taken."""
+        self.code_cell("").locator(".jp-InputPrompt").evaluate(_WATCH_PROMPT)
         self.menu("Run", "Run All Cells")
+        self.page.wait_for_function("() => window.promptHasChanged")
 
     def run_cell(self, text: str) -> None:
-        """Run the code cell that holds a text; returns at once."""
-        self.code_cell(text).locator(".jp-InputPrompt").click()
+        """Run the code cell that holds a text; returns when it is taken, which its prompt shows."""
+        prompt = self.code_cell(text).locator(".jp-InputPrompt")
+        prompt.click()
+        prompt.evaluate(_WATCH_PROMPT)
         self.page.keyboard.press("Shift+Enter")
+        self.page.wait_for_function("() => window.promptHasChanged")
 
     def code_cell(self, text: str) -> Locator:
         """The code cell that holds a text."""
         return self.page.locator(".jp-CodeCell").filter(has=self.page.locator(".jp-InputArea", has_text=text)).first
 
-    def await_cells(self, timeout_s: float = 120.0) -> None:
+    def await_cells(self, timeout_s: float = _PATIENCE_S) -> None:
         """Return when no cell runs or waits any more.
 
         The kernel's status says idle after every message of a widget, so the prompts of the cells are what counts.
         """
-        self.page.wait_for_timeout(500)
-        busy = self.page.locator(".jp-CodeCell .jp-InputPrompt", has_text="[*]")
         self.page.wait_for_function(
             "() => ![...document.querySelectorAll('.jp-InputPrompt')].some(p => p.textContent.includes('*'))",
             timeout=timeout_s * 1000,
         )
-        assert busy.count() == 0
         assert self.cell_errors() == []
 
     def counted(self, name: str) -> int:
@@ -127,16 +142,36 @@ class NotebookPage:
         ).all_inner_texts()
 
     def restart_kernel(self) -> None:
-        """Through the menu, with its question answered."""
+        """Through the menu, with its question answered; returns at once."""
         self.menu("Kernel", re.compile("^Restart Kernel…"))
         self.page.get_by_role("button", name="Restart", exact=True).or_(
             self.page.get_by_role("button", name=re.compile("Confirm Kernel Restart"))
         ).first.click()
-        self.await_kernel()
 
     def await_kernel(self) -> None:
         """Return when the kernel can be used; before that, running a cell would ask which kernel to take."""
-        self.page.wait_for_function(_KERNEL_READY, timeout=90_000)
+        self.page.wait_for_function(_KERNEL_READY)
+
+    def shows(self) -> str:
+        """For a failure: prompts, outputs, dialogs, the console's errors, the kernel's messages, and where a picture is."""
+        path = Path(tempfile.mkdtemp(prefix="page-")) / "page.png"
+        self.screenshot(path)
+        return "\n".join(
+            [
+                f"prompts: {self.page.locator('.jp-CodeCell .jp-InputPrompt').all_inner_texts()}",
+                f"outputs: {self.page.locator('.jp-OutputArea-output').all_inner_texts()}",
+                f"dialogs: {self.page.locator('.jp-Dialog').all_inner_texts()}",
+                f"console: {self.errors}",
+                f"messages: {self._messages()}",
+                f"picture: {path}",
+            ]
+        )
+
+    def _messages(self) -> str:
+        try:
+            return str(self.page.evaluate(_MESSAGES))
+        except Error as error:  # there is no notebook, or no kernel yet
+            return error.message.splitlines()[0]
 
     # --- the panel ---
 
@@ -148,7 +183,7 @@ class NotebookPage:
         """The text beside a name in the live part."""
         return self.live(number).locator(f'[data-name="{name}"] span').inner_text()
 
-    def await_row(self, name: str, pattern: str, timeout_s: float = 30.0, number: int = 0) -> str:
+    def await_row(self, name: str, pattern: str, timeout_s: float = _PATIENCE_S, number: int = 0) -> str:
         """Return the text beside a name when it matches."""
         deadline_s = time.monotonic() + timeout_s
         while not re.search(pattern, text := self.row(name, number)):
@@ -163,6 +198,15 @@ class NotebookPage:
     def frames(self, number: int = 0) -> int:
         """How many frames the live part has drawn."""
         return int(self.live(number).get_attribute("data-frames") or 0)
+
+    def await_frames(self, count: int, number: int = 0) -> None:
+        """Return when the live part has drawn so many frames more."""
+        self.live(number).wait_for()
+        wanted = self.frames(number) + count
+        self.page.wait_for_function(
+            "([at, wanted]) => Number(document.querySelectorAll('.houses-live')[at].dataset.frames) >= wanted",
+            arg=[number, wanted],
+        )
 
     def button(self, name: str) -> Locator:
         """A button of the panel."""
@@ -193,25 +237,48 @@ class NotebookPage:
 
 
 @contextmanager
+def blank_page(size: tuple[int, int] = (1400, 1200)) -> Iterator[Page]:
+    """A window with nothing in it."""
+    with (
+        sync_playwright() as playwright,
+        playwright.chromium.launch(executable_path=CHROMIUM, args=_FLAGS) as browser,
+    ):
+        yield browser.new_page(viewport={"width": size[0], "height": size[1]})
+
+
+@contextmanager
 def open_notebook(lab: str, name: str, size: tuple[int, int] = (1400, 1200)) -> Iterator[NotebookPage]:
-    """A notebook of the folder in a window of its own, its kernel ready.
+    """A notebook of the folder in a window of its own, with a kernel of its own, which is ready and ends with it.
 
     Args:
         lab: what `jupyter_lab` gave.
         name: path of the notebook below its folder.
     """
     errors: list[str] = []
-    with (
-        sync_playwright() as playwright,
-        playwright.chromium.launch(executable_path=CHROMIUM, args=_FLAGS) as browser,
-    ):
-        page = browser.new_page(viewport={"width": size[0], "height": size[1]})
+    with blank_page(size) as page:
+        page.set_default_timeout(_PATIENCE_S * 1000)
         page.on("console", lambda message: _note(message, errors))
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(f"{lab}/lab/tree/{name}?token={_TOKEN}&reset")
         shown = NotebookPage(page, errors)
-        shown.await_kernel()
-        yield shown
+        try:
+            shown.await_kernel()
+            page.evaluate("() => jupyterapp.restored")  # until then it moves the focus
+            yield shown
+        except Exception as error:
+            error.add_note(shown.shows())
+            raise
+        finally:
+            _end_kernel(lab, name)
+
+
+def _end_kernel(lab: str, name: str) -> None:
+    """Else whoever opens the notebook next takes it over, and a page restores all widgets of a kernel before it shows outputs."""
+    login = {"Authorization": f"token {_TOKEN}"}
+    with urlopen(Request(f"{lab}/api/sessions", headers=login)) as answer:
+        sessions = [session["id"] for session in json.load(answer) if session["path"] == name]
+    for session in sessions:
+        urlopen(Request(f"{lab}/api/sessions/{session}", headers=login, method="DELETE")).close()
 
 
 def _note(message: ConsoleMessage, errors: list[str]) -> None:

@@ -2,9 +2,11 @@
 
 import json
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,9 +15,11 @@ from typing import Any
 from houses import config, local_kafka
 from houses.broker import ensure_topics_named
 from houses.config import Config
+from houses.consumer import consume
 from houses.errors import MessageError
 from houses.message import PARTS, PartMessage, decode_part
 from houses.producer import Producers
+from houses.say import be_silent
 from houses.tail import last_records
 
 Values = dict[str, Any]
@@ -71,16 +75,30 @@ def _decode(value: bytes | None) -> PartMessage | None:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The lines of a JSONL file."""
-    return [json.loads(line) for line in path.read_text(encoding="ascii").splitlines()]
+    """The whole lines of a JSONL file; of the last one a part may be there only, while it is written."""
+    *lines, _ = path.read_text(encoding="ascii").split("\n")
+    return [json.loads(line) for line in lines]
 
 
-def wait_until(done: Callable[[], bool], what: str, timeout_s: float = 20.0) -> None:
-    """Return when `done()`; fails with `what` when it never comes."""
+def wait_until(done: Callable[[], bool], what: str, timeout_s: float = 60.0) -> None:
+    """Return when `done()`; fails with `what` when it never comes. The time only bounds what hangs."""
     deadline = time.monotonic() + timeout_s
     while not done():
         assert time.monotonic() < deadline, f"never happened: {what}"
         time.sleep(0.01)
+
+
+@contextmanager
+def reading(made: Config) -> Iterator[None]:
+    """The real consumer in a thread beside the block; stopped at its end, which raises what ended the consumer."""
+    stop = threading.Event()
+    with ThreadPoolExecutor(1) as threads:
+        consumer = threads.submit(consume, made, stop.is_set, be_silent)
+        try:
+            yield
+        finally:
+            stop.set()
+        consumer.result()
 
 
 def producers(config: Config) -> Producers:

@@ -310,7 +310,7 @@ def test_the_checkpoint_in_kafkas_group_goes_too(tmp_path: Path, kafka: str) -> 
 def groups(made: Config) -> set[str]:
     """Names of the groups that Kafka knows."""
     client = connect(AdminClient, made.kafka)
-    return {group.group_id for group in client.list_consumer_groups().result(10).valid}
+    return {group.group_id for group in client.list_consumer_groups().result(60).valid}
 
 
 def test_the_checkpoint_of_another_folder_stays(tmp_path: Path, kafka: str) -> None:

@@ -18,7 +18,7 @@ from houses.join import House
 from houses.lines import house_line, late_line, reject_line, storno_line
 from houses.message import FULL, PART_NAMES, PARTS, Reject
 from houses.metrics import Metrics, MetricsFile
-from houses.picture import Picture, alt_text, save_figure
+from houses.picture import Picture, alt_text, in_ms, save_figure
 
 LEGACY = Path(__file__).parent / "legacy"
 WALL = PARTS[1].mask
@@ -314,3 +314,19 @@ def test_a_figure_is_saved_as_png_and_svg_with_its_alt_text_inside(tmp_path: Pat
     with Image.open(png) as image:
         assert image.info["Description"] == alt_text(picture)
     assert "Half of 2 houses" in svg.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("ms", "text"),
+    [
+        (0.0456, "0.0456 ms"),
+        (99.96, "100 ms"),
+        (999.4, "999 ms"),
+        (999.6, "1 s"),
+        (61_000, "61 s"),
+        (1e6, "1,000 s"),
+    ],
+)
+def test_a_duration_has_three_digits_and_no_power_of_ten(ms: float, text: str) -> None:
+    """Rounded before the unit is chosen."""
+    assert in_ms(ms) == text

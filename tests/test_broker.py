@@ -70,14 +70,14 @@ def write(config: Config, partition: int, count: int) -> None:
     producer = connect(Producer, config.kafka)
     for i in range(count):
         producer.produce(config.kafka.topic, str(i), str(i), partition=partition)
-    assert producer.flush(10) == 0
+    assert producer.flush(60) == 0
 
 
 def retention(config: Config, topic: str) -> str:
     """retention.ms of a topic."""
     admin = connect(AdminClient, config.kafka)
     resource = ConfigResource(ResourceType.TOPIC, topic)
-    return str(admin.describe_configs([resource])[resource].result(10)["retention.ms"].value)
+    return str(admin.describe_configs([resource])[resource].result(60)["retention.ms"].value)
 
 
 def test_both_topics_are_made_once(tmp_path: Path, kafka: str) -> None:
@@ -104,7 +104,7 @@ def test_a_wrong_partition_count_is_refused_and_nothing_is_deleted(tmp_path: Pat
     """The error names topic, found and wanted number; the topic stays as it is."""
     config = make_config(tmp_path, kafka)
     admin = connect(AdminClient, config.kafka)
-    admin.create_topics([NewTopic(config.kafka.topic, 2)])[config.kafka.topic].result(10)
+    admin.create_topics([NewTopic(config.kafka.topic, 2)])[config.kafka.topic].result(60)
     with pytest.raises(BrokerError, match=f"topic {config.kafka.topic} has 2 partitions: must be 3; set another"):
         ensure_topics(config)
     assert describe_topics(config.kafka, [config.kafka.topic])[config.kafka.topic].partitions == 2

@@ -1,16 +1,14 @@
 """The clock on the wall jumps by a day while everything runs: eviction, checkpoints and pacing go by another one."""
 
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from finished_run import Sender
-from kafka_lab import make_lab, producers, read_jsonl, wait_until
+from kafka_lab import make_lab, producers, read_jsonl, reading, wait_until
 
 from houses import message, metrics
 from houses.config import Config
@@ -52,28 +50,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> WallClock:
     return made
 
 
-@contextmanager
-def consuming(made: Config) -> Iterator[None]:
-    """A consumer in a thread of this process, stopped at the end of the block; its error is raised."""
-    stopping, errors = threading.Event(), []
-
-    def run() -> None:
-        try:
-            consume(made, stopping.is_set, be_silent)
-        except BaseException as error:  # noqa: BLE001  # raised below
-            errors.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield
-    finally:
-        stopping.set()
-        thread.join()
-    if errors:
-        raise errors[0]
-
-
 @pytest.mark.parametrize("jump", [DAY, -DAY], ids=["forward", "back"])
 @pytest.mark.parametrize(("patience_s", "evicted"), [(3600, 0), (1, 1)])
 def test_nothing_is_given_up_early_or_never(
@@ -83,7 +59,7 @@ def test_nothing_is_given_up_early_or_never(
     values = {"consumer.max_pending_age_sec": patience_s, "consumer.offset_save_interval_sec": 0.2}
     made = make_lab(tmp_path, kafka, values | {"consumer.metrics_interval_sec": 0.05})
     sender = Sender(made)
-    with consuming(made):
+    with reading(made):
         sender.part(PARTS[0], 0)
         sender.houses(1)
         wait_until(houses(made, 1), "the first house")

@@ -1,12 +1,11 @@
 """Crash after crash of one experiment, and what each cost."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from kafka_lab import make_config
 
 from houses.child import LOG_NAME
+from houses.config import Config
 from houses.crashlab import AT_RANDOM, crash, try_crashes
 from houses.errors import ConfigError
 from houses.experiment import Experiment
@@ -15,9 +14,8 @@ POINTS = ["after write houses.jsonl 40", "before rename consumer_offsets.json 2"
 
 
 @pytest.fixture
-def exp(tmp_path: Path, kafka: str) -> Iterator[Experiment]:
+def exp(base: Config) -> Iterator[Experiment]:
     """One whose roofs are late, with a checkpoint twice a second."""
-    base = make_config(tmp_path, kafka)
     faults = {"roof": {"delay_ms": 200}}
     with Experiment("crashes", rate_hz=200, base=base, offset_save_interval_sec=0.5, faults=faults) as made:
         yield made

@@ -60,7 +60,7 @@ def test_a_sweep_of_the_first_notebook_shows_the_rate(tmp_path: Path) -> None:
     assert sweep.ok
     assert sweep.table["experiment"].tolist() == ["01_first_run"] * 2
     slow, fast = sweep.table["houses_per_s"]
-    assert 1.6 < fast / slow < 2.4
+    assert 1.2 < fast / slow < 3  # a slow stop counts too
     assert sweep.table[["p50_ms", "p99_ms"]].notna().all(axis=None)
     assert {"sweep.csv", "sweep.png", "sweep.svg"} <= {path.name for path in sweep.folder.iterdir()}
 
@@ -79,7 +79,7 @@ def start(tmp_path: Path, kafka: str) -> Iterator[Any]:
         path = tiny.write(tmp_path / "long.ipynb", tiny.text("## Long"), tiny.code(source), tiny.code("exp.close()"))
         process = command(str(path), "--output", str(tmp_path / "runs"), HOUSES_KAFKA__BOOTSTRAP_SERVERS=kafka)
         started.append(process)
-        wait_until(marker.exists, "houses are sent", 60)
+        wait_until(marker.exists, "houses are sent")
         below = psutil.Process(process.pid).children(recursive=True)
         assert len(below) == 2, below  # the kernel, and its consumer
         return process, below

@@ -82,7 +82,7 @@ def test_a_kafka_is_known_by_its_answer_and_its_cluster_id(kafka: str) -> None:
     host, port = parse_address(kafka)
     assert probe(host, port) == "kafka"
     admin = AdminClient({"bootstrap.servers": kafka})
-    assert cluster_id(host, port) == admin.list_topics(timeout=10).cluster_id
+    assert cluster_id(host, port) == admin.list_topics(timeout=60).cluster_id
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ def test_signals_reach_the_program_that_runs(project: Path, number: signal.Signa
         assert "['wait']" in process.stdout.readline()
         assert process.stdout.readline() == "waiting\n"
         process.send_signal(number)
-        assert process.wait(timeout=10) == code
+        assert process.wait(timeout=60) == code
 
 
 @pytest.mark.parametrize("module", ["venv", "ensurepip"])

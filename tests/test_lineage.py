@@ -1,7 +1,6 @@
 """A house's story and the pending set at a position, from topics and files."""
 
 import json
-import threading
 from pathlib import Path
 
 import pytest
@@ -17,10 +16,9 @@ from finished_run import (
     consume_to_end,
     make_finished_run,
 )
-from kafka_lab import make_lab, read_jsonl, wait_until
+from kafka_lab import make_lab, read_jsonl, reading, wait_until
 
 from houses.config import Config
-from houses.consumer import consume
 from houses.lineage import story
 from houses.message import encode_storno
 from houses.metrics import last_metrics
@@ -241,18 +239,16 @@ def last_position(config: Config) -> list[int]:
 def test_pending_set_equals_what_the_metrics_say(kafka: str, tmp_path: Path) -> None:
     """At every line of metrics.jsonl of a run with parts out of step: the same count, the same sum of ids."""
     config = make_lab(tmp_path, kafka, {"consumer.metrics_interval_sec": 0.01, "consumer.max_batch": 7})
-    sender, stop = Sender(config), threading.Event()
-    thread = threading.Thread(target=consume, args=(config, stop.is_set, lambda _: None))
-    thread.start()
-    for start in range(0, 120, 40):
-        ids = range(start, start + 40)
-        for part, part_ids in ((FOUNDATION, [*ids, ids[0]]), (ROOF, ids[::-1]), (WALL, [i for i in ids if i != 119])):
-            sender.part(part, *part_ids)
-            count = sum(first_and_end(config.kafka, config.kafka.topic)[p][1] for p in range(3))
-            wait_until(lambda: sum(last_position(config)) == count, "all parts are read")  # noqa: B023  # called at once
-        sender.stornos(*map(encode_storno, ids[::9]))
-    stop.set()
-    thread.join()
+    sender = Sender(config)
+    with reading(config):
+        for start in range(0, 120, 40):
+            ids = range(start, start + 40)
+            all_but_one = [i for i in ids if i != 119]
+            for part, part_ids in ((FOUNDATION, [*ids, ids[0]]), (ROOF, ids[::-1]), (WALL, all_but_one)):
+                sender.part(part, *part_ids)
+                count = sum(first_and_end(config.kafka, config.kafka.topic)[p][1] for p in range(3))
+                wait_until(lambda: sum(last_position(config)) == count, "all parts are read")  # noqa: B023  # called at once
+            sender.stornos(*map(encode_storno, ids[::9]))
     lines = read_jsonl(config.metrics_path)
     assert len({tuple(line["position"]) for line in lines}) >= 9
     for line in lines:

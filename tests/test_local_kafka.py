@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -157,7 +158,7 @@ def test_half_formatted_data_are_formatted_anew(fresh: Lab) -> None:
     (data / "bootstrap.checkpoint").write_bytes(b"\0\0\0")
     started = fresh.start()
     assert started.cluster_id not in (None, "AAAAAAAAAAAAAAAAAAAAAA")
-    assert AdminClient({"bootstrap.servers": fresh.address}).list_topics(timeout=10).cluster_id == started.cluster_id
+    assert AdminClient({"bootstrap.servers": fresh.address}).list_topics(timeout=60).cluster_id == started.cluster_id
 
 
 @pytest.mark.slow
@@ -291,7 +292,7 @@ def test_somebody_elses_kafka_at_the_address_is_used(kafka: str, fresh: Lab) -> 
     """It is not ours, so it is neither recorded nor stopped."""
     found = start(fresh.folder, kafka, fresh.repository)
     assert (found.running, found.pid, found.address) == (False, None, kafka)
-    assert found.cluster_id == AdminClient({"bootstrap.servers": kafka}).list_topics(timeout=10).cluster_id
+    assert found.cluster_id == AdminClient({"bootstrap.servers": kafka}).list_topics(timeout=60).cluster_id
     stop(fresh.folder)
     assert probe(*local_kafka.parse_address(kafka)) == "kafka"
 
@@ -317,19 +318,19 @@ def test_a_data_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 def _send(lab: Lab, topic: str, value: bytes) -> None:
     admin = AdminClient({"bootstrap.servers": lab.address})
-    if topic not in admin.list_topics(timeout=10).topics:
-        admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(10)
+    if topic not in admin.list_topics(timeout=60).topics:
+        admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(60)
     producer = Producer({"bootstrap.servers": lab.address})
     producer.produce(topic, value, partition=0)
-    assert producer.flush(20) == 0
+    assert producer.flush(60) == 0
 
 
 def _read(lab: Lab, topic: str) -> list[bytes | None]:
     """All values of a topic's only partition."""
     consumer = Consumer({"bootstrap.servers": lab.address, "group.id": "test", "log_level": 0})
-    _, end = consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=10)
+    _, end = consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=60)
     consumer.assign([TopicPartition(topic, 0, 0)])
-    values = [message.value() for message in consumer.consume(end, 20)]
+    values = [message.value() for message in consumer.consume(end, 60)]
     consumer.close()
     return values
 
@@ -337,11 +338,12 @@ def _read(lab: Lab, topic: str) -> list[bytes | None]:
 def _kill(*processes: psutil.Process) -> None:
     """kill -9, and wait until they are gone, or zombies that nobody has waited for."""
     for process in processes:
-        process.send_signal(signal.SIGKILL)
+        with suppress(psutil.NoSuchProcess):  # its work was done just before
+            process.send_signal(signal.SIGKILL)
     _soon(lambda: not any(kafka_process.is_alive(process) for process in processes))
 
 
-def _soon(look: Callable[[], T], timeout_s: float = 30.0) -> T:
+def _soon(look: Callable[[], T], timeout_s: float = 120.0) -> T:
     deadline = time.monotonic() + timeout_s
     while not (found := look()):
         assert time.monotonic() < deadline, "it did not happen in time"

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 from command_line import (
+    STOP_LIMIT_S,
     arguments,
     check,
     consuming,
@@ -35,7 +36,6 @@ from houses.metrics import last_metrics
 from houses.stopping import stop_path
 from houses.verify import verify
 
-STOP_LIMIT_S = 5.0
 WAYS = {"file": {}, "group": {"consumer.consumer_group": True, "consumer.group_id": "away"}}
 
 
@@ -91,7 +91,7 @@ def test_the_end_of_stdin_stops_it_when_asked_for(tmp_path: Path, kafka: str) ->
         process.stdin.flush()
         wait_until(lambda: len(read_jsonl(made.houses_path)) == 20, "20 houses")
         process.stdin.close()
-        assert process.wait(STOP_LIMIT_S + 5) == 0
+        assert process.wait(STOP_LIMIT_S) == 0
     assert has_checkpoint(made)
 
 

@@ -1,9 +1,11 @@
 """The producers on a real Kafka: what arrives, in which order, at which rates, with which faults."""
 
 import json
+import threading
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kafka_lab import (
@@ -26,6 +28,7 @@ from houses.ids import BLOCK_IDS
 from houses.message import PARTS
 from houses.producer import Producers
 from houses.settings import PartFaults
+from houses.stream import PartStream
 from houses.tail import last_records
 
 
@@ -47,6 +50,27 @@ def test_every_part_sends_the_same_ids_to_its_own_partition(lab: Config) -> None
             (part.number, part.name)
         }
         assert {message and message.name for message in found[part.name]} == set(part.workers)
+
+
+def test_a_rate_that_is_set_during_the_start_counts_and_nobody_sees_half_of_the_parts(
+    lab: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread asks and sets between the first part and the second."""
+    begin, seen, threads = PartStream.begin, list[int](), list[threading.Thread]()
+    running = producers(lab)
+
+    def interrupted(stream: PartStream, *settings: Any) -> None:
+        begin(stream, *settings)
+        seen.append(len(running.sent))
+        threads.append(threading.Thread(target=running.set_rate, args=(stream.part.name, 70)))
+        threads[-1].start()
+        threads[-1].join(0.2)
+
+    monkeypatch.setattr(PartStream, "begin", interrupted)
+    with running:
+        for thread in threads:
+            thread.join()
+        assert seen == [0, 0, 0] and {counts.rate_hz for counts in running.counts.values()} == {70}
 
 
 def test_the_key_is_the_id_in_digits(lab: Config) -> None:

@@ -58,7 +58,7 @@ def test_blame_finds_what_the_truth_says_was_injected(roofless: Experiment) -> N
     table = blame(roofless.houses())
     assert roofless.truth()["delay_ms"].to_dict() == {"foundation": 0, "wall": 50, "roof": 0}
     assert table["waiting_share"].idxmax() == "wall"
-    assert 20 < table.loc["wall", "median_ms"] < 200
+    assert 20 < table.loc["wall", "median_ms"] < 1000
 
 
 def test_a_restart_says_from_where_it_reads_before_it_does(roofless: Experiment) -> None:

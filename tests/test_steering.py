@@ -2,34 +2,26 @@
 
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
 import psutil
 import pytest
-from kafka_lab import make_config, read_parts, wait_until
+from kafka_lab import read_parts, wait_until
 
+from houses.child import ConsumerChild
 from houses.config import Config
 from houses.errors import ConfigError, HousesError
 from houses.experiment import Experiment
 from houses.message import PARTS
 from houses.producer import Producers
-from houses.say import in_main_thread
+from houses.run import Run
+from houses.say import Say, in_main_thread
+from houses.storno import StornoLoop
 
+TIMEOUT_S = 60
 PART_NAMES = {part.name for part in PARTS}
-
-
-@pytest.fixture
-def base(tmp_path: Path, kafka: str) -> Config:
-    """A project of the test's own."""
-    return make_config(tmp_path, kafka)
-
-
-@pytest.fixture
-def exp(base: Config) -> Iterator[Experiment]:
-    """An experiment that was not started."""
-    with Experiment("steered", rate_hz=200, base=base) as made:
-        yield made
 
 
 # --- the consumer ---
@@ -105,6 +97,79 @@ def test_catch_up_returns_when_all_that_was_there_is_read(exp: Experiment) -> No
         assert exp.latest()["counts"]["stornos"] == 1
 
 
+@pytest.mark.parametrize("then", ["restart_consumer", "stop"])
+def test_catching_up_goes_on_with_the_next_consumer_or_ends_with_a_stop(
+    exp: Experiment, monkeypatch: pytest.MonkeyPatch, then: str
+) -> None:
+    """Another thread ends the consumer that it waits for."""
+    drain, waits, failures = ConsumerChild.drain, threading.Event(), list[Exception]()
+
+    def until_it_ends(child: ConsumerChild, ends: Mapping[int, int]) -> None:
+        if not waits.is_set():
+            waits.set()
+            wait_until(lambda: not child.alive, "the consumer has ended")
+            child.check()
+        drain(child, ends)
+
+    def catch_up() -> None:
+        try:
+            exp.catch_up()
+        except HousesError as error:
+            failures.append(error)
+
+    monkeypatch.setattr(ConsumerChild, "drain", until_it_ends)
+    with exp.running():
+        thread = threading.Thread(target=catch_up)
+        thread.start()
+        assert waits.wait(20)
+        getattr(exp, then)()
+        thread.join()
+    assert failures == []
+
+
+def test_what_is_sent_is_never_seen_less_than_before(exp: Experiment) -> None:
+    """Not even while a run that has ended becomes an earlier one: whoever asks then waits for that."""
+    seen = list[dict[str, int]]()
+
+    class Watched(Counter[str]):
+        def update(self, *more: Any, **named: int) -> None:
+            thread = threading.Thread(target=lambda: seen.append(exp.sent))
+            threads.append(thread)
+            thread.start()
+            thread.join(0.2)
+            super().update(*more, **named)
+
+    with exp.running(seconds=0.3):
+        pass
+    threads = list[threading.Thread]()
+    with exp.running(seconds=0.3):
+        exp._sent = Watched(exp._sent)
+        threads.clear()
+        seen.clear()
+    for thread in threads:
+        thread.join()
+    assert seen == [exp.sent]
+
+
+def test_a_rate_that_is_set_while_a_run_is_being_made_reaches_it(
+    exp: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes after the settings were read, and before anybody knows of the run."""
+    threads = list[threading.Thread]()
+
+    def made(config: Config, say: Say) -> Run:
+        run = Run(config, say)
+        threads.append(threading.Thread(target=exp.set_rate, args=(70, "wall")))
+        threads[0].start()
+        threads[0].join(0.2)
+        return run
+
+    monkeypatch.setattr("houses.experiment.Run", made)
+    with exp.running():
+        threads[0].join()
+        assert exp.part_counts()["wall"].rate_hz == 70
+
+
 # --- stopped by somebody else ---
 
 
@@ -114,6 +179,22 @@ def test_a_stop_by_another_thread_ends_the_wait_of_the_cell(exp: Experiment) -> 
         exp.wait(0.3)
         exp.background.submit("stopping", exp.stop)
     assert exp.background.last_error == "" and not exp.is_running
+    assert exp.verify().unread == 0
+
+
+def test_a_cell_that_fails_ends_its_own_run_and_no_later_one(exp: Experiment) -> None:
+    """Somebody has stopped that one meanwhile and started the next, with the buttons of a panel."""
+
+    def cell() -> None:
+        with exp.running():
+            exp.stop()
+            exp.start()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        cell()
+    assert exp.is_running and exp.consumer_alive
+    exp.stop()
     assert exp.verify().unread == 0
 
 
@@ -171,13 +252,31 @@ def test_closing_in_the_middle_of_a_start_leaves_nothing_running(base: Config, a
     assert not [child for child in psutil.Process().children() if str(exp.folder) in " ".join(child.cmdline())]
 
 
-def test_a_storno_loop_that_is_just_starting_is_ended_by_the_stop(exp: Experiment) -> None:
-    """Its connection takes a moment, in another thread."""
+def test_a_storno_loop_that_is_just_starting_is_ended_by_the_stop(
+    exp: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connection takes a moment, in another thread; here until the stop has begun."""
+    connecting, stopping = threading.Event(), threading.Event()
+    connect, stop = StornoLoop.start, Run.stop
+
+    def connect_late(loop: StornoLoop) -> StornoLoop:
+        connecting.set()
+        assert stopping.wait(TIMEOUT_S)
+        return connect(loop)
+
+    def say_and_stop(run: Run, complete: bool) -> None:
+        stopping.set()
+        stop(run, complete)
+
+    monkeypatch.setattr(StornoLoop, "start", connect_late)
+    monkeypatch.setattr(Run, "stop", say_and_stop)
     exp.start()
     exp.background.submit("stornos", lambda: exp.storno_every(0.2))
-    time.sleep(0.01)
+    assert connecting.wait(TIMEOUT_S)
     exp.stop()
     exp.close()
+    assert exp.background.last_error == ""
+    assert not [thread for thread in threading.enumerate() if thread.name == "storno-loop"]
     assert not [thread for thread in threading.enumerate() if thread.name == "storno-loop"]
 
 
@@ -188,7 +287,7 @@ def test_a_failed_storno_does_not_keep_the_rest_from_ending_well(exp: Experiment
     exp.storno_every(60)
     assert exp._run and exp._run._storno_loop
     exp._run._storno_loop.error = HousesError("storno of house 3: not confirmed")
-    exp.wait(0.3)
+    assert exp.wait_until(lambda: exp.sent["wall"] > 0, TIMEOUT_S)
     with pytest.raises(HousesError, match="storno of house 3"):
         exp.stop()
     assert len(exp.houses()) == exp.sent["roof"] > 0
@@ -243,6 +342,21 @@ def test_reset_begins_anew_with_the_rates_and_faults_as_they_are_set(exp: Experi
     assert exp.verify().unread == 0 and exp.houses()["id"].min() == 0
 
 
+def test_reset_keeps_the_settings_of_an_experiment_that_was_taken_up(base: Config) -> None:
+    """Those that were given when it was made first, too; its topics and its group get one new suffix, not a second."""
+    Experiment("kept", rate_hz=150, base=base, linger_ms=7).close()
+    with Experiment("kept", base=base, fresh=False) as exp:
+        before = exp.config
+        exp.reset()
+        assert exp.rate_hz("wall") == 150 and exp.config.producer.linger_ms == 7
+        for old, new in (
+            (before.kafka.topic, exp.config.kafka.topic),
+            (before.consumer.storno_topic, exp.config.consumer.storno_topic),
+            (before.consumer.group_id, exp.config.consumer.group_id),
+        ):
+            assert new != old and new[:-8] == old[:-8]
+
+
 def test_a_reset_while_it_runs_stops_it_first(exp: Experiment) -> None:
     """As the button of a panel would."""
     exp.start()
@@ -284,14 +398,28 @@ def test_stornos_come_again_and_again_until_they_are_ended(exp: Experiment) -> N
     assert not [thread for thread in threading.enumerate() if thread.name == "storno-loop"]
 
 
+def test_a_closed_experiment_cancels_nothing(base: Config) -> None:
+    """Its connection would stay, and its topics may be gone."""
+    exp = Experiment("over", base=base)
+    exp.close()
+    with pytest.raises(HousesError, match="'over' is closed: take it up again"):
+        exp.storno(1)
+    assert exp._stornos is None
+
+
+def test_blind_faults_are_the_only_ones(exp: Experiment) -> None:
+    """What was set before, of whichever part, is off."""
+    exp.set_faults(duplicate=0.5, malformed=0.1)
+    exp.inject_blindly(1)
+    assert {(exp.faults(part.name).duplicate, exp.faults(part.name).malformed) for part in PARTS} == {(0, 0)}
+
+
 def test_blind_faults_follow_from_their_seed_alone(exp: Experiment) -> None:
     """One part is late, one drops; over many seeds it may be any of them."""
     guilty = set()
     for seed in range(40):
-        exp.set_faults()
         exp.inject_blindly(seed)
         first = {part.name: exp.faults(part.name) for part in PARTS}
-        exp.set_faults()
         exp.inject_blindly(seed)
         assert first == {part.name: exp.faults(part.name) for part in PARTS}
         (late,) = [name for name, faults in first.items() if faults.delay_ms]

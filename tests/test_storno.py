@@ -99,7 +99,7 @@ def test_the_loop_finds_recent_ids_in_the_topic(lab: Config) -> None:
     for house_id in range(5000, 5300):
         value = encode_part(PARTS[0], house_id, utc_now(), "alice")
         producer.produce(lab.kafka.topic, value, str(house_id), partition=0)
-    assert producer.flush(10) == 0
+    assert producer.flush(60) == 0
     loop = StornoLoop(lab, interval_s=0.001).start()
     wait_until(lambda: len(loop.sent) >= 5, "5 stornos")
     loop.stop()

@@ -30,7 +30,7 @@ def send_raw(made: Config, topic: str, value: bytes, partition: int = 0) -> None
     """One message of any content."""
     producer = connect(Producer, made.kafka)
     producer.produce(topic, value, partition=partition)
-    assert producer.flush(10) == 0
+    assert producer.flush(60) == 0
 
 
 def json_lines(text: str) -> list[dict[str, Any]]:

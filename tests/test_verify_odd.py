@@ -1,6 +1,5 @@
 """`verify` on odd messages, older files, beside a running consumer, and where Kafka has forgotten."""
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,12 +17,11 @@ from finished_run import (
     Sender,
     consume_to_end,
 )
-from kafka_lab import make_lab
+from kafka_lab import make_lab, reading
 
 from houses.broker import delete_topics, describe_topics, ensure_topics
 from houses.clients import client_config
 from houses.config import Config
-from houses.consumer import consume
 from houses.errors import BrokerError, PositionError
 from houses.message import PARTS, encode_part, encode_storno
 from houses.verify import verify
@@ -130,12 +128,8 @@ def maybe(files: Files, name: str) -> list[Record]:
 def busy(kafka: str, tmp_path: Path) -> Iterator[Config]:
     """A folder whose consumer runs in a thread and checkpoints all the time."""
     config = make_lab(tmp_path, kafka, {"consumer.offset_save_interval_sec": 0.05, "consumer.max_pending_age_sec": 0.1})
-    stop = threading.Event()
-    thread = threading.Thread(target=consume, args=(config, stop.is_set, lambda _: None))
-    thread.start()
-    yield config
-    stop.set()
-    thread.join()
+    with reading(config):
+        yield config
 
 
 def test_verify_beside_a_running_consumer_gives_no_false_alarm(busy: Config) -> None:
@@ -164,7 +158,7 @@ def delete_before(config: Config, partition: int, offset: int) -> None:
     """Make Kafka forget the records of a partition below an offset."""
     admin = AdminClient(client_config(config.kafka))
     for future in admin.delete_records([TopicPartition(config.kafka.topic, partition, offset)]).values():
-        future.result(10)
+        future.result(60)
 
 
 def test_expired_offsets_are_told_and_not_checked(lab: Config) -> None:

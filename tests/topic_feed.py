@@ -28,7 +28,7 @@ class Feed:
         self._producer = connect(Producer, self.config.kafka, {"linger.ms": 1, "enable.idempotence": True})
         for index in (0, STORNO):
             self._producer.list_topics(
-                self.topic(index)[0], timeout=10
+                self.topic(index)[0], timeout=60
             )  # else the first message waits for the next look
 
     def topic(self, index: int) -> tuple[str, int]:
@@ -41,7 +41,7 @@ class Feed:
         for start in range(0, len(values), BATCH):
             messages = [{"value": value} for value in values[start : start + BATCH]]
             self._producer.produce_batch(topic, messages, partition=partition)
-            assert self._producer.flush(30) == 0
+            assert self._producer.flush(60) == 0
 
     def part(self, number: int, *ids: int) -> None:
         """Messages of part 1, 2 or 3 for these ids."""
@@ -79,7 +79,7 @@ class Feed:
         """As retention does: the records below an offset are gone."""
         admin = connect(AdminClient, self.config.kafka)
         for future in admin.delete_records([TopicPartition(*self.topic(index), offset)]).values():
-            future.result(10)
+            future.result(60)
 
     def make_anew(self, names: Iterable[str]) -> None:
         """Delete topics and make them again under the same names."""

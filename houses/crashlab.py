@@ -6,14 +6,13 @@ from typing import Any
 
 import pandas as pd
 
+from houses.crashes import AT_RANDOM
 from houses.experiment import Experiment
 from houses.message import PARTS
 from houses.say import Say, be_silent
 from houses.timeline import restarts
 from houses.verify import verify
 
-AT_RANDOM = "at random"
-"""In the place of a crash point: a kill from outside, whatever the consumer does just then."""
 _LONGEST_WAIT_S = 2.0
 _CHECKPOINT_TIMEOUT_S = 10.0
 

@@ -7,7 +7,8 @@ import pytest
 from kafka_lab import make_config
 
 from houses.child import LOG_NAME
-from houses.crashlab import AT_RANDOM, crash, try_crashes
+from houses.crashes import AT_RANDOM
+from houses.crashlab import crash, try_crashes
 from houses.errors import ConfigError
 from houses.experiment import Experiment
 

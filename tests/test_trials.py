@@ -35,12 +35,12 @@ def test_a_sweep_has_a_row_a_value_from_an_experiment_of_its_own(base: Config) -
 def test_a_consumer_that_falls_silent_is_one_clear_error(base: Config) -> None:
     """Not a division by the no seconds between a line of metrics.jsonl and itself."""
     said = {"time": "2026-01-31T12:00:00.000000Z", "pid": 1, "counts": {"houses": 9}, "durable_latency_ms": {}}
-    silent = {
-        "latest": lambda exp: said,
-        "wait": lambda exp, seconds: None,
-        "wait_until": lambda exp, is_done, _: is_done(),
-    }
-    with patch.multiple(Experiment, **silent), pytest.raises(HousesError, match="no measurement for 5 s: see consumer"):
+    with (
+        patch.object(Experiment, "latest", return_value=said),
+        patch.object(Experiment, "wait"),
+        patch.object(Experiment, "wait_until", lambda exp, is_done, _: is_done()),
+        pytest.raises(HousesError, match="no measurement for 5 s: see consumer"),
+    ):
         sweep("silent", "rate_hz", [100], base=base)
 
 

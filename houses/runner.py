@@ -23,6 +23,7 @@ from papermill.iorw import load_notebook_node, write_ipynb  # type: ignore[impor
 
 from houses.cellwatch import PARAMETERS_NAME, CellWatch, Show, StoppedError, seconds_in_cells, seconds_of_cells
 from houses.config import PROJECT_ROOT, SUMMARY_NAME
+from houses.errors import HousesError
 from houses.failure import Failure
 from houses.kernel import KERNEL_NAME, LOG_NAME, Kernel, StopGuard
 from houses.notebooks import find_notebook, title_of
@@ -111,7 +112,7 @@ def run_notebook(
         folder: an empty or new folder to take instead of one named after time and notebook.
         show: told where it stands, at each code cell.
     Raises:
-        HousesError: no such notebook, or parameters that do not fit.
+        HousesError: no such notebook, parameters that do not fit, or a folder that holds something.
     """
     source = find_notebook(str(notebook))
     known = read_parameters(source)
@@ -147,6 +148,8 @@ def new_folder(runs: Path, name: str) -> Path:
 
 def _made(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise HousesError(f"{folder}: is not empty; name a new folder, so that nothing in it is overwritten")
     return folder.absolute()
 
 

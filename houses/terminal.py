@@ -96,7 +96,7 @@ def progress(title: str, total: float | None, *, err: bool = False, every_s: flo
         nonlocal said_s
         if time.monotonic() - said_s >= every_s:
             said_s = time.monotonic()
-            tell(f"{title}: {text}" if total is None else f"{title}: {100 * done / total:.0f} %, {text}")
+            tell(f"{title}: {text}" if total is None else f"{title}: {done / total:.0%}, {text}")
 
     yield show
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import psutil
 import pytest
@@ -166,6 +167,14 @@ def test_nothing_is_made_for_parameters_that_do_not_fit(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_folder_that_holds_something_is_refused(done: NotebookRun) -> None:
+    """Nothing of an earlier run is overwritten; an empty one is taken."""
+    before = (done.folder / "summary.json").read_bytes()
+    with pytest.raises(HousesError, match="is not empty; name a new folder"):
+        run_notebook(done.source, folder=done.folder)
+    assert (done.folder / "summary.json").read_bytes() == before
+
+
 # --- failures ---
 
 
@@ -311,7 +320,7 @@ def test_a_failure_is_exit_code_1_and_a_short_traceback_on_stderr(tmp_path: Path
     assert process.returncode == 1
     assert err.splitlines()[0] == 'bad failed in section "Walls", code cell 2'
     assert err.splitlines()[-1] == "ZeroDivisionError: division by zero" and len(err.splitlines()) == 6
-    assert out.splitlines()[0] == "bad: 0 %, cell 1/2: Walls"
+    assert out.splitlines()[0] == "bad: 0%, cell 1/2: Walls"
     assert re.search(r"^bad: failed after [\d.]+ s, [\d.]+ s of them in its cells$", out, re.MULTILINE)
     (notebook,) = tmp_path.glob("runs/*-bad/bad.ipynb")
     assert f"Notebook:  {notebook}\n" in out
@@ -347,6 +356,51 @@ def test_all_notebooks_run_also_after_a_failure(
     rows = [line.split()[:2] for line in said.out.splitlines()[-4:]]
     assert rows == [["notebook", "result"], ["00_bad", "failed"], ["01_good", "ok"], ["02_broken", "failed"]]
     assert "00_bad failed" in said.err and "02_broken.ipynb: is no notebook" in said.err
+
+
+def test_ctrl_c_leaves_the_table_of_all_notebooks_so_far(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the one that was stopped; those behind it are not begun."""
+    words = [tiny.text("# Only words")]
+    paths = [
+        tiny.write(tmp_path / "notebooks" / f"{name}.ipynb", *words) for name in ("00_good", "01_long", "02_never")
+    ]
+
+    def interrupted_at_the_second(source: Path, *rest: Any, **options: Any) -> NotebookRun:
+        if source == paths[1]:
+            stop = KeyboardInterrupt()
+            stop.add_note("01_long was stopped after 1.0 s")
+            raise stop
+        return run_notebook(source, *rest, **options)
+
+    monkeypatch.setattr("houses.notebooks.all_notebooks", lambda: paths)
+    monkeypatch.setattr("houses.runner.run_notebook", interrupted_at_the_second)
+    assert main(["run", "--all", "--output", str(tmp_path / "runs")]) == 130
+    said = capsys.readouterr()
+    rows = [line.split()[:2] for line in said.out.splitlines()]
+    assert rows == [["notebook", "result"], ["00_good", "ok"], ["01_long", "stopped"]]
+    assert said.err.strip() == "01_long was stopped after 1.0 s"
+
+
+def test_ctrl_c_before_the_notebook_begins_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """While its libraries are loaded."""
+    monkeypatch.setattr("houses.notebooks.find_notebook", Mock(side_effect=KeyboardInterrupt))
+    assert main(["run", "01"]) == 130
+    said = capsys.readouterr()
+    assert (said.out, said.err.strip()) == ("", "Stopped; no notebook was running")
+
+
+def test_a_folder_without_notebooks_is_an_error_of_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No empty table, and no exit status 0 for a job of CI."""
+    monkeypatch.setattr("houses.notebooks.all_notebooks", lambda: all_notebooks(tmp_path))
+    assert main(["run", "--all"]) == 1
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.startswith("Error: --all: ") and "holds no notebook" in said.err
 
 
 def test_parameters_of_a_notebook_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,7 +26,14 @@ class _Pairs(click.Command):
             if option in _PAIRS and equals:
                 said, right = shlex.join((option, word)), shlex.join((option, name, value or "VALUE"))
                 raise click.UsageError(f"{said}: the name and the value are two words; write: {right}", ctx)
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.BadOptionUsage as error:
+            if error.option_name not in _PAIRS:
+                raise
+            example = "rate_hz 100,1000" if error.option_name == "--sweep" else "rate_hz 500"
+            said = f"{error.option_name}: takes a name and a value, for example: {error.option_name} {example}"
+            raise click.UsageError(said, ctx) from None
 
 
 _PAIRS = ("-p", "--parameter", "--sweep")

@@ -146,7 +146,9 @@ def _draw_processes(ax: Axes, runs: list[pd.DataFrame], name: str) -> None:
         # The line before the new generation: the one after may hold what an eviction moved since.
         saved = rows[rows["checkpoint_generation"].diff().shift(-1) > 0]
         label = None if at else "checkpoint: a restart begins there"
-        ax.plot(saved["seconds"], saved[f"{name}_low"], "X", color=colour, markersize=8, clip_on=False, label=label)
+        # Not in the layout: one without a point would make room for itself in the lower left corner of the picture.
+        whole: dict[str, Any] = {"clip_on": False, "in_layout": False}
+        ax.plot(saved["seconds"], saved[f"{name}_low"], "X", color=colour, markersize=8, label=label, **whole)
 
 
 def _draw_restarts(ax: Axes, runs: list[pd.DataFrame], name: str) -> None:

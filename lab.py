@@ -45,6 +45,14 @@ PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
 STAMP = VENV / "installed.txt"
 INTERRUPTED = 130
 OLDEST = (3, 11)
+LAB_HELP = """\
+python3 lab.py lab [OPTIONS]  The notebooks in JupyterLab, on 127.0.0.1 with a token; Ctrl-C twice ends it.
+
+  python3 lab.py lab --no-browser  Only print the address.
+  python3 lab.py lab --port=9999   Another port.
+
+All options are JupyterLab's own; this is its help:
+"""
 TWO_AT_A_TIME = ["-n", "2", "--dist", "worksteal"]  # half of the tests' time is waiting; `test -n 0` for one by one
 
 
@@ -156,8 +164,11 @@ def command(word: str, rest: "list[str]") -> "tuple[list[str], Path]":
         notebooks = ["--nbmake", "tests", "notebooks"] if "--all" in rest else []
         return ["-m", "pytest", *TWO_AT_A_TIME, *notebooks, *rest], ROOT
     if word == "lab":
+        if {"-h", "--help"} & {*rest}:
+            print(LAB_HELP, flush=True)
         ask_for_no_news()
         options = ["--ServerApp.ip=127.0.0.1", "--LabApp.default_url=/lab/tree/notebooks/00_contents.ipynb"]
+        options.append("--FileContentsManager.pre_save_hook=houses.notebooks.before_save")
         if hasattr(os, "geteuid") and os.geteuid() == 0:  # as in most containers
             options.append("--allow-root")
         return ["-m", "jupyterlab", *options, *rest], ROOT

@@ -133,7 +133,7 @@ def naive(ctx: click.Context, folder: Path) -> int:
     stop_request = StopRequest()
     try:
         stop_request.listen(stdin=True)
-        naive_consume(configured(ctx), folder, stop_request.should_stop)
+        naive_consume(configured(ctx), folder, stop_request.should_stop, say)
     except StoppedEarly:
         pass
     return stop_request.exit_status

@@ -174,7 +174,9 @@ def verify(ctx: click.Context, as_json: bool) -> int:
 @click.command()
 @click.pass_context
 def compact(ctx: click.Context) -> None:
-    """Write houses_live.jsonl beside houses.jsonl: the same without the cancelled houses. Nothing else is changed.
+    """Write houses_live.jsonl beside houses.jsonl: the same without the houses that are cancelled, as a whole or in part.
+
+    So a house whose wall alone was cancelled is not in it. Nothing else is changed.
 
     \b
     Example:

@@ -26,7 +26,14 @@ class _Pairs(click.Command):
             if option in _PAIRS and equals:
                 said, right = shlex.join((option, word)), shlex.join((option, name, value or "VALUE"))
                 raise click.UsageError(f"{said}: the name and the value are two words; write: {right}", ctx)
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.BadOptionUsage as error:
+            if error.option_name not in _PAIRS:
+                raise
+            example = "rate_hz 100,1000" if error.option_name == "--sweep" else "rate_hz 500"
+            said = f"{error.option_name}: takes a name and a value, for example: {error.option_name} {example}"
+            raise click.UsageError(said, ctx) from None
 
 
 _PAIRS = ("-p", "--parameter", "--sweep")
@@ -70,12 +77,14 @@ def run(
     options: dict[str, Any] = {"report": report, "hide_code": hide_code}
     if output:
         options["runs"] = output.absolute()
-    if every:
-        return _run_all(options)
-    assert notebook
-    if help_parameters:
-        return _list_parameters(notebook)
-    return _run_sweep(notebook, *sweep, _by_name(given), options) if sweep else _run(notebook, _by_name(given), options)
+    with _stop_noted():
+        if every:
+            return _run_all(options)
+        assert notebook
+        if help_parameters:
+            return _list_parameters(notebook)
+        values = _by_name(given)
+        return _run_sweep(notebook, *sweep, values, options) if sweep else _run(notebook, values, options)
 
 
 def _refuse_mixtures(ctx: click.Context, notebook: str | None, every: bool, has_more: bool) -> None:
@@ -118,18 +127,17 @@ def _run(notebook: str, parameters: Mapping[str, Any], options: Mapping[str, Any
 def _shown_run(source: Path, parameters: Mapping[str, Any], options: Mapping[str, Any]) -> "NotebookRun":
     from houses.runner import run_notebook
 
-    with _stop_noted(), progress(source.stem, 1.0, every_s=0) as show:
+    with progress(source.stem, 1.0, every_s=0) as show:
         return run_notebook(source, parameters, **options, show=lambda step: _tell(show, step))
 
 
 @contextmanager
 def _stop_noted() -> Iterator[None]:
-    """Say on stderr what is left of a run that a signal ends."""
+    """Say on stderr what is left of a run that a signal ends, or that there was none at that moment."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit) as error:
-        for note in getattr(error, "__notes__", ()):
-            complain(note)
+        complain("\n".join(getattr(error, "__notes__", ["Stopped; no notebook was running"])))
         raise
 
 
@@ -156,22 +164,29 @@ def _say_where(done: "NotebookRun") -> None:
 
 
 def _run_all(options: Mapping[str, Any]) -> int:
-    from houses.notebooks import all_notebooks
+    from houses.notebooks import NOTEBOOKS, all_notebooks
 
-    rows, all_ok = [], True
-    for source in all_notebooks():
-        try:
-            done = _shown_run(source, {}, options)
-        except HousesError as error:  # it is no notebook: the others may be
-            complain(f"Error: {error}")
-            rows.append((source.stem, "failed", "", ""))
-            all_ok = False
-            continue
-        _complain(done)
-        rows.append((source.stem, "ok" if done.ok else "failed", f"{done.seconds:.1f}", str(done.folder)))
-        all_ok &= done.ok
-    table(("notebook", "result", "seconds", "folder"), rows)
-    return 0 if all_ok else 1
+    sources, rows = all_notebooks(), list[tuple[str, ...]]()
+    if not sources:
+        raise HousesError(f"--all: {NOTEBOOKS} holds no notebook; name a file")
+    try:
+        for source in sources:
+            rows.append((source.stem, "stopped", "", ""))
+            rows[-1] = _row(source, options)
+    finally:
+        table(("notebook", "result", "seconds", "folder"), rows)
+    return 0 if all(result == "ok" for _, result, *_ in rows) else 1
+
+
+def _row(source: Path, options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Run one of many, and tell of it."""
+    try:
+        done = _shown_run(source, {}, options)
+    except HousesError as error:  # it is no notebook: the others may be
+        complain(f"Error: {error}")
+        return (source.stem, "failed", "", "")
+    _complain(done)
+    return (source.stem, "ok" if done.ok else "failed", f"{done.seconds:.1f}", str(done.folder))
 
 
 def _run_sweep(
@@ -181,7 +196,7 @@ def _run_sweep(
     from houses.notebooks import find_notebook
 
     source, values = find_notebook(notebook), [value.strip() for value in text.split(",")]
-    with _stop_noted(), progress(source.stem, 1.0, every_s=0) as show:
+    with progress(source.stem, 1.0, every_s=0) as show:
         done = sweep_notebook(
             source,
             parameter,

@@ -1,11 +1,13 @@
 """Verbs that send: producers, stornos."""
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from houses.say import counted
 from houses.terminal import configured, progress, say
+from houses.verbs import program
 
 if TYPE_CHECKING:
     from houses.config import Config
@@ -156,7 +158,17 @@ def _sent(producers: "Producers") -> str:
 # --- stornos ---
 
 
-@click.command()
+class _Id(click.Command):
+    """Explains a negative id, which click takes for an option."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        for word in args:
+            if re.fullmatch(r"-\d+", word):
+                raise click.UsageError(f"{word}: an id is 0 or more, for example: {program()} storno 7", ctx)
+        return super().parse_args(ctx, args)
+
+
+@click.command(cls=_Id)
 @click.argument("house_id", metavar="ID", type=int)
 @click.option("--part", type=PartName(), help="Cancel only this part: foundation, wall or roof.")
 @click.pass_context

@@ -30,7 +30,7 @@ class Compacted:
 
     def __str__(self) -> str:
         """In one line."""
-        return f"{self.path}: {counted(self.kept, 'house')}; {counted(self.dropped, 'cancelled one')} left out"
+        return f"{self.path}: {counted(self.kept, 'house')}; {self.dropped:,} left out, cancelled as a whole or in part"
 
 
 def compact(config: Config, ops: FileOps = REAL, say: Say = be_silent) -> Compacted:

@@ -11,6 +11,8 @@ import psutil
 from houses.errors import ConfigError
 from houses.files import FileOps
 
+AT_RANDOM = "at random"
+"""In the place of a crash point: a kill from outside, whatever the consumer does just then."""
 _FORM = re.compile(r"(before|after) (write|sync|rename|truncate|unlink|sync_dir) (\S+)(?: ([1-9][0-9]{0,8}))?")
 
 

@@ -6,14 +6,13 @@ from typing import Any
 
 import pandas as pd
 
+from houses.crashes import AT_RANDOM
 from houses.experiment import Experiment
 from houses.message import PARTS
-from houses.say import Say, be_silent
+from houses.say import Say, be_silent, counted
 from houses.timeline import restarts
 from houses.verify import verify
 
-AT_RANDOM = "at random"
-"""In the place of a crash point: a kill from outside, whatever the consumer does just then."""
 _LONGEST_WAIT_S = 2.0
 _CHECKPOINT_TIMEOUT_S = 10.0
 
@@ -59,14 +58,15 @@ def _try(exp: Experiment, at: str, seed: int, say: Say) -> dict[str, Any]:
     _await_checkpoint(exp)
     problems = verify(exp.config).problems
     row = restarts(exp.metrics()).iloc[-1]
+    again = int(sum(row[f"{part.name}_again"] for part in PARTS))
     told = {
         "crash_at": at,
-        "read_again": int(sum(row[f"{part.name}_again"] for part in PARTS)),
+        "read_again": again,
         "seconds_away": float(row["seconds_away"]),
         "lost": problems.get("missing", 0),
         "twice": problems.get("double", 0),
     }
-    say(f"{at}: {told['read_again']:,} messages read again")
+    say(f"{at}: {counted(again, 'message')} read again")
     return told
 
 

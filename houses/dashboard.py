@@ -8,6 +8,7 @@ from houses.errors import HousesError
 from houses.experiment import Experiment
 from houses.feed import MetricsFeed
 from houses.message import PARTS
+from houses.say import counted
 
 _SILENT_S = 2.0
 _NOT_READING = ("starting", "recovering")
@@ -79,8 +80,8 @@ class Dashboard:
             ("experiment", self._experiment()),
             ("Kafka", self._kafka()),
             ("consumer", self._consumer()),
-            ("lag", f"{about}{line.get('lag', 0) + since:,} messages"),
-            ("pending", f"{about}{line.get('pending', 0):,} houses"),
+            ("lag", f"{about}{counted(line.get('lag', 0) + since, 'message')}"),
+            ("pending", f"{about}{counted(line.get('pending', 0), 'house')}"),
         ]
 
     def _experiment(self) -> str:

@@ -11,7 +11,7 @@ from houses.errors import HousesError
 from houses.experiment import Experiment
 from houses.frames import Loaded
 from houses.picture import Picture, save_figure
-from houses.say import Say
+from houses.say import Say, counted
 
 _RATE_HZ = 500.0
 _STEP_S = 3.0
@@ -62,10 +62,8 @@ def demo(config: Config, say: Say) -> None:
 def _go_on(exp: Experiment, say: Say) -> None:
     exp.wait(_STEP_S)
     counts = exp.latest()["counts"]
-    sent = sum(exp.sent.values())
-    say(
-        f"  {sent:,} messages sent, {counts.get('houses', 0) + counts.get('cancelled', 0):,} houses joined by this consumer"
-    )
+    sent, joined = sum(exp.sent.values()), counts.get("houses", 0) + counts.get("cancelled", 0)
+    say(f"  {counted(sent, 'message')} sent, {counted(joined, 'house')} joined by this consumer")
 
 
 def _cancel(exp: Experiment, story: _Story, say: Say) -> None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from houses.metrics import percentile_ms
+from houses.metrics import histogram_since, percentile_ms
 
 _WINDOW_MS = 1000
 _KEPT_MS = 61_000
@@ -108,7 +108,6 @@ def _unix_ms(iso: str) -> int:
 
 def _point(first: _Sample, last: _Sample) -> Point:
     seconds = max(1, last.time_ms - first.time_ms) / 1000
-    grown = ((bound, count - first.histogram.get(bound, 0)) for bound, count in last.histogram.items())
-    added = {bound: count for bound, count in grown if count}
+    added = histogram_since(first.histogram, last.histogram)
     p50_ms, p99_ms = percentile_ms(added, 0.5), percentile_ms(added, 0.99)
     return Point(last.time_ms, (last.houses - first.houses) / seconds, p50_ms, p99_ms)

@@ -15,7 +15,7 @@ from houses.join import House
 from houses.message import STORNO, Reject, decode_storno, utc_now
 from houses.metrics import Reporter
 from houses.recovery import Recovered
-from houses.say import Say
+from houses.say import Say, counted
 from houses.source import Chunk, Source
 
 _COMMIT_DELAY_S = 1.0
@@ -156,8 +156,8 @@ class ConsumerLoop:
         cancelled = self._reporter.counts["cancelled"]
         total = self._reporter.counts["houses"] + cancelled
         if every and total // every > (total - new) // every:
-            pending, lag = len(self._table.pending_ids()), self._source.lag()
-            self._say(f"{total} houses, {cancelled} of them cancelled; {pending} pending, {lag} messages to read")
+            rest = f"{len(self._table.pending_ids()):,} pending, {counted(self._source.lag(), 'message')} to read"
+            self._say(f"{counted(total, 'house')}, {cancelled:,} of them cancelled; {rest}")
 
     def _write_rejects(self, rejects: list[Reject]) -> None:
         self._journal.append_rejects(rejects)

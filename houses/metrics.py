@@ -4,7 +4,7 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -37,15 +37,30 @@ class LatencyHistogram:
         return {f"{_FIRST_MS * _GROWTH**i:.4g}": self._counts[i] for i in sorted(self._counts)}
 
 
-def percentile_ms(histogram: dict[str, int], share: float) -> float | None:
-    """Upper bound in ms of the bucket below which `share` (0 to 1) of a histogram lies; None when it is empty."""
+def percentile_ms(histogram: Mapping[str, int], share: float) -> float | None:
+    """Upper bound in ms of the bucket below which `share` (0 to 1) of a histogram lies; None when it counts nothing.
+
+    Example:
+        >>> percentile_ms({"5": 90, "80": 10}, 0.99)
+        80.0
+    """
     wanted = share * sum(histogram.values())
     seen = 0
     for bound, count in histogram.items():
         seen += count
-        if seen >= wanted:
+        if count and seen >= wanted:
             return float(bound)
     return None
+
+
+def histogram_since(earlier: Mapping[str, int], later: Mapping[str, int]) -> dict[str, int]:
+    """What a histogram of one process has counted since an earlier one of it.
+
+    Example:
+        >>> histogram_since({"5": 90}, {"5": 90, "80": 10})
+        {'5': 0, '80': 10}
+    """
+    return {bound: count - earlier.get(bound, 0) for bound, count in later.items()}
 
 
 @dataclass(slots=True)

@@ -77,6 +77,15 @@ def _cell(raw: dict[str, Any]) -> Cell:
     return Cell(raw["cell_type"], "".join(raw["source"]), tuple(raw.get("metadata", {}).get("tags", ())))
 
 
+def before_save(*, model: dict[str, Any], **_: Any) -> None:
+    """Leave out the version of Python when JupyterLab saves a notebook, so that opening and saving changes no file of git.
+
+    `lab.py lab` names it as the server's hook, <https://jupyter-server.readthedocs.io/en/stable/developers/savehooks.html>.
+    """
+    if model["type"] == "notebook":
+        model["content"]["metadata"].pop("language_info", None)
+
+
 def heading_of(source: str) -> str | None:
     """The last heading in the text of a markdown cell; None when there is none.
 

@@ -4,6 +4,7 @@ import ast
 import io
 import math
 import numbers
+import re
 import tokenize
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -49,12 +50,14 @@ class Parameter:
         return None
 
     def items(self, value: Any) -> list[Any]:
-        """The numbers of a list; else the value alone.
+        """The items of a list; else the value alone.
 
         Raises:
             ValueError: not all of the list are such numbers.
         """
-        return [_CONVERT[self.listed](item) for item in value.split(",")] if self.listed else [value]
+        if self.listed:
+            return [_CONVERT[self.listed](item) for item in value.split(",")]
+        return value if isinstance(value, list) else [value]
 
     def __str__(self) -> str:
         return f"{self.name}: {self.type} = {self.default!r}" + (f" ({self.help})" if self.help else "")
@@ -146,7 +149,7 @@ def _converted(parameters: Mapping[str, Parameter], name: str, value: Any) -> An
     try:
         if listed:
             return ",".join(map(str, parameter.items(_str(value))))
-        return _CONVERT.get(kind, _other)(value)
+        return _CONVERT[kind](value) if kind in _CONVERT else _other(kind, value)
     except (ValueError, TypeError, KeyError, OverflowError, SyntaxError):
         words = _WORDS.get(kind, f"must be a value as Python writes it ({kind})")
         if listed:
@@ -183,8 +186,14 @@ def _str(value: Any) -> str:
     return value
 
 
-def _other(value: Any) -> Any:
-    return ast.literal_eval(value) if isinstance(value, str) else value
+def _other(kind: str, value: Any) -> Any:
+    """As Python writes it; a list of one of the types above is checked item by item."""
+    value = ast.literal_eval(value) if isinstance(value, str) else value
+    if found := re.fullmatch(r"list(?:\[(\w+)\])?", kind):
+        if not isinstance(value, list):
+            raise TypeError
+        return [*map(_CONVERT.get(found[1] or "", lambda item: item), value)]
+    return value
 
 
 _CONVERT: dict[str, Callable[[Any], Any]] = {"float": _float, "int": _int, "bool": _bool, "str": _str}

@@ -12,7 +12,7 @@ from houses.consumer import consume
 from houses.crashes import CrashingOps, CrashPoint
 from houses.files import REAL
 from houses.metrics import last_metrics
-from houses.say import Say, be_silent
+from houses.say import Say, be_silent, counted, outcome
 from houses.stopping import StoppedEarly, StopRequest
 
 _STOP_LIMIT_S = 4.5
@@ -58,8 +58,8 @@ def run_consumer(
 
 def _outcomes(counts: Mapping[str, int]) -> str:
     """Houses and stornos are counted one by one, what was rejected by the message."""
-    kept = [f"{counts[kind]} {kind}" for kind in _KEPT if counts.get(kind)]
-    rejected = [f"{number} {kind}" for kind, number in sorted(counts.items()) if number and kind not in _KEPT]
+    kept = [outcome(kind, counts[kind]) for kind in _KEPT if counts.get(kind)]
+    rejected = [outcome(kind, number) for kind, number in sorted(counts.items()) if number and kind not in _KEPT]
     return ", ".join(kept) + (f"; messages rejected: {', '.join(rejected)}" if rejected else "")
 
 
@@ -79,7 +79,7 @@ class _Watch:
             self._due_s = time.monotonic() + _SHOW_EVERY_S
             said = last_metrics(self._metrics)
             if said and said["pid"] == os.getpid():
-                self._show(f"{_outcomes(said['counts']) or 'no house yet'}; {said['lag']:,} messages to read")
+                self._show(f"{_outcomes(said['counts']) or 'no house yet'}; {counted(said['lag'], 'message')} to read")
         return self._question()
 
 

@@ -21,14 +21,14 @@ from papermill.exceptions import PapermillExecutionError  # type: ignore[import-
 from papermill.execute import remove_error_markers  # type: ignore[import-untyped]
 from papermill.iorw import load_notebook_node, write_ipynb  # type: ignore[import-untyped]
 
-from houses.cellwatch import CellWatch, ShowStep, StoppedError, seconds_in_cells, seconds_of_cells
+from houses.cellwatch import PARAMETERS_NAME, CellWatch, ShowStep, StoppedError, seconds_in_cells, seconds_of_cells
 from houses.config import PROJECT_ROOT, SUMMARY_NAME
+from houses.errors import HousesError
 from houses.failure import Failure
 from houses.kernel import KERNEL_NAME, LOG_NAME, Kernel, StopGuard
 from houses.notebooks import find_notebook, title_of
 from houses.parameters import Parameter, check, read_parameters
 
-PARAMETERS_NAME = "parameters.json"
 RUNS = PROJECT_ROOT / "output" / "runs"
 _ENGINE = "houses"
 _START_TIMEOUT_S = 60
@@ -112,7 +112,7 @@ def run_notebook(
         folder: an empty or new folder to take instead of one named after time and notebook.
         show: told where it stands, at each code cell.
     Raises:
-        HousesError: no such notebook, or parameters that do not fit.
+        HousesError: no such notebook, parameters that do not fit, or a folder that holds something.
     """
     source = find_notebook(str(notebook))
     known = read_parameters(source)
@@ -122,9 +122,9 @@ def run_notebook(
     _write(folder / PARAMETERS_NAME, values)
     with Kernel(folder) as kernel, StopGuard(kernel) as guard:
         began, target = datetime.now().astimezone(), folder / source.name
-        watch = CellWatch(source, show, guard, seconds_of_cells(folder, source.name))
+        watch = CellWatch(source, show, guard, seconds_of_cells(folder, source.name, values))
         _execute(source, target, given, kernel, watch)
-        times = (began, time.monotonic() - watch.begun_s, seconds_in_cells(target))
+        times = (began, time.monotonic() - watch.begun_s, watch.cell_seconds)
         stopped = signal.Signals(guard.asked).name if guard.asked else None
         run = NotebookRun(target, source, values, *times, watch.failure, stopped, _summaries(folder))
         if report or hide_code:
@@ -148,6 +148,8 @@ def new_folder(runs: Path, name: str) -> Path:
 
 def _made(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise HousesError(f"{folder}: is not empty; name a new folder, so that nothing in it is overwritten")
     return folder.absolute()
 
 
@@ -203,7 +205,10 @@ class _Engine(NBClientEngine):  # type: ignore[misc]  # papermill ships no types
             log=_LOG,
         )
         client.km = kernel.manager
-        client.execute(**kernel.options)
+        try:
+            client.execute(**kernel.options)
+        finally:
+            options["watch"].cell_seconds = seconds_in_cells(nb_man.nb)
 
 
 papermill_engines.register(_ENGINE, _Engine)

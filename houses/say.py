@@ -19,6 +19,16 @@ def counted(number: int, one: str, many: str = "") -> str:
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
+def outcome(kind: str, number: int) -> str:
+    """A count as the consumer keeps it, with its kind: two of them are nouns, the others say what became of a message.
+
+    Example:
+        >>> outcome("stornos", 1), outcome("cancelled", 2)
+        ('1 storno', '2 cancelled')
+    """
+    return counted(number, kind[:-1]) if kind in ("houses", "stornos") else f"{number:,} {kind}"
+
+
 def in_main_thread(say: Say) -> Say:
     """What other threads say goes to the log "houses": a notebook would print it under whatever cell runs just then."""
 

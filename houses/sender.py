@@ -9,7 +9,7 @@ from confluent_kafka import KafkaError, Message, Producer
 from houses.clients import connect, metadata_of
 from houses.config import Config
 from houses.errors import BrokerError
-from houses.say import Say, be_silent
+from houses.say import Say, be_silent, counted
 from houses.settings import ProducerConfig
 
 _WAIT_S = 0.05
@@ -148,7 +148,7 @@ class Sender:
             self._client.flush(1.0)
         if self.failed:
             raise BrokerError(
-                f"{self.failed} messages were not delivered to {self._kafka.bootstrap_servers}: {self._first_failure}; "
+                f"{counted(self.failed, 'message was', 'messages were')} not delivered to {self._kafka.bootstrap_servers}: {self._first_failure}; "
                 "see that the broker is well (houses kafka status, for the local one), then start again"
             )
 

@@ -14,6 +14,7 @@ from houses.errors import BrokerError, FolderError
 from houses.files import REAL, lock_owner
 from houses.message import PARTS
 from houses.metrics import last_metrics, percentile_ms
+from houses.say import counted, outcome
 
 _TIMEOUT_S = 3.0
 Ends = list[tuple[int, int]]
@@ -72,7 +73,9 @@ def _topics(config: Config) -> tuple[list[str], Ends | None]:
         marks = watermarks(config.kafka, name, range(found[name].partitions), _TIMEOUT_S)
         ends += [marks[p] for p in sorted(marks)]
         each = " + ".join(str(end - first) for first, end in marks.values())
-        lines.append(f"Topic:       {name}: {each} messages{_not_ours(_bound_id(config, name), found[name].id)}")
+        lines.append(
+            f"Topic:       {name}: {each} message{'s' * (each != '1')}{_not_ours(_bound_id(config, name), found[name].id)}"
+        )
     return lines, ends if len(ends) == len(PARTS) + 1 else None
 
 
@@ -102,13 +105,13 @@ def _consumer_lines(config: Config, ends: Ends | None) -> Iterator[str]:
     age = _duration(_age_s(metrics["time"]))
     yield f"Measured:    {age} ago, by process {metrics['pid']}, state {metrics['state']}{_died(metrics, runs)}"
     counts = metrics["counts"]
-    kinds = ", ".join(f"{number} {kind}" for kind, number in counts.items() if number)
+    kinds = ", ".join(outcome(kind, number) for kind, number in counts.items() if number)
     yield f"Outcomes:    {kinds or 'none'} (since that process began)"
-    yield f"Pending:     {metrics['pending']} houses, the oldest part for {metrics['oldest_pending_age_s']:.0f} s"
-    yield f"Lag:         {_lag(metrics, None if runs else ends)} messages to read"
+    yield f"Pending:     {counted(metrics['pending'], 'house')}, the oldest part for {metrics['oldest_pending_age_s']:.0f} s"
+    yield f"Lag:         {counted(_lag(metrics, None if runs else ends), 'message')} to read"
     p50, p99 = (percentile_ms(metrics["durable_latency_ms"], share) for share in (0.5, 0.99))
     if p50 is not None:
-        yield f"Latency:     last part sent -> on the disk: half within {p50:,.0f} ms, 99 % within {p99:,.0f} ms"
+        yield f"Latency:     last part sent -> on the disk: half within {p50:,.0f} ms, 99% within {p99:,.0f} ms"
     yield f"Error:       {metrics['last_error'] or 'none'}"
 
 

@@ -14,7 +14,7 @@ from houses.config import Config
 from houses.errors import BrokerError
 from houses.files import REAL, replace_file
 from houses.message import PARTS, peek_id
-from houses.say import Say
+from houses.say import Say, counted
 from houses.topics import printable
 
 _CONFIRM_TIMEOUT_MS = 10_000
@@ -109,7 +109,7 @@ _SAVE_EVERY_S = 1.0
 _QUIET_S = 0.5
 
 
-def naive_consume(config: Config, folder: Path, should_stop: Callable[[], bool]) -> None:
+def naive_consume(config: Config, folder: Path, should_stop: Callable[[], bool], say: Say) -> None:
     """Join parts to houses as many do at first: save how far it has read, and forget what is in the table.
 
     1. Go on at the saved position. 2. Put each part into the table; write a line when its house is complete.
@@ -119,8 +119,9 @@ def naive_consume(config: Config, folder: Path, should_stop: Callable[[], bool])
     Args:
         folder: holds its houses.jsonl and positions.json.
         should_stop: when true, it still reads what is there.
+        say: told at the end what it has done.
     """
-    positions, table = _saved_positions(folder), dict[int, set[int]]()
+    positions, table, written = _saved_positions(folder), dict[int, set[int]](), 0
     consumer = connect(Consumer, config.kafka, {"group.id": "houses-naive", "enable.auto.commit": False})
     consumer.assign([TopicPartition(config.kafka.topic, p, offset) for p, offset in enumerate(positions)])  # 1.
     save_s = heard_s = time.monotonic()
@@ -130,12 +131,16 @@ def naive_consume(config: Config, folder: Path, should_stop: Callable[[], bool])
                 house_id = _naive_join(message, positions, table)  # 2.
                 if house_id is not None:
                     file.write(json.dumps({"id": house_id}) + "\n")
+                    written += 1
                 heard_s = time.monotonic()
             file.flush()
             if time.monotonic() >= save_s + _SAVE_EVERY_S:  # 3.
                 replace_file(REAL, folder / NAIVE_POSITIONS, json.dumps(positions).encode())
                 save_s = time.monotonic()
     consumer.close()
+    say(
+        f"Stopped: {counted(written, 'house')} written to {folder / NAIVE_HOUSES}; {len(table):,} incomplete, forgotten now"
+    )
 
 
 def _saved_positions(folder: Path) -> list[int]:

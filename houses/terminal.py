@@ -98,7 +98,7 @@ def progress(
         nonlocal said_s
         if time.monotonic() - said_s >= every_s:
             said_s = time.monotonic()
-            tell(f"{title}: {text}" if total is None else f"{title}: {100 * done / total:.0f} %, {text}")
+            tell(f"{title}: {text}" if total is None else f"{title}: {done / total:.0%}, {text}")
 
     yield show
 

@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from houses.message import PART_NAMES
 from houses.picture import ACCENT, BLACK, COLOURS, DASHES, MARKERS, PURPLE, SKY_BLUE, explain, figure_of, new_axes
+from houses.say import counted
 from houses.stream import part_named
 
 _PROCESSES = ((BLACK, "o"), (PURPLE, "D"), (SKY_BLUE, "v"))
@@ -145,7 +146,9 @@ def _draw_processes(ax: Axes, runs: list[pd.DataFrame], name: str) -> None:
         # The line before the new generation: the one after may hold what an eviction moved since.
         saved = rows[rows["checkpoint_generation"].diff().shift(-1) > 0]
         label = None if at else "checkpoint: a restart begins there"
-        ax.plot(saved["seconds"], saved[f"{name}_low"], "X", color=colour, markersize=8, clip_on=False, label=label)
+        # Not in the layout: one without a point would make room for itself in the lower left corner of the picture.
+        whole: dict[str, Any] = {"clip_on": False, "in_layout": False}
+        ax.plot(saved["seconds"], saved[f"{name}_low"], "X", color=colour, markersize=8, label=label, **whole)
 
 
 def _draw_restarts(ax: Axes, runs: list[pd.DataFrame], name: str) -> None:
@@ -172,16 +175,16 @@ def _read_again(before: pd.DataFrame, after: pd.DataFrame, name: str) -> tuple[t
 
 def _timeline_title(runs: list[pd.DataFrame], table: pd.DataFrame, name: str) -> str:
     crashes = table[table["crash"]]
-    again = f"{(crashes if len(crashes) else table)[f'{name}_again'].sum():,} messages of the {name} partition"
+    again = f"{counted((crashes if len(crashes) else table)[f'{name}_again'].sum(), 'message')} of the {name} partition"
     if len(crashes):
         what, in_all = ("A crash", "") if len(crashes) == 1 else (f"{len(crashes)} crashes", " in all")
         away_s = crashes["seconds_away"].sum()
         return f"{what}: the consumer was away for {away_s:.1f} s{in_all}\nand read {again} again"
     if len(table):
-        what = "1 restart" if len(table) == 1 else f"{len(table)} restarts"
+        what = counted(len(table), "restart")
         return f"No crash, {what}: {again} were read again"
     read = runs[0][f"{name}_position"].iloc[-1] - runs[0][f"{name}_position"].iloc[0]
-    return f"The consumer read {read:,} messages of the {name} partition in one go"
+    return f"The consumer read {counted(read, 'message')} of the {name} partition in one go"
 
 
 def _timeline_alt(table: pd.DataFrame) -> str:
@@ -206,6 +209,6 @@ def _watermarks_title(runs: list[pd.DataFrame]) -> str:
     worst = distance.argmax()
     row = rows.iloc[worst]
     return (
-        f"A restart from a checkpoint at {row['seconds']:.1f} s would read {distance.iloc[worst]:,} messages again;\n"
-        f"{row['pending']:,} houses were pending then"
+        f"A restart from a checkpoint at {row['seconds']:.1f} s would read {counted(distance.iloc[worst], 'message')} again;\n"
+        f"{counted(row['pending'], 'house was', 'houses were')} pending then"
     )

@@ -8,12 +8,13 @@ import pandas as pd
 from houses.config import Config
 from houses.errors import HousesError
 from houses.experiment import Experiment
-from houses.metrics import percentile_ms
+from houses.metrics import histogram_since, percentile_ms
 from houses.say import Say, be_silent
 
 _WARM_UP_S = 0.25
 """After the first house: what has piled up behind the first request, a slow one, is joined by then."""
 _FIRST_HOUSE_S = 5.0
+_NEXT_LINE_S = 5.0
 """Patience with a busy computer."""
 
 
@@ -85,10 +86,10 @@ def _send(exp: Experiment, seconds: float) -> dict[str, float]:
         exp.wait(_WARM_UP_S)
         before = exp.latest()
         exp.wait(seconds)
-        exp.wait_until(lambda: exp.latest()["time"] > before["time"], _FIRST_HOUSE_S)
+        if not exp.wait_until(lambda: exp.latest()["time"] > before["time"], _NEXT_LINE_S):
+            raise HousesError(f"{exp.folder}: no measurement for {_NEXT_LINE_S:.0f} s: see consumer.log there")
         after = exp.latest()
-    earlier = before["durable_latency_ms"]
-    histogram = {bound: count - earlier.get(bound, 0) for bound, count in after["durable_latency_ms"].items()}
+    histogram = histogram_since(before["durable_latency_ms"], after["durable_latency_ms"])
     rows = exp.metrics()
     rows = rows[(rows["pid"] == after["pid"]) & rows["time"].between(before["time"], after["time"])]
     passed_s = (rows["time"].iloc[-1] - rows["time"].iloc[0]).total_seconds()

@@ -44,7 +44,7 @@ def test_compact_leaves_out_the_cancelled_and_changes_nothing_else(files: Files)
     kept = [line for line in before.splitlines(keepends=True) if json.loads(line)["id"] not in (11, 12)]
     assert done.path.read_bytes() == b"".join(kept)
     assert files.path("houses").read_bytes() == before
-    assert str(done) == f"{done.path}: 25 houses; 2 cancelled ones left out"
+    assert str(done) == f"{done.path}: 25 houses; 2 left out, cancelled as a whole or in part"
 
 
 def test_compact_again_replaces_the_file_in_one_step(files: Files) -> None:

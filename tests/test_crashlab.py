@@ -6,7 +6,8 @@ import pytest
 
 from houses.child import LOG_NAME
 from houses.config import Config
-from houses.crashlab import AT_RANDOM, crash, try_crashes
+from houses.crashes import AT_RANDOM
+from houses.crashlab import crash, try_crashes
 from houses.errors import ConfigError
 from houses.experiment import Experiment
 

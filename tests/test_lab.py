@@ -221,12 +221,21 @@ def test_lab_opens_the_contents(module: ModuleType, tmp_path: Path) -> None:
         "jupyterlab",
         "--ServerApp.ip=127.0.0.1",
         "--LabApp.default_url=/lab/tree/notebooks/00_contents.ipynb",
+        "--FileContentsManager.pre_save_hook=houses.notebooks.before_save",
         *(["--allow-root"] if os.geteuid() == 0 else []),
         "--no-browser",
     ]
     assert folder == tmp_path
     overrides = tmp_path / ".venv" / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
     assert json.loads(overrides.read_bytes())["@jupyterlab/apputils-extension:notification"]["fetchNews"] == "false"
+
+
+def test_the_help_of_lab_begins_with_ours(module: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    """Jupyter's own, of some hundred lines, follows."""
+    module.command("lab", ["--help"])
+    assert capsys.readouterr().out.startswith("python3 lab.py lab [OPTIONS]  The notebooks in JupyterLab")
+    module.command("lab", [])
+    assert capsys.readouterr().out == ""
 
 
 def test_bench_and_crashtest_run_their_scripts(module: ModuleType, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from kafka_lab import make_config
 
 from houses.consumer import consume
 from houses.errors import FolderError
-from houses.metrics import Reporter, last_metrics
+from houses.metrics import Reporter, histogram_since, last_metrics, percentile_ms
 from houses.say import be_silent
 from houses.stopping import StoppedEarly
 
@@ -35,6 +35,14 @@ def narrow(path: Path) -> tuple[Reporter, NarrowFile]:
     reporter._file.close()
     reporter._file._file = file = NarrowFile(path, "ab")
     return reporter, file
+
+
+def test_a_histogram_that_counts_nothing_has_no_percentile() -> None:
+    """Nor has the difference of two equal ones; a bucket without a count is no answer either."""
+    assert percentile_ms({}, 0.5) is None
+    assert percentile_ms(histogram_since({"5": 7}, {"5": 7}), 0.5) is None
+    assert percentile_ms({"5": 0, "80": 1}, 0.0) == 80
+    assert percentile_ms(histogram_since({"5": 90}, {"5": 90, "80": 10}), 0.01) == 80
 
 
 @pytest.mark.parametrize("room", [0, 1, 40])

@@ -64,7 +64,7 @@ def test_a_sweep_prints_a_table(swept: Path, tmp_path: Path, capsys: pytest.Capt
     (folder,) = (tmp_path / "runs").iterdir()
     files = [("Folder:  ", folder), ("Table:   ", folder / "sweep.csv"), ("Figure:  ", folder / "sweep.png")]
     assert lines[-3:] == [f"{what}{path}" for what, path in files] and all(path.exists() for _, path in files)
-    assert "swept: 50 %, run 2/2, cell 1/3" in "\n".join(lines)
+    assert "swept: 50%, run 2/2, cell 1/3" in "\n".join(lines)
 
 
 def test_a_sweep_names_the_report_of_each_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,9 @@
 """The notebooks: how they are written, and that they run headlessly wherever they are started."""
 
 import ast
+import base64
 import copy
+import io
 import json
 import os
 import re
@@ -12,6 +14,7 @@ import nbformat
 import papermill  # type: ignore[import-untyped]  # it ships no types
 import pytest
 from bench_notebooks import mock_of
+from matplotlib.image import imread
 
 from houses.config import PROJECT_ROOT
 
@@ -67,6 +70,13 @@ def test_the_contents_name_each_notebook_and_its_question() -> None:
     assert re.findall(r"^\| \[(\w+)\]\(\1\.ipynb\) \| .+\? \|$", text, re.MULTILINE) == [
         path.stem for path in EXPERIMENTS
     ]
+
+
+def test_the_picture_of_the_contents_has_no_background() -> None:
+    """So it stands on a light page and on a dark one: its four corners are transparent."""
+    (picture,) = [cell.attachments["flow.png"]["image/png"] for cell in read(CONTENTS).cells if "attachments" in cell]
+    pixels = imread(io.BytesIO(base64.b64decode(picture)))
+    assert [pixels[y, x, 3] for y in (0, -1) for x in (0, -1)] == [0, 0, 0, 0]
 
 
 @each_notebook

@@ -1,5 +1,6 @@
 """Which notebook is meant, what parameters it has, and which values they take."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import tiny_notebooks as tiny
 from bench_notebooks import mock_of
 
 from houses.errors import HousesError
+from houses.limits import _LIMIT, _OF_LISTS
 from houses.notebooks import all_notebooks, find_notebook, heading_of, read_cells, title_of
 from houses.parameters import Parameter, check, read_parameters
 
@@ -187,6 +189,9 @@ count: int = 3  # how many, at least 1
 sizes: str = "1,20"  # bytes to compare, at least 1
 ratios: str = "0.5,2"  # to compare, more than 0
 words: str = "a,b"  # two of at most 1 letter
+steps: list[int] = [1, 20]  # at least 1, two or more, ascending
+rates: str = "5,50"  # houses/s, ascending, more than 0
+crash_at: str = "after write houses.jsonl 40"  # the first crash; or "at random"
 name: str = "x"  # all files are in output/runs/NAME and in NAME-late"""
 
 
@@ -208,6 +213,10 @@ def limited(tmp_path: Path) -> dict[str, Parameter]:
         ({"sizes": "1, 2,1e3"}, {"sizes": "1,2,1000"}),
         ({"ratios": "1,2.5"}, {"ratios": "1.0,2.5"}),
         ({"words": "5, c"}, {"words": "5, c"}),
+        ({"steps": "[2, 3.0]"}, {"steps": [2, 3]}),
+        ({"rates": "7"}, {"rates": "7"}),
+        ({"crash_at": "at random"}, {"crash_at": "at random"}),
+        ({"crash_at": "before sync houses.jsonl"}, {"crash_at": "before sync houses.jsonl"}),
         ({"name": "x" * 55}, {"name": "x" * 55}),
     ],
     ids=str,
@@ -238,6 +247,13 @@ def test_a_value_at_its_limit_is_taken(
         ({"sizes": 20}, "sizes = 20: must be whole numbers separated by commas, such as 1,20"),
         ({"ratios": "1,x"}, "ratios = '1,x': must be finite numbers separated by commas, such as 0.5,2"),
         ({"ratios": "1.0,0"}, "ratios = '1.0,0.0': must be more than 0"),
+        ({"steps": [1]}, "steps = [1]: must be at least 1 and two or more and ascending"),
+        ({"steps": [0, 5]}, "steps = [0, 5]: must be at least 1"),
+        ({"steps": "5"}, "steps = '5': must be a value as Python writes it (list[int])"),
+        ({"steps": [1, 2.5]}, "steps = [1, 2.5]: must be a value as Python writes it (list[int])"),
+        ({"rates": "50,5"}, "rates = '50,5': must be more than 0 and ascending"),
+        ({"rates": "5,5"}, "rates = '5,5': must be more than 0 and ascending"),
+        ({"crash_at": "afterwards"}, "crash_at = 'afterwards': crash point 'afterwards': must be before or after"),
         ({"name": "a b"}, "name = 'a b': experiment name 'a b': must be 1 to 60 letters"),
         ({"name": "x" * 56}, f"name = '{'x' * 56}': experiment name '{'x' * 56}-late': must be 1 to 60 letters"),
     ],
@@ -263,6 +279,18 @@ def test_a_limit_by_an_unknown_parameter_is_the_mistake_of_the_notebook(limited:
     limited["odd"] = Parameter("odd", "int", 1, "at most 2 * nothing")
     with pytest.raises(HousesError, match=r"'at most 2 \* nothing': nothing is no number; correct this comment"):
         check(limited, {}, "tiny")
+
+
+@pytest.mark.parametrize("path", all_notebooks(), ids=lambda path: path.stem)
+def test_every_number_that_a_notebook_takes_has_limits_that_are_understood(path: Path) -> None:
+    """A wording that `limits` does not know would be no limit, without a word; every rate has an upper one."""
+    odd = r"\b(least|most|more|less|than|between|from|up to|max\w*|min\w*|above|below|over|under|positive|limit\w*)\b|[<>≤≥]"
+    for name, parameter in read_parameters(path).items():
+        limits = [found.group() for found in _LIMIT.finditer(parameter.help)]
+        rest = re.sub("|".join([_LIMIT.pattern, *_OF_LISTS]), "", parameter.help)
+        assert not re.search(odd, rest), f"{name}: {rest}"
+        assert limits or (parameter.type not in ("int", "float") and not parameter.listed), name
+        assert "rate" not in name or any(limit.startswith("at most") for limit in limits), name
 
 
 @pytest.mark.parametrize("path", all_notebooks(), ids=lambda path: path.stem)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import psutil
 import pytest
@@ -19,7 +20,7 @@ from command_line import on_terminal
 from headless import SIGNALS_S, Page, assert_offline, command, ends_after, head_of
 from kafka_lab import wait_until
 
-from houses.cellwatch import Step
+from houses.cellwatch import Step, seconds_of_cells
 from houses.cli import main
 from houses.config import PROJECT_ROOT
 from houses.errors import HousesError
@@ -110,23 +111,45 @@ def test_parameters_and_summary_are_files_for_programs(done: NotebookRun) -> Non
 
 
 def test_progress_names_the_section_of_each_code_cell(done: NotebookRun, steps: list[Step]) -> None:
-    """The injected parameters are no step of their own; what is left is told from the second one on."""
+    """The injected parameters are no step of their own; nothing is known of the time left the first time."""
     assert done.ok
     assert [step.section for step in steps] == ["Title", "First section", "First section", "Second section"]
     assert [(step.done, step.total) for step in steps] == [(0, 4), (1, 4), (2, 4), (3, 4)]
-    assert steps[0].left_s is None
-    assert all(step.left_s is not None and step.left_s > 0 for step in steps[1:])
+    assert {step.left_s for step in steps} == {None}
+    assert 0 < done.cell_seconds < done.seconds
 
 
-def test_the_rest_is_estimated_from_the_last_run(tmp_path: Path) -> None:
-    """The second time it is known that the last cell is the long one."""
-    path = tiny.write(tmp_path / "slow.ipynb", tiny.code("1"), tiny.code("import time; time.sleep(0.5)"))
-    steps: list[Step] = []
-    for _ in range(2):
-        run_notebook(path, runs=tmp_path / "runs", show=steps.append)
+def earlier_run(folder: Path, seconds: list[float], parameters: object, exception: bool = False) -> None:
+    """The files of a run of a.ipynb in a folder of its own: its cells took so long."""
+    cells = [{"cell_type": "code", "metadata": {"papermill": {"duration": each}}} for each in seconds]
+    folder.mkdir(parents=True)
+    record = {"cells": cells, "metadata": {"papermill": {"exception": exception}}}
+    (folder / "a.ipynb").write_text(json.dumps(record), encoding="ascii")
+    (folder / "parameters.json").write_text(json.dumps(parameters), encoding="ascii")
+
+
+def test_the_rest_is_as_in_the_last_run_with_the_same_parameters(tmp_path: Path) -> None:
+    """The newest that came to its end; what is no such run, or cannot be read, is passed over."""
+    earlier_run(tmp_path / "1", [1, 7], {"rate_hz": 5.0})
+    earlier_run(tmp_path / "2", [1, 2], {"rate_hz": 5.0})
+    earlier_run(tmp_path / "3", [1, 3], {"rate_hz": 6.0})
+    earlier_run(tmp_path / "4", [1, 4], {"rate_hz": 5.0}, exception=True)
+    earlier_run(tmp_path / "5", [1, 5], {"rate_hz": 5.0})
+    (tmp_path / "5" / "parameters.json").unlink()
+    (tmp_path / "6" / "a.ipynb").mkdir(parents=True)
+    assert seconds_of_cells(tmp_path / "7", "a.ipynb", {"rate_hz": 5.0}) == [1, 2]
+    assert seconds_of_cells(tmp_path / "7", "a.ipynb", {"rate_hz": 7.0}) == []
+
+
+def test_the_second_run_knows_how_long_the_rest_takes(tmp_path: Path) -> None:
+    """That the last cell is the long one; with another parameter it knows nothing."""
+    cells = [tiny.code("pause_s = 0.5", "parameters"), tiny.code("import time; time.sleep(pause_s)")]
+    path, steps = tiny.write(tmp_path / "slow.ipynb", *cells), list[Step]()
+    for pause_s in (0.5, 0.5, 0.1):
+        run_notebook(path, {"pause_s": pause_s}, runs=tmp_path / "runs", show=steps.append)
     first, second = steps[2].left_s, steps[3].left_s
-    assert first and second
-    assert 0.5 < second <= first < 60
+    assert first and second and 0.5 < second <= first < 60
+    assert [step.left_s for step in steps[:2] + steps[4:]] == [None] * 4
 
 
 def test_two_runs_of_the_same_second_have_two_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,6 +165,14 @@ def test_nothing_is_made_for_parameters_that_do_not_fit(tmp_path: Path) -> None:
     with pytest.raises(HousesError, match="nearest known one is rate_hz"):
         run_notebook(path, {"rate": 1}, runs=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_folder_that_holds_something_is_refused(done: NotebookRun) -> None:
+    """Nothing of an earlier run is overwritten; an empty one is taken."""
+    before = (done.folder / "summary.json").read_bytes()
+    with pytest.raises(HousesError, match="is not empty; name a new folder"):
+        run_notebook(done.source, folder=done.folder)
+    assert (done.folder / "summary.json").read_bytes() == before
 
 
 # --- failures ---
@@ -289,7 +320,7 @@ def test_a_failure_is_exit_code_1_and_a_short_traceback_on_stderr(tmp_path: Path
     assert process.returncode == 1
     assert err.splitlines()[0] == 'bad failed in section "Walls", code cell 2'
     assert err.splitlines()[-1] == "ZeroDivisionError: division by zero" and len(err.splitlines()) == 6
-    assert out.splitlines()[0] == "bad: 0 %, cell 1/2: Walls"
+    assert out.splitlines()[0] == "bad: 0%, cell 1/2: Walls"
     assert re.search(r"^bad: failed after [\d.]+ s, [\d.]+ s of them in its cells$", out, re.MULTILINE)
     (notebook,) = tmp_path.glob("runs/*-bad/bad.ipynb")
     assert f"Notebook:  {notebook}\n" in out
@@ -301,6 +332,7 @@ def test_what_is_left_fits_beside_the_bar_of_a_small_terminal(tmp_path: Path) ->
     """80 columns, a name as long as those of the notebooks, a long heading: only that is cut."""
     cells = [tiny.text(f"## {'Long ' * 20}"), tiny.code("1"), tiny.code("import time; time.sleep(0.5)")]
     path = tiny.write(tmp_path / "07_time_machine.ipynb", *cells)
+    run_notebook(path, runs=tmp_path / "runs")  # so that the time left is known
     status, drawn = on_terminal(None, "run", str(path), "--output", str(tmp_path / "runs"))
     frames = [frame for frame in re.split(r"[\r\n]+", plain(drawn)) if "07_time_machine" in frame]
     assert status == 0
@@ -324,6 +356,51 @@ def test_all_notebooks_run_also_after_a_failure(
     rows = [line.split()[:2] for line in said.out.splitlines()[-4:]]
     assert rows == [["notebook", "result"], ["00_bad", "failed"], ["01_good", "ok"], ["02_broken", "failed"]]
     assert "00_bad failed" in said.err and "02_broken.ipynb: is no notebook" in said.err
+
+
+def test_ctrl_c_leaves_the_table_of_all_notebooks_so_far(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the one that was stopped; those behind it are not begun."""
+    words = [tiny.text("# Only words")]
+    paths = [
+        tiny.write(tmp_path / "notebooks" / f"{name}.ipynb", *words) for name in ("00_good", "01_long", "02_never")
+    ]
+
+    def interrupted_at_the_second(source: Path, *rest: Any, **options: Any) -> NotebookRun:
+        if source == paths[1]:
+            stop = KeyboardInterrupt()
+            stop.add_note("01_long was stopped after 1.0 s")
+            raise stop
+        return run_notebook(source, *rest, **options)
+
+    monkeypatch.setattr("houses.notebooks.all_notebooks", lambda: paths)
+    monkeypatch.setattr("houses.runner.run_notebook", interrupted_at_the_second)
+    assert main(["run", "--all", "--output", str(tmp_path / "runs")]) == 130
+    said = capsys.readouterr()
+    rows = [line.split()[:2] for line in said.out.splitlines()]
+    assert rows == [["notebook", "result"], ["00_good", "ok"], ["01_long", "stopped"]]
+    assert said.err.strip() == "01_long was stopped after 1.0 s"
+
+
+def test_ctrl_c_before_the_notebook_begins_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """While its libraries are loaded."""
+    monkeypatch.setattr("houses.notebooks.find_notebook", Mock(side_effect=KeyboardInterrupt))
+    assert main(["run", "01"]) == 130
+    said = capsys.readouterr()
+    assert (said.out, said.err.strip()) == ("", "Stopped; no notebook was running")
+
+
+def test_a_folder_without_notebooks_is_an_error_of_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No empty table, and no exit status 0 for a job of CI."""
+    monkeypatch.setattr("houses.notebooks.all_notebooks", lambda: all_notebooks(tmp_path))
+    assert main(["run", "--all"]) == 1
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.startswith("Error: --all: ") and "holds no notebook" in said.err
 
 
 def test_parameters_of_a_notebook_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

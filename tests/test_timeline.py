@@ -70,6 +70,15 @@ def test_a_restart_after_a_stop_is_no_crash() -> None:
     assert table[["crash", "wall_again"]].values.tolist() == [[False, 3]]
 
 
+def test_a_process_without_a_checkpoint_takes_no_room_in_the_figure() -> None:
+    """As with one that was killed early: the axes reach as far to the left and down as words and numbers let them."""
+    figure = timeline.plot_timeline(measured(CRASH).assign(checkpoint_generation=1))
+    figure.draw_without_rendering()
+    (ax,) = figure.axes
+    left, bottom = ax.get_tightbbox().min  # type: ignore[union-attr]  # it is drawn
+    assert 0 <= left < 10 and 0 <= bottom < 10
+
+
 def test_a_start_that_was_refused_lies_between_two_processes_and_is_none_of_them() -> None:
     """It never knew where to read."""
     refused: list[Row] = [(5, 9, "starting", 0, 0), (5.5, 9, "failed", 0, 0)]

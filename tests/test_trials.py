@@ -1,10 +1,12 @@
 """Comparing runs: sweeps over a setting, the naive consumer beside ours, and tables for notebooks."""
 
+from unittest.mock import patch
+
 import pandas as pd
 import pytest
 
 from houses.config import Config
-from houses.errors import ConfigError
+from houses.errors import ConfigError, HousesError
 from houses.experiment import Experiment
 from houses.naive import NaiveConsumer
 from houses.tables import as_table
@@ -21,6 +23,18 @@ def test_a_sweep_has_a_row_a_value_from_an_experiment_of_its_own(base: Config) -
     assert (table["p50_ms"] <= table["p99_ms"]).all() and (table["p50_ms"] > 0).all() and (table["pending"] >= 0).all()
     assert sorted(path.name for path in (base.root / "output" / "runs").iterdir()) == ["rates-1", "rates-2"]
     assert [line.split(":")[0] for line in said] == ["rate_hz = 100", "rate_hz = 300"]
+
+
+def test_a_consumer_that_falls_silent_is_one_clear_error(base: Config) -> None:
+    """Not a division by the no seconds between a line of metrics.jsonl and itself."""
+    said = {"time": "2026-01-31T12:00:00.000000Z", "pid": 1, "counts": {"houses": 9}, "durable_latency_ms": {}}
+    with (
+        patch.object(Experiment, "latest", return_value=said),
+        patch.object(Experiment, "wait"),
+        patch.object(Experiment, "wait_until", lambda exp, is_done, _: is_done()),
+        pytest.raises(HousesError, match="no measurement for 5 s: see consumer"),
+    ):
+        sweep("silent", "rate_hz", [100], base=base)
 
 
 def test_a_backlog_is_joined_faster_than_houses_are_sent(base: Config) -> None:

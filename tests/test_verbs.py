@@ -22,6 +22,7 @@ from houses.files import FolderLock, lock_owner
 from houses.message import PARTS, encode_part, utc_now
 from houses.recent import lines_from_end
 from houses.tail import last_records
+from houses.teaching import NAIVE_HOUSES, NAIVE_POSITIONS, naive_consume
 
 HOSTILE = "\x1b[31mred\x07\u202eback[/bold]"
 
@@ -339,19 +340,31 @@ def test_verify_passes_and_fails_by_its_exit_code(tmp_path: Path, kafka: str) ->
 
 
 def test_compact_writes_the_houses_that_were_not_cancelled(tmp_path: Path, kafka: str) -> None:
-    """A house cancelled late is left out, and houses.jsonl stays as it is."""
+    """A house cancelled late is left out, also when only its wall was, and houses.jsonl stays as it is."""
     made = make_project(tmp_path, kafka)
-    send_houses(made, 5)
+    send_houses(made, 6)
     read_houses(made)
     check(made, "storno", "2")
+    check(made, "storno", "5", "--part", "wall")
     read_houses(made)
     before = made.houses_path.read_bytes()
-    assert "4 houses; 1 cancelled one left out" in check(made, "compact")
+    assert "4 houses; 2 left out, cancelled as a whole or in part" in check(made, "compact")
     assert [line["id"] for line in read_jsonl(made.folder / "houses_live.jsonl")] == [0, 1, 3, 4]
     assert made.houses_path.read_bytes() == before
 
 
-# --- hello, kafka ---
+# --- hello, naive, kafka ---
+
+
+def test_the_naive_consumer_says_what_it_did(tmp_path: Path, kafka: str) -> None:
+    """Houses written, and those that it forgets at its end."""
+    made, said, folder = make_project(tmp_path, kafka), list[str](), tmp_path / "naive"
+    folder.mkdir()
+    send_houses(made, 1)
+    send_raw(made, made.kafka.topic, encode_part(PARTS[0], 7, utc_now(), "alice", "foundation"))
+    saved = folder / NAIVE_POSITIONS
+    naive_consume(made, folder, lambda: saved.exists() and json.loads(saved.read_bytes()) == [2, 1, 1], said.append)
+    assert said == [f"Stopped: 1 house written to {folder / NAIVE_HOUSES}; 1 incomplete, forgotten now"]
 
 
 def test_hello_is_sent_and_heard(tmp_path: Path, kafka: str) -> None:

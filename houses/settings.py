@@ -165,11 +165,16 @@ class ConsumerConfig(Section):
     @classmethod
     def _password_apart(cls, value: Any) -> Any:
         address = value.get("offset_store") if isinstance(value, dict) else None
-        match = re.fullmatch(r"([a-z]+://[^:/@]*):([^/@]+)@(.*)", address) if isinstance(address, str) else None
-        if not match:
+        if not isinstance(address, str):
             return value
-        user, password, host = match.groups()
-        return value | {"offset_store": f"{user}@{host}", "offset_store_password": SecretStr(unquote(password))}
+        if match := re.fullmatch(r"([a-z]+://[^:/@]*):(.+)@([^@]*)", address):
+            user, password, host = match.groups()
+            address = f"{user}@{host}"
+        elif match := re.search(r"[?&]password=([^&]*)", address):  # redis and some drivers take it there too
+            password, address = match[1], address.replace(match[0], "")
+        else:
+            return value
+        return value | {"offset_store": address, "offset_store_password": SecretStr(unquote(password))}
 
     @field_validator("storno_file", "storno_output_file")
     @classmethod

@@ -122,8 +122,6 @@ def _check_store(text: str, info: ValidationInfo) -> str:
             raise bad(_STORE)
     except ValueError:  # a port that is no number
         raise bad(_STORE) from None
-    if parts.password is not None:
-        raise bad("holds characters that must be written as %XX in an address, such as %40 for @ in a password")
     return text
 
 

@@ -194,10 +194,6 @@ consumr: {}
         ("consumer: {group_id: ''}", "consumer.group_id = '': must not be empty"),
         ("consumer: {offset_store: disk}", "consumer.offset_store = 'disk': must be file, kafka, or an address"),
         ("consumer: {offset_store: 'oracle://me:pw@h/d'}", "consumer.offset_store = 'oracle://***@h/d': must be file"),
-        (
-            "consumer: {offset_store: 'mysql://me:a@b:c@h/d'}",
-            "consumer.offset_store = 'mysql://***@h/d': holds characters",
-        ),
         ("consumer: {offset_store: 'redis://h:0'}", "consumer.offset_store = 'redis://h:0': must be file, kafka, or"),
         ("consumer: {offset_store: 'redis://h:x'}", "consumer.offset_store = 'redis://h:x': must be file, kafka, or"),
         ("consumer: {offset_store: 'sqlite://'}", "consumer.offset_store = 'sqlite://': must be file, kafka, or"),
@@ -417,6 +413,8 @@ def test_password_of_a_store_is_taken_out_of_its_address(write: Write, tmp_path:
     variable = "HOUSES_CONSUMER__OFFSET_STORE_PASSWORD"
     for text, env in (
         ("{offset_store: 'postgresql://me:p%40ss@h:1/d'}", {}),
+        ("{offset_store: 'postgresql://me:p@ss@h:1/d'}", {}),
+        ("{offset_store: 'postgresql://me@h:1/d?password=p%40ss'}", {}),
         ("{offset_store: 'postgresql://me@h:1/d'}", {variable: "p@ss"}),
     ):
         loaded = config.load(write(f"consumer: {text}"), env)

@@ -19,6 +19,14 @@ def counted(number: int, one: str, many: str = "") -> str:
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
+def visible(text: str, keep: str = "\n") -> str:
+    """A text with all that could steer a terminal written out: names, errors and paths may come from anybody."""
+    # Nearly always there is nothing to do, and that is quickly seen.
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
 def in_main_thread(say: Say) -> Say:
     """What other threads say goes to the log "houses": a notebook would print it under whatever cell runs just then."""
 

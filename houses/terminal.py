@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from houses.say import visible
 from houses.verbs import as_typed
 
 if TYPE_CHECKING:
@@ -60,14 +61,6 @@ Count = click.IntRange(1, 10**15)
 
 ShowProgress = Callable[[float, str], None]
 """Told how much is done, in the unit of the total, and what to say about it."""
-
-
-def visible(text: str, keep: str = "\n") -> str:
-    """A text with all that could steer a terminal written out: names, errors and paths may come from anybody."""
-    # Nearly always there is nothing to do, and that is quickly seen.
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def say(line: str) -> None:

@@ -19,7 +19,6 @@ from houses.snapshot import Snapshot
 
 HOUSES, CANCELLED, REJECTS = range(3)
 """The files, in the order of journal.FILES."""
-MAX_OFFSET = 2**63 - 1
 
 T = TypeVar("T")
 

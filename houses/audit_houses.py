@@ -5,12 +5,12 @@ from typing import NamedTuple
 import numpy as np
 from pyroaring import BitMap64
 
-from houses.audit import CANCELLED, HOUSES, MAX_OFFSET, Audit
+from houses.audit import CANCELLED, HOUSES, Audit
 from houses.audit_storno import StornoAudit
 from houses.errors import MessageError
 from houses.lines import HouseLine, parse_house_line
 from houses.linescan import Block, HouseColumns, Ints, claimed_columns, integers, part_hash
-from houses.message import FULL, MAX_ID, PARTS
+from houses.message import FULL, PARTS
 
 
 class _Row(NamedTuple):
@@ -121,6 +121,6 @@ def parse_cancelled(data: bytes) -> HouseLine:
 def _parse(data: bytes) -> HouseLine:
     line = parse_house_line(data)
     offsets_agree = all(part["offset"] == line.offsets[int(name[-1]) - 1] for name, part in line.parts.items())
-    if not offsets_agree or not 0 <= line.id <= MAX_ID or not all(0 <= o <= MAX_OFFSET for o in line.offsets.values()):
+    if not offsets_agree:
         raise MessageError(f"numbers that cannot be: {data[:80]!r}")
     return line

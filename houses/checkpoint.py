@@ -55,7 +55,7 @@ def load_binding(ops: FileOps, path: Path) -> Binding | None:
     try:
         record = json.loads(data)
         return Binding(str(uuid.UUID(record["folder"])), TopicInfo(**record["parts"]), TopicInfo(**record["storno"]))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise FolderError(
             f"{path}: damaged ({data[:60]!r}): restore it, or start anew with: houses reset --archive"
         ) from None
@@ -97,7 +97,7 @@ class Checkpoint:
                     "go on from the files themselves with: houses consume --rescan"
                 )
             return cls._from_json(record)
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise PositionError(
                 f"{source}: not a checkpoint ({data[:60]!r}): go on from the files themselves with: "
                 "houses consume --rescan"
@@ -116,6 +116,9 @@ class Checkpoint:
             raise ValueError("length")
         if any(type(number) is not int or number < 0 for number in numbers) or any(type(t) is not str for t in texts):
             raise ValueError("type")
+        bounds = zip((*checkpoint.low, *checkpoint.tail), (*checkpoint.next, *checkpoint.synced), strict=True)
+        if any(low > high for low, high in bounds):
+            raise ValueError("order")
         return checkpoint
 
 

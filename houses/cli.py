@@ -3,6 +3,7 @@
 Each of these modules is imported when a verb of it is called, so that `houses --help` and `houses consume` start fast.
 """
 
+import io
 import os
 import sys
 from importlib import import_module
@@ -87,7 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
     except click.exceptions.Abort as error:
         return _aborted(error)
     except click.ClickException as error:
-        _said_better(error).show()
+        _show(_said_better(error))
         return error.exit_code
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
@@ -105,6 +106,13 @@ def _said_better(error: click.ClickException) -> click.ClickException:
         return error
     verb = error.ctx.command_path.removeprefix(program())
     return click.UsageError(f"--config comes before the verb: {program()} --config PATH{verb}", error.ctx)
+
+
+def _show(error: click.ClickException) -> None:
+    """As click does, which quotes some words as they were typed."""
+    said = io.StringIO()
+    error.show(said)
+    complain(said.getvalue().rstrip("\n"))
 
 
 def _aborted(error: click.exceptions.Abort) -> int:

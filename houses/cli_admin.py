@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from houses.errors import EXIT_ERROR
-from houses.terminal import complain, configured, say
+from houses.terminal import Count, Seconds, complain, configured, say
 
 
 @click.command()
@@ -70,8 +70,8 @@ def hello() -> None:
 
 
 @hello.command("send")
-@click.option("--count", type=click.IntRange(min=1), default=10, show_default=True, help="How many.")
-@click.option("--interval", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Seconds between two.")
+@click.option("--count", type=Count, default=10, show_default=True, help="How many.")
+@click.option("--interval", type=Seconds(), default=1.0, show_default=True, help="Seconds between two.")
 @click.pass_context
 def hello_send(ctx: click.Context, count: int, interval: float) -> int:
     """Send hellos, and say in which partition and at which offset each one landed.

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from houses.say import counted
-from houses.terminal import configured, print_json, progress, say, table
+from houses.terminal import Count, HouseId, configured, print_json, progress, say, table
 
 if TYPE_CHECKING:
     from houses.config import Config
@@ -27,9 +27,9 @@ def status(ctx: click.Context) -> None:
 
 
 @click.command()
-@click.option("--last", type=click.IntRange(min=1), default=10, show_default=True, metavar="K", help="How many houses.")
+@click.option("--last", type=Count, default=10, show_default=True, metavar="K", help="How many houses.")
 @click.option("--pending", is_flag=True, help="The houses that wait for parts instead.")
-@click.option("--id", "house_id", type=click.IntRange(min=0), metavar="N", help="The story of one house instead.")
+@click.option("--id", "house_id", type=HouseId(), metavar="N", help="The story of one house instead.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for programs.")
 @click.pass_context
 def show(ctx: click.Context, last: int, pending: bool, house_id: int | None, as_json: bool) -> None:
@@ -122,7 +122,7 @@ def _show_story(config: "Config", house_id: int, as_json: bool) -> None:
 @click.option(
     "--from", "start", type=click.IntRange(min=0), metavar="OFFSET", help="The first offset.  [default: the last ones]"
 )
-@click.option("--count", type=click.IntRange(min=1), default=10, show_default=True, help="How many of each partition.")
+@click.option("--count", type=Count, default=10, show_default=True, help="How many of each partition.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for programs.")
 @click.pass_context
 def peek(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from houses.say import counted
-from houses.terminal import configured, progress, say
+from houses.terminal import Count, HouseId, Seconds, configured, progress, say
 from houses.verbs import program
 
 if TYPE_CHECKING:
@@ -66,8 +66,8 @@ class Fault(click.ParamType[tuple[str, float]]):
 
 
 @click.command()
-@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="Stop after so many seconds.")
-@click.option("--count", type=click.IntRange(min=1), help="Stop after so many houses.")
+@click.option("--seconds", type=Seconds(min_open=True), help="Stop after so many seconds.")
+@click.option("--count", type=Count, help="Stop after so many houses.")
 @click.option("--rate", "rates", type=PartRate(), multiple=True, help="Messages per second of each part, or of one.")
 @click.option(
     "--fault", "faults", type=Fault(), multiple=True, help="drop, duplicate, malformed (share) or delay_ms of a part."
@@ -169,7 +169,7 @@ class _Id(click.Command):
 
 
 @click.command(cls=_Id)
-@click.argument("house_id", metavar="ID", type=int)
+@click.argument("house_id", metavar="ID", type=HouseId())
 @click.option("--part", type=PartName(), help="Cancel only this part: foundation, wall or roof.")
 @click.pass_context
 def storno(ctx: click.Context, house_id: int, part: str | None) -> None:
@@ -189,9 +189,7 @@ def storno(ctx: click.Context, house_id: int, part: str | None) -> None:
 
 
 @click.command("storno-loop")
-@click.option(
-    "--interval", type=click.FloatRange(min=0, min_open=True), help="Seconds between two.  [default: config.yaml]"
-)
+@click.option("--interval", type=Seconds(min_open=True), help="Seconds between two.  [default: config.yaml]")
 @click.pass_context
 def storno_loop(ctx: click.Context, interval: float | None) -> int:
     """Cancel a random recent house every so many seconds, or only a part of it, until Ctrl-C or `houses stop`.

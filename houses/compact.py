@@ -11,6 +11,7 @@ from houses.config import Config
 from houses.files import REAL, FileOps
 from houses.lines import parse_house_line, split_lines
 from houses.linescan import blocks
+from houses.message import MAX_ID_DIGITS
 from houses.say import Say, be_silent, counted
 from houses.snapshot import read_register
 
@@ -85,4 +86,4 @@ def _live_lines(path: Path, cancelled: BitMap64) -> Iterator[tuple[list[bytes], 
 
 def _id_of(line: bytes) -> int:
     digits = line[_ID_AT : line.find(b",")]
-    return int(digits) if digits.isdigit() else parse_house_line(line).id
+    return int(digits) if digits.isdigit() and len(digits) <= MAX_ID_DIGITS else parse_house_line(line).id

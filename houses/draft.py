@@ -18,6 +18,8 @@ from houses.settings import Section, Settings
 Key = tuple[str, ...]
 _PREFIX = "HOUSES_"
 _SHOWN_LENGTH = 80
+_NOT_YAML = (yaml.YAMLError, ValueError, RecursionError, IndexError)
+"""What PyYAML raises; an IndexError of an empty `!!int`."""
 _SIMILAR = 0.6  # as difflib.get_close_matches
 _WORDS = {
     "greater_than": "must be more than {gt}",
@@ -104,7 +106,7 @@ class Draft:
                 continue
             try:
                 self._set(key, _from_text(env[variable], KNOWN_KEYS[key]))
-            except (yaml.YAMLError, ValueError, RecursionError):
+            except _NOT_YAML:
                 self._add(key, "cannot be read as a YAML value", env[variable])
 
     def set_value(self, key: Key, value: Any) -> None:
@@ -144,7 +146,7 @@ class Draft:
             mark = error.problem_mark
             where = f", line {mark.line + 1} column {mark.column + 1}" if mark else ""
             raise ConfigError(f"{self._label}{where}: is not valid YAML: {error.problem or error.context}") from None
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
+        except _NOT_YAML as error:
             raise ConfigError(f"{self._label}: is not valid YAML: {str(error).splitlines()[0]}") from None
         if not isinstance(data, dict):
             found = "is empty" if data is None else f"holds {_shown(data)}"

@@ -6,9 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import orjson
-
-from houses.metrics import histogram_since, percentile_ms
+from houses.metrics import histogram_since, parse_metrics, percentile_ms
 
 _WINDOW_MS = 1000
 _KEPT_MS = 61_000
@@ -78,9 +76,7 @@ class MetricsFeed:
             self._take(line)
 
     def _take(self, line: bytes) -> None:
-        try:
-            record = orjson.loads(line)
-        except orjson.JSONDecodeError:  # the torn line of a killed process
+        if (record := parse_metrics(line)) is None:
             return
         if record["pid"] != self.latest.get("pid"):
             self._ended = self.totals

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 import pandas as pd
 
 from houses.columns import Columns, house_columns, reject_columns, storno_columns, times
@@ -14,8 +13,11 @@ from houses.errors import FolderError
 from houses.join import excluded_parts
 from houses.lines import split_lines
 from houses.message import FULL, PART_NAMES
+from houses.metrics import parse_metrics
 
 _CHUNK_BYTES = 1 << 20
+_NO_LINE = (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError)
+"""What reading something else than a line of the file raises."""
 _STATES = ["none", "full", "partial"]
 _EXCLUDED = ["+".join(PART_NAMES[number - 1] for number in excluded_parts(mask)) for mask in range(FULL + 1)]
 """Names of the excluded parts by mask."""
@@ -94,7 +96,7 @@ def _stack(frames: list[pd.DataFrame]) -> pd.DataFrame:
 def _read(path: Path, position: int, data: bytes, columns: Callable[[bytes], Columns]) -> Columns:
     try:
         return columns(data)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except _NO_LINE as error:
         for line in split_lines(data):
             if not _is_readable(line, columns):
                 break
@@ -107,7 +109,7 @@ def _read(path: Path, position: int, data: bytes, columns: Callable[[bytes], Col
 def _is_readable(line: bytes, columns: Callable[[bytes], Columns]) -> bool:
     try:
         columns(line)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+    except _NO_LINE:
         return False
     return True
 
@@ -157,19 +159,11 @@ def load_metrics(path: Path | str) -> pd.DataFrame:
     """
     path = Path(path)
     data = path.read_bytes() if path.exists() else b""
-    rows = [_metrics_row(record) for line in split_lines(data) if (record := _metrics_record(line))]
+    rows = [_metrics_row(record) for line in split_lines(data) if (record := parse_metrics(line))]
     frame = pd.DataFrame(rows, columns=None if rows else ["time"])
     frame["time"] = times(frame["time"])
     counts = [name for name in frame if name.startswith("count_")]
     return frame.fillna(dict.fromkeys(counts, 0)).astype(dict.fromkeys(counts, "int64"))
-
-
-def _metrics_record(line: bytes) -> dict[str, Any] | None:
-    try:
-        record = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return None
-    return record if isinstance(record, dict) and "time" in record else None
 
 
 def _metrics_row(record: dict[str, Any]) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def _load(ops: FileOps, path: Path) -> int:
         return 0
     try:
         base_id = json.loads(data)["base_id"]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         base_id = None
     if type(base_id) is not int or not 0 <= base_id <= MAX_ID:  # bool is a subclass of int and no id
         raise FolderError(f'{path}: {data[:60]!r} is not {{"base_id":N}}: write the next free house id there')

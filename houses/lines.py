@@ -12,8 +12,10 @@ import orjson
 from houses.batch import PartEntry
 from houses.errors import MessageError
 from houses.join import House, excluded_parts, is_full
-from houses.message import FULL, PARTS, STORNO, Reject, mask_of
+from houses.message import FULL, MAX_ID, PARTS, STORNO, Reject, mask_of
 
+MAX_OFFSET = 2**63 - 1
+_PARTITIONS = {f"partition_{part.number}": part.partition for part in PARTS}
 RAW_CAP_BYTES = 4096
 """How much of a rejected message its line keeps."""
 
@@ -89,8 +91,9 @@ def parse_house_line(line: bytes) -> HouseLine:
     try:
         record = orjson.loads(line)
         house = record["house"]
-        offsets = {int(name[-1]) - 1: part["offset"] for name, part in house.items()}
-        offsets |= {int(number) - 1: offset for number, offset in record.get("offsets", {}).items()}
+        offsets = {_PARTITIONS[name]: part["offset"] for name, part in house.items()}
+        offsets |= {_PARTITIONS[f"partition_{number}"]: offset for number, offset in record.get("offsets", {}).items()}
+        texts = [part[key] for part in house.values() for key in ("ts", "name", "task")]
         parsed = HouseLine(
             record["id"],
             offsets,
@@ -103,9 +106,18 @@ def parse_house_line(line: bytes) -> HouseLine:
         )
     except (ValueError, KeyError, TypeError, AttributeError, IndexError):
         raise MessageError(f"not a house line: {line[:80]!r}") from None
-    if not all(type(number) is int for number in (parsed.id, *offsets.values())) or not offsets.keys() <= {0, 1, 2}:
+    numbers = [parsed.id, *offsets.values(), *_known(parsed.storno_offset)]
+    texts += _known(parsed.completed_at)
+    # By their types: a bool is an int too.
+    if {*map(type, texts)} - {str} or {*map(type, numbers)} != {int} or type(parsed.late) is not bool:
         raise MessageError(f"not a house line: {line[:80]!r}")
+    if not 0 <= min(numbers) <= max(numbers) <= MAX_OFFSET or parsed.id > MAX_ID:
+        raise MessageError(f"numbers that cannot be: {line[:80]!r}")
     return parsed
+
+
+def _known(value: Any) -> list[Any]:
+    return [] if value is None else [value]
 
 
 def _mask(record: dict[str, Any]) -> int:
@@ -128,16 +140,13 @@ def parse_reject_line(line: bytes, topics: tuple[str, str]) -> Reject:
     """Read one line of rejects.jsonl; `MessageError` when it is not one of these topics'."""
     try:
         record = orjson.loads(line)
-        partition = STORNO if record["topic"] == topics[1] else record["partition"]
-        if record["topic"] not in topics or type(record["offset"]) is not int or partition not in (0, 1, 2, STORNO):
-            raise ValueError(record["topic"])
-        return Reject(
-            partition,
-            record["offset"],
-            record["reason"],
-            record["detail"],
-            base64.b64decode(record["raw"], validate=True),
-        )
+        partition, offset, reason, detail = (record[key] for key in ("partition", "offset", "reason", "detail"))
+        if [type(member) for member in (partition, offset, reason, detail)] != [int, int, str, str]:
+            raise TypeError
+        if not 0 <= partition < len(PARTS) or not 0 <= offset <= MAX_OFFSET:
+            raise ValueError(partition, offset)
+        index = (partition, STORNO)[topics.index(record["topic"])]
+        return Reject(index, offset, reason, detail, base64.b64decode(record["raw"], validate=True))
     except (ValueError, KeyError, TypeError):
         raise MessageError(f"not a reject line of {topics[0]} or {topics[1]}: {line[:80]!r}") from None
 
@@ -152,7 +161,7 @@ def gap_reject(partition: int, start: int, end: int) -> Reject:
 
 def gap_range(reject: Reject) -> tuple[int, int]:
     """The first of the offsets of a `gap` line and the one behind them; `MessageError` when it is not one."""
-    match = _GAP.match(str(reject.detail))
+    match = _GAP.match(reject.detail)
     if not match or int(match[1]) != reject.offset:
         raise MessageError(f"not a gap at offset {reject.offset}: {reject.detail!r}")
     return reject.offset, int(match[2]) + 1

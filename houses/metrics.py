@@ -11,8 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from houses.errors import FolderError, HousesError
 from houses.join import House
+from houses.message import PARTS
 
 _FIRST_MS = 0.1
 _GROWTH = 1.1
@@ -133,14 +136,40 @@ def last_metrics(path: Path) -> dict[str, Any] | None:
             lines = file.read().split(b"\n")[:-1]
     except FileNotFoundError:
         return None
-    for line in reversed(lines):
-        try:
-            record = json.loads(line)
-        except ValueError:  # the torn line of a killed process
-            continue
-        if isinstance(record, dict):
-            return record
-    return None
+    return next(filter(None, map(parse_metrics, reversed(lines))), None)
+
+
+_LIKE = {"time": "", "pid": 1} | asdict(Metrics())
+"""A value of the right kind for each member of a line."""
+
+
+def parse_metrics(line: bytes) -> dict[str, Any] | None:
+    """One line of metrics.jsonl; None when it is none, such as the torn one of a killed process."""
+    try:
+        record = orjson.loads(line)
+        if not all(_is_like(record[key], like) for key, like in _LIKE.items()):
+            return None
+        if [len(record[key]) for key in ("position", "low_watermark")] != [len(PARTS)] * 2:
+            return None
+        if datetime.fromisoformat(record["time"]).tzinfo is None:
+            return None
+        [float(bound) for bound in record["durable_latency_ms"]]
+    except (ValueError, TypeError, KeyError, OverflowError):
+        return None
+    return dict(record)
+
+
+def _is_like(value: Any, like: Any) -> bool:
+    """Whether both are texts, numbers (0 or more), or lists or objects of whole ones."""
+    if isinstance(like, float):
+        return type(value) in (int, float) and value >= 0
+    if isinstance(like, int):
+        return type(value) is int and value >= 0
+    if isinstance(like, str):
+        return type(value) is str
+    return type(value) is type(like) and all(
+        _is_like(n, 0) for n in (value.values() if isinstance(value, dict) else value)
+    )
 
 
 def describe_error(error: BaseException) -> str:

@@ -68,8 +68,8 @@ def read_cells(path: Path) -> list[Cell]:
         HousesError: the file is no such notebook.
     """
     try:
-        return [_cell(raw) for raw in json.loads(path.read_bytes())["cells"]]
-    except (ValueError, KeyError, TypeError, AttributeError):
+        return [_cell(raw) for raw in json.loads(path.read_text(encoding="utf-8"))["cells"]]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise HousesError(f"{path}: is no notebook of format 4; open and save it in JupyterLab") from None
 
 

@@ -18,6 +18,7 @@ from houses.limits import excess
 from houses.notebooks import read_cells
 
 _TAG = "parameters"
+_SHOWN_CHARACTERS = 200
 _LARGEST_EXACT = 2**53  # beyond it a float is no exact whole number any more
 _WORDS = {
     "float": "must be a finite number (float)",
@@ -73,7 +74,7 @@ def read_parameters(path: Path) -> dict[str, Parameter]:
     try:
         comments = _comments(source)
         return {found.name: found for node in ast.parse(source).body for found in _parameter(node, comments)}
-    except (SyntaxError, tokenize.TokenError) as error:
+    except (SyntaxError, tokenize.TokenError, ValueError, RecursionError, MemoryError) as error:
         raise HousesError(f"{path}: its parameters cell is no Python: {error}") from None
 
 
@@ -150,11 +151,16 @@ def _converted(parameters: Mapping[str, Parameter], name: str, value: Any) -> An
         if listed:
             return ",".join(map(str, parameter.items(_str(value))))
         return _CONVERT[kind](value) if kind in _CONVERT else _other(kind, value)
-    except (ValueError, TypeError, KeyError, OverflowError, SyntaxError):
+    except (ValueError, TypeError, KeyError, OverflowError, SyntaxError, RecursionError, MemoryError):
         words = _WORDS.get(kind, f"must be a value as Python writes it ({kind})")
         if listed:
             words = f"must be {_LISTS[listed]} separated by commas, such as {parameter.default}"
-        raise ValueError(f" = {value!r}: {words}") from None
+        raise ValueError(f" = {_shown(value)}: {words}") from None
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
 
 
 def _float(value: Any) -> float:

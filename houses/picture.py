@@ -13,6 +13,8 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
+from houses.say import visible
+
 COLOURS = {"foundation": "#0072B2", "wall": "#E69F00", "roof": "#009E73"}
 """Okabe-Ito: blue, orange and bluish green stay apart for colour-blind readers; markers and hatches tell them apart in print."""
 ACCENT = "#D55E00"
@@ -73,7 +75,10 @@ def save_figure(figure: Figure, folder: Path | str, name: str) -> list[Path]:
     png, svg = folder / f"{name}.png", folder / f"{name}.svg"
     alt = alt_text(figure)
     figure.savefig(png, dpi=_SHOWN_DPI, metadata={"Description": alt})
-    figure.savefig(svg, metadata={"Description": alt, "Title": name})
+    written = io.StringIO()
+    figure.savefig(written, format="svg", metadata={"Description": alt, "Title": name})
+    # XML holds no control characters, which labels from anywhere may.
+    svg.write_text(visible(written.getvalue(), keep="\n\t"), encoding="utf-8")
     return [png, svg]
 
 

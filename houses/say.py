@@ -29,6 +29,14 @@ def outcome(kind: str, number: int) -> str:
     return counted(number, kind[:-1]) if kind in ("houses", "stornos") else f"{number:,} {kind}"
 
 
+def visible(text: str, keep: str = "\n") -> str:
+    """A text with all that could steer a terminal written out: names, errors and paths may come from anybody."""
+    # Nearly always there is nothing to do, and that is quickly seen.
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
 def in_main_thread(say: Say) -> Say:
     """What other threads say goes to the log "houses": a notebook would print it under whatever cell runs just then."""
 

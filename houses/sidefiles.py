@@ -6,13 +6,15 @@ storno_ids.json holds the storno register, closed_ids.bin the ids that have had 
 import hashlib
 import json
 import struct
+from typing import Any, NamedTuple
 
 from pyroaring import BitMap64
 
 from houses.config import Config
 from houses.files import FileOps, read_file, stage_file
 from houses.join import ClosedIds, StornoRegister, excluded_parts, is_full
-from houses.message import FULL, mask_of
+from houses.lines import MAX_OFFSET
+from houses.message import FULL, MAX_ID, MAX_ID_DIGITS, mask_of
 
 
 def stage_side_files(
@@ -56,16 +58,54 @@ def load_stornos(config: Config, ops: FileOps, stornos: StornoRegister) -> int:
         it was reading the storno topic anew.
     """
     try:
-        record = json.loads(read_file(ops, config.storno_ids_path) or b"")
-        masks = dict.fromkeys(record["full"], FULL) | {
-            int(i): mask_of(numbers) for i, numbers in record["partial"].items()
-        }
-        offsets = {int(i): offset for i, offset in record["offsets"].items()}
-        storno_next = int(record["storno_next"])
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        register = decode_stornos(read_file(ops, config.storno_ids_path) or b"")
+    except ValueError:
         return 0
-    stornos.masks, stornos.offsets = masks, offsets
-    return storno_next
+    if register.storno_next is None:  # of the older program
+        return 0
+    stornos.masks, stornos.offsets = register.masks, register.offsets
+    return register.storno_next
+
+
+class Register(NamedTuple):
+    """The content of storno_ids.json."""
+
+    masks: dict[int, int]
+    """House id -> mask of the excluded parts."""
+    offsets: dict[int, int]
+    """House id -> offset of the storno that last changed its state, where known."""
+    generation: int | None = None
+    """Of the checkpoint that it belongs to; None in the older program's file, or without a file."""
+    storno_next: int | None = None
+    """Offset of the storno topic below which every storno is in it; None in the older program's file, or without a file."""
+    damage: str = ""
+    """What is wrong with the file, or nothing."""
+
+
+def decode_stornos(data: bytes) -> Register:
+    """Read storno_ids.json, of this program or the older one; `ValueError` when it is damaged."""
+    try:
+        record = json.loads(data)
+        partial = {_id_of(i): mask_of(numbers) for i, numbers in record["partial"].items()}
+        masks = {_whole(i, MAX_ID): FULL for i in record["full"]} | partial
+        if record.keys() == {"full", "partial"}:
+            return Register(masks, {})
+        offsets = {_id_of(i): _whole(offset) for i, offset in record["offsets"].items()}
+        return Register(masks, offsets, _whole(record["generation"]), _whole(record["storno_next"]))
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from None
+
+
+def _whole(value: Any, most: int = MAX_OFFSET) -> int:
+    if type(value) is not int or not 0 <= value <= most:  # a bool is an int too
+        raise ValueError(f"{value!r} is no number from 0 to {most}")
+    return value
+
+
+def _id_of(key: str) -> int:
+    if not (key.isascii() and key.isdigit() and len(key) <= MAX_ID_DIGITS):
+        raise ValueError(f"{key[:40]!r} is no house id")
+    return int(key)
 
 
 def encode_stornos(stornos: StornoRegister, generation: int, storno_next: int) -> bytes:

@@ -1,10 +1,8 @@
 """What `verify` and `lineage` start from: positions, lengths and ends that fit together, while a consumer may run."""
 
-import json
 import time
-from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from houses.broker import describe_topics, watermarks
@@ -13,27 +11,12 @@ from houses.config import Config
 from houses.errors import BrokerError, PositionError
 from houses.files import REAL, lock_owner
 from houses.linescan import file_length
-from houses.message import FULL, PARTS, mask_of
+from houses.message import PARTS
+from houses.sidefiles import Register, decode_stornos
 from houses.stores import checkpoint_store
 
 _TRIES = 10
 _RETRY_S = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class Register:
-    """The content of storno_ids.json."""
-
-    masks: Mapping[int, int] = field(default_factory=dict)
-    """House id -> mask of the excluded parts."""
-    offsets: Mapping[int, int] = field(default_factory=dict)
-    """House id -> offset of the storno that last changed its state, where known."""
-    generation: int | None = None
-    """Of the checkpoint that it belongs to; None in the older program's file, or without a file."""
-    storno_next: int | None = None
-    """Offset of the storno topic below which every storno is in it; None in the older program's file, or without a file."""
-    damage: str = ""
-    """What is wrong with the file, or nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,12 +137,8 @@ def _foreign_record(config: Config, checkpoint: Checkpoint | None, source: str) 
 def read_register(path: Path) -> Register:
     """storno_ids.json, of this program or the older one; empty when absent."""
     try:
-        record = json.loads(path.read_bytes())
-        partial = {int(i): mask_of(numbers) for i, numbers in record["partial"].items()}
-        offsets = {int(i): int(offset) for i, offset in record.get("offsets", {}).items()}
-        masks = dict.fromkeys(map(int, record["full"]), FULL) | partial
-        return Register(masks, offsets, record.get("generation"), record.get("storno_next"))
+        return decode_stornos(path.read_bytes())
     except FileNotFoundError:
-        return Register()
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        return Register(damage=f"cannot be read ({type(error).__name__}: {error})")
+        return Register({}, {})
+    except ValueError as error:
+        return Register({}, {}, damage=f"cannot be read ({error})")

@@ -4,6 +4,7 @@ A terminal gets colours and bars from rich; a pipe or a file gets plain lines, w
 """
 
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,14 +14,50 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from houses.say import visible
 from houses.verbs import as_typed
 
 if TYPE_CHECKING:
     from houses.config import Config
 
 _PLAIN_EVERY_S = 5.0
+_SHOWN_CHARACTERS = 40
 _BAR_SHARE = 6
 """The bar takes one part in so many of the terminal's width: what is said beside it matters more."""
+
+
+class HouseId(click.ParamType[int]):
+    """An id as messages have it: ASCII digits only, where Python's own numbers may have signs, underscores and other digits."""
+
+    name = "integer"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number."""
+        from houses.message import MAX_ID_DIGITS
+
+        text = str(value)
+        if not (text.isascii() and text.isdigit() and len(text) <= MAX_ID_DIGITS):
+            self.fail(f"house id {text[:_SHOWN_CHARACTERS]!r}: must be 1 to {MAX_ID_DIGITS} digits", param, ctx)
+        return int(text)
+
+
+class Seconds(click.FloatRange):
+    """A time that can be waited for, which NaN and a thousand years cannot."""
+
+    def __init__(self, *, min_open: bool = False) -> None:
+        """Zero or more; with `min_open`, more than zero."""
+        super().__init__(min=0, max=1e9, min_open=min_open)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number."""
+        seconds: float = super().convert(value, param, ctx)
+        if math.isnan(seconds):
+            self.fail(f"{value!r} is not a number of seconds", param, ctx)
+        return seconds
+
+
+Count = click.IntRange(1, 10**15)
+"""How many: far from what any loop can count to, and within what all of them take."""
 
 ShowProgress = Callable[[float, str], None]
 """Told how much is done, in the unit of the total, and what to say about it."""
@@ -29,18 +66,20 @@ ShowProgress = Callable[[float, str], None]
 def say(line: str) -> None:
     """Print a line at once. A reader that has gone away (a closed pipe) is no reason to stop working."""
     with suppress(BrokenPipeError):
-        click.echo(as_typed(line))
+        click.echo(visible(as_typed(line)))
 
 
 def complain(line: str) -> None:
     """Print a line on stderr, as `say` does on stdout."""
     with suppress(BrokenPipeError):
-        click.echo(as_typed(line), err=True)
+        click.echo(visible(as_typed(line)), err=True)
 
 
 def print_json(record: Mapping[str, Any]) -> None:
     """Print a record as one line of ASCII JSON."""
-    click.echo(json.dumps(record, separators=(",", ":")))
+    click.echo(
+        json.dumps(record, separators=(",", ":")).replace("\x7f", "\\u007f")
+    )  # the one that json leaves as it is
 
 
 def configured(ctx: click.Context) -> "Config":
@@ -56,7 +95,7 @@ def configured(ctx: click.Context) -> "Config":
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print a table; the cells are text as they are, never markup."""
-    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    cells = [["" if cell is None else visible(str(cell), keep="") for cell in row] for row in rows]
     if sys.stdout.isatty():
         _rich_table(headers, cells)
         return
@@ -111,7 +150,7 @@ def _bar(title: str, total: float | None, err: bool) -> Iterator[ShowProgress]:
     console = Console(stderr=err)
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(console.width // _BAR_SHARE),
         TimeElapsedColumn(),
         TextColumn(
@@ -119,5 +158,5 @@ def _bar(title: str, total: float | None, err: bool) -> Iterator[ShowProgress]:
         ),
     )
     with Progress(*columns, console=console, transient=True, expand=True) as bar:
-        task = bar.add_task(title, total=total, text="")
-        yield lambda done, text: bar.update(task, completed=done, text=text)
+        task = bar.add_task(visible(title, keep=""), total=total, text="")
+        yield lambda done, text: bar.update(task, completed=done, text=visible(text, keep=""))

@@ -13,6 +13,7 @@ from houses.broker import describe_topics, watermarks
 from houses.clients import connect
 from houses.config import Config
 from houses.errors import BrokerError, PositionError
+from houses.say import visible
 from houses.settings import KafkaConfig
 
 _BATCH = 10_000
@@ -208,7 +209,7 @@ def printable(data: bytes | None, limit: int = _SHOWN_CHARACTERS) -> str:
     if data is None:
         return "null"
     text = data[: 4 * limit].decode("utf-8", "backslashreplace")
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text[:limit])
+    shown = visible(text[:limit], keep="")
     return shown if len(text) <= limit and len(data) <= 4 * limit else f"{shown}... ({len(data)} bytes)"
 
 

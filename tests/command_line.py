@@ -67,10 +67,10 @@ def run(made: Config | None, *words: str, stdin: str = "", **variables: str) -> 
     )
 
 
-def call(made: Config, *words: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
+def call(made: Config | None, *words: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
     """As `run`, but inside this process, which spares the time of its start; not for verbs that listen to signals."""
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
-    command = ["--config", str(made.path), *words]
+    command = [*(("--config", str(made.path)) if made else ()), *words]
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(sys, "stdin", io.StringIO(stdin))
         with redirect_stdout(out), redirect_stderr(err):

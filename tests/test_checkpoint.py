@@ -21,14 +21,25 @@ from houses.sidefiles import decode_ids, encode_ids, encode_stornos, load_closed
 PATH = Path("/out/consumer_offsets.json")
 NUMBERS = st.integers(0, 2**63 - 1)
 TRIPLES = st.tuples(NUMBERS, NUMBERS, NUMBERS)
+
+
+def record_of(folder: str, topics: tuple[str, str], numbers: tuple[int, int], *triples: tuple[int, ...]) -> Checkpoint:
+    """A record whose low watermarks are no later than its next offsets, and whose tails begin in the files."""
+    low, behind, tail, synced = (*_ordered(*triples[:2]), *_ordered(*triples[2:]))
+    return Checkpoint(folder, topics, numbers[0], low, behind, numbers[1], synced, tail)
+
+
+def _ordered(first: tuple[int, ...], second: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    return tuple(map(min, first, second)), tuple(map(max, first, second))
+
+
 RECORDS = st.builds(
-    Checkpoint,
+    record_of,
     st.uuids().map(str),
     st.tuples(st.text(), st.text()),
-    NUMBERS,
+    st.tuples(NUMBERS, NUMBERS),
     TRIPLES,
     TRIPLES,
-    NUMBERS,
     TRIPLES,
     TRIPLES,
 )

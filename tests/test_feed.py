@@ -1,21 +1,21 @@
 """What a panel reads of metrics.jsonl: totals over all consumers, rate and latency of the last second."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from houses.feed import MetricsFeed
+from houses.metrics import Metrics
 
 
 def line(second: float, houses: int, histogram: dict[str, int] | None = None, pid: int = 1, **more: Any) -> str:
     """A line of metrics.jsonl, `second` seconds after noon."""
     time = f"2026-01-31T12:00:{second:09.6f}Z"
-    counts = {"houses": houses}
-    return (
-        json.dumps({"time": time, "pid": pid, "counts": counts, "durable_latency_ms": histogram or {}, **more}) + "\n"
-    )
+    metrics = Metrics("stopped", counts={"houses": houses}, durable_latency_ms=histogram or {})
+    return json.dumps({"time": time, "pid": pid} | asdict(metrics) | more) + "\n"
 
 
 @pytest.fixture

@@ -149,8 +149,8 @@ class Certificate:
                 + (_NOT_SAVED if any(self.end) or self.storno_end else "the topics hold no message")
             ]
         if self.ok:
-            is_some = self.unread or self.unread_stornos
-            later = f"; {self._unread()} {'is' if is_some == 1 else 'are'} not read yet" if is_some else ""
+            unread = self.unread + self.unread_stornos
+            later = f"; {self._unread()} {'is' if unread == 1 else 'are'} not read yet" if unread else ""
             return [f"verified     every record below the position has exactly one outcome{later}"]
         counts = [
             f"NOT VERIFIED {count:,} {kind}: {MEANING[kind]}"

@@ -81,7 +81,7 @@ class Experiment(Steering):
 
     def _count_anew(self) -> None:
         self._sent = Counter({part.name: 0 for part in PARTS})
-        self._seconds, self._done_ms = 0.0, 0
+        self._seconds, self._done_ms, self.pauses_ms = 0.0, 0, []
 
     def _count_what_is_there(self) -> None:
         """Earlier runs count too; how long they were is not known (NaN) when one has ended without a summary."""
@@ -139,6 +139,7 @@ class Experiment(Steering):
             self._stornos = self._stornos or StornoSender(self._config)
             with self._settings:  # what is set from now on reaches the run
                 run = self._run = Run(self._config, self._say)
+                self.pauses_ms += [(self._done_ms, time.time_ns() // 1_000_000)] if self._done_ms else []
             try:
                 self._check_is_mine()  # somebody may have closed it meanwhile, without seeing this run
                 run.start()
@@ -205,7 +206,7 @@ class Experiment(Steering):
         """Forget a run that has ended: its producers hold a connection as long as they are known."""
         with self._settings:
             if run.ended and self._run is run:
-                self._done_ms, self._run = run.done_ms, None
+                self._done_ms, self._run = run.done_ms or self._done_ms, None
                 self._sent.update(run.producers.sent)
                 self._seconds += run.seconds
 

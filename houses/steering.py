@@ -36,6 +36,8 @@ class Steering(Results):
         self._closed = False
         self._run: Run | None = None
         self._done_ms = 0
+        self.pauses_ms: list[tuple[int, int]] = []
+        """Between two runs: when the producers of one began to stop, and when the next began (Unix time in milliseconds)."""
         self._stornos: StornoSender | None = None
         self._settings = threading.Lock()
         """Held to change settings here and in the run, and to begin or to forget a run."""

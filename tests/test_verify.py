@@ -127,6 +127,8 @@ def test_one_of_a_kind_is_written_as_one(lab: Config) -> None:
         "outcome; 1 part is not read yet",
     ):
         assert text in said, said
+    sender.stornos(encode_storno(2))
+    assert "outcome; 1 part and 1 storno are not read yet" in str(verify(lab))
 
 
 def test_a_storno_that_nobody_has_read_is_said(lab: Config) -> None:

@@ -175,6 +175,18 @@ def test_a_folder_that_holds_something_is_refused(done: NotebookRun) -> None:
     assert (done.folder / "summary.json").read_bytes() == before
 
 
+@pytest.mark.parametrize("option", ["runs", "folder"])
+@pytest.mark.parametrize("place", ["file", "file/below", "link"])
+def test_a_place_where_no_folder_can_be_is_one_line(tmp_path: Path, option: str, place: str) -> None:
+    """A file, or a link to what is gone; no further names are tried there."""
+    path = tiny.write(tmp_path / "tiny.ipynb", tiny.text("# Only words"))
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "gone", target_is_directory=True)
+    options: dict[str, Any] = {option: tmp_path / place}
+    with pytest.raises(HousesError, match=rf"^{re.escape(str(tmp_path / place))}: no folder .*; name another one$"):
+        run_notebook(path, **options)
+
+
 # --- failures ---
 
 

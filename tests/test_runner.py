@@ -395,6 +395,18 @@ def test_ctrl_c_leaves_the_table_of_all_notebooks_so_far(
     assert said.err.strip() == "01_long was stopped after 1.0 s"
 
 
+def test_an_unforeseen_error_is_no_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A full disk, as an example: the table has those before it, and the error is told."""
+    path = tiny.write(tmp_path / "00_full.ipynb", tiny.text("# Only words"))
+    monkeypatch.setattr("houses.notebooks.all_notebooks", lambda: [path])
+    monkeypatch.setattr("houses.runner.run_notebook", Mock(side_effect=OSError("no space left")))
+    assert main(["run", "--all", "--output", str(tmp_path / "runs")]) == 1
+    said = capsys.readouterr()
+    assert "stopped" not in said.out and "no space left" in said.err
+
+
 def test_ctrl_c_before_the_notebook_begins_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

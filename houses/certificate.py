@@ -130,7 +130,7 @@ class Certificate:
             f"rejects      {rejects}",
             f"pending      {counted(self.pending_ids, 'id')} with {counted(self.pending_parts, 'part')}",
             f"stornos      {stornos}; {counted(self.register, 'house')} in the register",
-            f"unread       {self._unread()} (lag behind the checkpoint)",
+            f"unread       {self._unread()}, no outcome so far",
             f"double       {self.problems.get('double', 0):,}",
             f"missing      {self.problems.get('missing', 0):,}",
         ]
@@ -150,7 +150,7 @@ class Certificate:
             ]
         if self.ok:
             unread = self.unread + self.unread_stornos
-            later = f"; {self._unread()} {'is' if unread == 1 else 'are'} not read yet" if unread else ""
+            later = f"; {self._unread()} {'has' if unread == 1 else 'have'} none so far" if unread else ""
             return [f"verified     every record below the position has exactly one outcome{later}"]
         counts = [
             f"NOT VERIFIED {count:,} {kind}: {MEANING[kind]}"

@@ -24,7 +24,7 @@ class Dashboard:
     """Watches one experiment for one panel; it reads files and asks nobody, so a look takes about a millisecond."""
 
     def __init__(self, exp: Experiment) -> None:
-        """Nothing is read yet."""
+        """What the experiment's files hold now is read."""
         self._exp = exp
         self._child: ConsumerChild | None = None
         """The consumer at this look."""
@@ -34,6 +34,7 @@ class Dashboard:
         """Messages sent when it was first seen that no consumer measures; None while one does."""
         self.complaint = ""
         """What the user did wrong last, in one line; shown until the next thing is done."""
+        self._follow()  # the first look may come when the experiment is closed
 
     def look(self, newest_ms: int) -> dict[str, Any]:
         """Everything there is to show.

@@ -4,7 +4,6 @@ import gc
 import math
 import threading
 import time
-import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from houses.metrics import describe_error
 from houses.producer import Producers
 from houses.run import Run
 from houses.runfolder import full_keys, prepare, run_folder
-from houses.say import Say, be_silent, in_main_thread
+from houses.say import Say, be_silent, in_main_thread, warn
 from houses.steering import Steering
 from houses.storno import StornoSender
 
@@ -66,11 +65,11 @@ class Experiment(Steering):
         self._parameters = rates | full_keys(values)
         if earlier := _OPEN.get(folder):
             if earlier.is_running:
-                warnings.warn(f"experiment {name!r} was still running: it is stopped first", stacklevel=2)
+                warn(f"experiment {name!r} was still running: it is stopped first")
             try:
                 earlier.close()
             except Exception as error:  # noqa: BLE001  # however it ended, this one can begin
-                warnings.warn(f"experiment {name!r}, the earlier one: {describe_error(error)}", stacklevel=2)
+                warn(f"experiment {name!r}, the earlier one: {describe_error(error)}")
         config, binding = prepare(base, folder, self._parameters, say, fresh=fresh)
         super().__init__(config, binding, in_main_thread(say))
         self._lifecycle = threading.RLock()  # a cell and the buttons of a panel may start and stop at once

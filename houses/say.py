@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import warnings
 from collections.abc import Callable
 
 LOG = logging.getLogger("houses")
@@ -27,6 +28,13 @@ def outcome(kind: str, number: int) -> str:
         ('1 storno', '2 cancelled')
     """
     return counted(number, kind[:-1]) if kind in ("houses", "stornos") else f"{number:,} {kind}"
+
+
+def warn(text: str) -> None:
+    """A warning to whoever called the caller, each time anew: by itself Python says it once for each cell of a notebook."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.warn(text, stacklevel=3)
 
 
 def in_main_thread(say: Say) -> Say:

@@ -18,7 +18,7 @@ from houses.results import Results
 from houses.run import Run
 from houses.say import Say
 from houses.settings import PartFaults
-from houses.storno import StornoSender
+from houses.storno import StornoSender, check_interval
 from houses.stream import PartCounts, part_named
 
 _TICK_S = 0.05
@@ -166,7 +166,13 @@ class Steering(Results):
         return house_id
 
     def storno_every(self, interval_s: float | None) -> None:
-        """Cancel a random recent house, or one part of it, every so many seconds of this run; None: not any more."""
+        """Cancel a random recent house, or one part of it, every so many seconds of this run; None: not any more.
+
+        Raises:
+            ConfigError: the interval is not 0.01 to 3600 seconds.
+        """
+        if interval_s is not None:
+            check_interval(interval_s)
         self._running().storno_every(interval_s)
 
     @property

@@ -176,9 +176,11 @@ def test_a_storno_is_sent_for_the_id_that_was_typed_or_a_recent_one(exp: Experim
         shown._storno_every_s.value, shown._storno_again.value = 0.1, True
         wait_for_work(exp)
         assert exp.storno_interval_s == 0.1
+        shown._storno_every_s.value = -5
+        assert frame(shown)["error"] == "seconds between stornos = -5: must be 0.01 to 3600"
         shown._storno_every_s.value = 60
         wait_for_work(exp)
-        assert exp.storno_interval_s == 60
+        assert exp.storno_interval_s == 60 and frame(shown)["error"] == ""
         exp.storno_every(7)
         shown._synchronise()
         assert shown._storno_every_s.value == 7 and shown._storno_again.value

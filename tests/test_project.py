@@ -34,7 +34,7 @@ ROWS = (
     "teaching run results hindsight steering runfolder experiment demo naive trials crashlab",
     "feed dashboard chart controls panel timemachine",
     "notebooks limits parameters failure kernel cellwatch report runner multirun",
-    "verbs terminal cli_send cli_look cli_admin cli_run cli_notebooks cli __main__",
+    "verbs terminal cli_send cli_look cli_admin cli_run cli_notebooks cli __main__ ipython_kernel_config",
 )
 MODULES = " ".join(ROWS).split()
 

@@ -107,7 +107,7 @@ def reading_consumer(base: Config, other_than: int = 0) -> psutil.Process:
 
     def has_worked() -> bool:
         counts = line()["counts"]
-        return counts.get("houses", 0) > 0 and counts.get("stornos", 0) > 0
+        return bool(counts.get("houses") and counts.get("stornos"))
 
     wait_until(lambda: line()["pid"] != other_than and has_worked(), "houses are joined and one is cancelled")
     return psutil.Process(line()["pid"])

@@ -327,6 +327,16 @@ def test_an_error_of_repeated_stornos_is_shown_while_they_go_on(
             exp.storno_every(None)
 
 
+def test_a_panel_that_is_first_looked_at_when_the_experiment_is_closed_has_its_counts(base: Config) -> None:
+    """As after Run All: the last cell has closed it before the page asks for the first frame."""
+    with Experiment("panel", rate_hz=200, base=base) as exp:
+        with exp.running(seconds=0.3):
+            pass
+        shown, houses = panel(exp), len(exp.houses())
+    counters = dict(frame(shown)["counters"])
+    assert houses and counters["houses"] == counters["wall"] == f"{houses:,}"
+
+
 def test_the_panel_of_a_closed_experiment_says_so_and_follows_nothing(base: Config) -> None:
     """Made anew, its folder is that of another experiment."""
     with Experiment("panel", rate_hz=200, base=base) as first:

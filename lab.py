@@ -30,6 +30,7 @@ configuration of an experiment: python3 lab.py --config output/runs/NAME/config.
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -167,6 +168,7 @@ def command(word: str, rest: "list[str]") -> "tuple[list[str], Path]":
         if {"-h", "--help"} & {*rest}:
             print(LAB_HELP, flush=True)
         ask_for_no_news()
+        mend_kernels()
         options = ["--ServerApp.ip=127.0.0.1", "--LabApp.default_url=/lab/tree/notebooks/00_contents.ipynb"]
         options.append("--FileContentsManager.pre_save_hook=houses.notebooks.before_save")
         if hasattr(os, "geteuid") and os.geteuid() == 0:  # as in most containers
@@ -187,6 +189,13 @@ def ask_for_no_news() -> None:
     asked = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
     # <https://jupyterlab.readthedocs.io/en/stable/user/directories.html#overrides-json>
     (settings / "overrides.json").write_text(json.dumps(asked), encoding="utf-8")
+
+
+def mend_kernels() -> None:
+    """Otherwise one kernel in ten loses what JupyterLab asks it as it starts: see the file itself."""
+    folder = VENV / "etc" / "ipython"
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(ROOT / "houses" / "ipython_kernel_config.py", folder)
 
 
 def program() -> str:

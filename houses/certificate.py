@@ -130,7 +130,7 @@ class Certificate:
             f"rejects      {rejects}",
             f"pending      {counted(self.pending_ids, 'id')} with {counted(self.pending_parts, 'part')}",
             f"stornos      {stornos}; {counted(self.register, 'house')} in the register",
-            f"unread       {self._unread()} (lag behind the checkpoint)",
+            f"unread       {self._unread()}, no outcome so far",
             f"double       {self.problems.get('double', 0):,}",
             f"missing      {self.problems.get('missing', 0):,}",
         ]
@@ -149,8 +149,8 @@ class Certificate:
                 + (_NOT_SAVED if any(self.end) or self.storno_end else "the topics hold no message")
             ]
         if self.ok:
-            is_some = self.unread or self.unread_stornos
-            later = f"; {self._unread()} {'is' if is_some == 1 else 'are'} not read yet" if is_some else ""
+            unread = self.unread + self.unread_stornos
+            later = f"; {self._unread()} {'has' if unread == 1 else 'have'} none so far" if unread else ""
             return [f"verified     every record below the position has exactly one outcome{later}"]
         counts = [
             f"NOT VERIFIED {count:,} {kind}: {MEANING[kind]}"

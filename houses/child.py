@@ -183,7 +183,9 @@ class ConsumerChild:
         """How the process ended; only a line that calls itself an error is quoted as one."""
         status = self._status() or 0
         if status < 0:  # POSIX: the number of the signal
-            return f"was killed by {_signal_name(-status)}: start again, nothing is lost"
+            return (
+                f"was killed by {_signal_name(-status)}; nothing is lost, the next one goes on: stop, then start again"
+            )
         lines = self._last_lines()
         for line in lines:
             if line.startswith(_ERROR):

@@ -171,8 +171,10 @@ def _run_all(options: Mapping[str, Any]) -> int:
         raise HousesError(f"--all: {NOTEBOOKS} holds no notebook; name a file")
     try:
         for source in sources:
-            rows.append((source.stem, "stopped", "", ""))
-            rows[-1] = _row(source, options)
+            rows.append(_row(source, options))
+    except (KeyboardInterrupt, SystemExit):
+        rows.append((source.stem, "stopped", "", ""))
+        raise
     finally:
         table(("notebook", "result", "seconds", "folder"), rows)
     return 0 if all(result == "ok" for _, result, *_ in rows) else 1

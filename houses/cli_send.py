@@ -95,13 +95,17 @@ def produce(
     from houses.belonging import check_topics
     from houses.broker import ensure_broker, ensure_topics
     from houses.checkpoint import load_binding
+    from houses.errors import ConfigError
     from houses.files import REAL
+    from houses.message import PARTS
     from houses.producer import Producers
     from houses.stopping import StoppedEarly, StopRequest
 
     config = configured(ctx).with_values(
         rate_values(rates) | {f"producer.faults.{key}": value for key, value in faults}
     )
+    if not any(config.producer.rate(part.name) for part in PARTS):
+        raise ConfigError("all rates are 0: nothing would ever be sent; give one, such as --rate 200")
     config.folder.mkdir(parents=True, exist_ok=True)
     stop = StopRequest(config.folder, "producer")
     try:

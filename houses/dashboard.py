@@ -24,7 +24,7 @@ class Dashboard:
     """Watches one experiment for one panel; it reads files and asks nobody, so a look takes about a millisecond."""
 
     def __init__(self, exp: Experiment) -> None:
-        """Nothing is read yet."""
+        """What the experiment's files hold now is read."""
         self._exp = exp
         self._child: ConsumerChild | None = None
         """The consumer at this look."""
@@ -34,6 +34,7 @@ class Dashboard:
         """Messages sent when it was first seen that no consumer measures; None while one does."""
         self.complaint = ""
         """What the user did wrong last, in one line; shown until the next thing is done."""
+        self._follow()  # the first look may come when the experiment is closed
 
     def look(self, newest_ms: int) -> dict[str, Any]:
         """Everything there is to show.
@@ -43,7 +44,7 @@ class Dashboard:
 
         Returns:
             `series`: changes when all points before belong to something else; `now_ms`: the present, or the end of the run
-            when `live` is false; `points`: [time in ms, houses per second, p50 and p99 latency in ms], up to then; `status` and
+            when `live` is false; `points`: [time in ms, houses per second, p50 and p99 latency in ms], up to then, without those between two runs; `status` and
             `counters`: rows of name and text; `error`: in plain words.
         """
         self._child = self._exp.consumer  # before its lines are read: one that ends meanwhile has not said so yet
@@ -51,11 +52,13 @@ class Dashboard:
             self._follow()
         end_ms = self._end_ms()
         now_ms = end_ms or time.time_ns() // 1_000_000
+        hidden = self._exp.pauses_ms
+        new = (point for point in self._feed.points if newest_ms < point.time_ms <= now_ms)
         return {
             "series": self._topic,
             "now_ms": now_ms,
             "live": not end_ms,
-            "points": [list(point) for point in self._feed.points if newest_ms < point.time_ms <= now_ms],
+            "points": [list(point) for point in new if not any(a < point.time_ms <= b for a, b in hidden)],
             "status": self._status(),
             "counters": self._counters(),
             "error": self._error(),
@@ -68,9 +71,9 @@ class Dashboard:
         self._feed.poll()
 
     def _end_ms(self) -> int:
-        """When the last run ended; 0 while one goes on, and before the first.
+        """When the producers of the last run began to stop; 0 while they send, and before the first.
 
-        Its last minute stays to be looked at. What the stop completes comes all at once, and would dwarf it.
+        The last minute stays to be looked at. What the stop completes comes all at once, and would dwarf it.
         """
         return self._exp.done_ms or (0 if self._exp.is_running else self._feed.latest_ms)
 
@@ -119,7 +122,7 @@ class Dashboard:
         if child.killed:
             return "killed"
         if self._consumer_error():
-            return "ended by itself"
+            return "ended"
         if (child.alive and not self._measured()) or child.pid is None:
             return "starting"
         silent_s = time.time() - self._feed.latest_ms / 1000

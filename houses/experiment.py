@@ -4,7 +4,6 @@ import gc
 import math
 import threading
 import time
-import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from houses.metrics import describe_error
 from houses.producer import Producers
 from houses.run import Run
 from houses.runfolder import full_keys, prepare, run_folder
-from houses.say import Say, be_silent, in_main_thread
+from houses.say import Say, be_silent, in_main_thread, warn
 from houses.steering import Steering
 from houses.storno import StornoSender
 
@@ -66,11 +65,11 @@ class Experiment(Steering):
         self._parameters = rates | full_keys(values)
         if earlier := _OPEN.get(folder):
             if earlier.is_running:
-                warnings.warn(f"experiment {name!r} was still running: it is stopped first", stacklevel=2)
+                warn(f"experiment {name!r} was still running: it is stopped first")
             try:
                 earlier.close()
             except Exception as error:  # noqa: BLE001  # however it ended, this one can begin
-                warnings.warn(f"experiment {name!r}, the earlier one: {describe_error(error)}", stacklevel=2)
+                warn(f"experiment {name!r}, the earlier one: {describe_error(error)}")
         config, binding = prepare(base, folder, self._parameters, say, fresh=fresh)
         super().__init__(config, binding, in_main_thread(say))
         self._lifecycle = threading.RLock()  # a cell and the buttons of a panel may start and stop at once
@@ -81,7 +80,7 @@ class Experiment(Steering):
 
     def _count_anew(self) -> None:
         self._sent = Counter({part.name: 0 for part in PARTS})
-        self._seconds, self._done_ms = 0.0, 0
+        self._seconds, self._done_ms, self.pauses_ms = 0.0, 0, []
 
     def _count_what_is_there(self) -> None:
         """Earlier runs count too; how long they were is not known (NaN) when one has ended without a summary."""
@@ -139,6 +138,7 @@ class Experiment(Steering):
             self._stornos = self._stornos or StornoSender(self._config)
             with self._settings:  # what is set from now on reaches the run
                 run = self._run = Run(self._config, self._say)
+                self.pauses_ms += [(self._done_ms, time.time_ns() // 1_000_000)] if self._done_ms else []
             try:
                 self._check_is_mine()  # somebody may have closed it meanwhile, without seeing this run
                 run.start()
@@ -205,7 +205,7 @@ class Experiment(Steering):
         """Forget a run that has ended: its producers hold a connection as long as they are known."""
         with self._settings:
             if run.ended and self._run is run:
-                self._done_ms, self._run = run.done_ms, None
+                self._done_ms, self._run = run.done_ms or self._done_ms, None
                 self._sent.update(run.producers.sent)
                 self._seconds += run.seconds
 

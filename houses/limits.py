@@ -37,7 +37,7 @@ def excess(comment: str, items: Sequence[Any], values: Mapping[str, Any]) -> str
 
     Example:
         >>> excess("messages per batch, at least 1, ascending", [100, 10], {})
-        'must be at least 1 and ascending'
+        'must be ascending numbers, each at least 1'
     """
     for words, check in _OF_TEXTS.items():
         if words in comment:
@@ -48,8 +48,9 @@ def excess(comment: str, items: Sequence[Any], values: Mapping[str, Any]) -> str
     in_range = all(holds(number, bound) for number in numbers for _, holds, bound in limits)
     if in_range and all(holds(numbers) for holds in rules.values()):
         return None
-    said = (f"{text} = {bound:g}" if "*" in text else text for text, _, bound in limits)
-    return f"must be {' and '.join([*said, *rules])}"
+    of_the_list = " ".join([*rules, "numbers"]) if rules else ""
+    of_each = " and ".join(f"{text} = {bound:,.10g}" if "*" in text else text for text, _, bound in limits)
+    return f"must be {', each '.join(filter(None, (of_the_list, of_each)))}"
 
 
 def _bound(limit: re.Match[str], values: Mapping[str, Any]) -> float:

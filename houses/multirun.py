@@ -74,8 +74,8 @@ def sweep_notebook(
     checked = check_values(source, parameter, values, parameters or {})
     folder = new_folder(runs, source.stem)
     done = list[NotebookRun]()
-    for number, value in enumerate(checked):
-        try:
+    try:
+        for number, value in enumerate(checked):
             run = run_notebook(
                 source,
                 {**(parameters or {}), parameter: value},
@@ -84,15 +84,15 @@ def sweep_notebook(
                 folder=folder / _folder_name(number, parameter, value),
                 show=partial(show, number),
             )
-        except (KeyboardInterrupt, SystemExit) as stop:
-            if done:
-                stop.add_note(f"Table:     {folder / TABLE_NAME} (the runs before it)")
-            raise
-        done.append(run)
-        table = _table(done, parameter)
-        table.to_csv(folder / TABLE_NAME, index=False)  # after each run: a stop keeps what was done
-    first = table.drop_duplicates("folder")  # a notebook may make several experiments: the first by name is drawn
-    save_figure(plot_sweep(first, parameter), folder, _FIGURE)
+            done.append(run)
+            table = _table(done, parameter)
+            table.to_csv(folder / TABLE_NAME, index=False)  # after each run: a stop keeps what was done
+        first = table.drop_duplicates("folder")  # a notebook may make several experiments: the first by name is drawn
+        save_figure(plot_sweep(first, parameter), folder, _FIGURE)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        if done:
+            stop.add_note(f"Table:     {folder / TABLE_NAME} ({len(done)} of {len(checked)} runs)")
+        raise
     return Sweep(folder, done, table)
 
 

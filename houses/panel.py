@@ -16,6 +16,7 @@ from houses.dashboard import Dashboard
 from houses.errors import ConfigError
 from houses.experiment import Experiment
 from houses.message import MAX_ID_DIGITS, PARTS
+from houses.storno import check_interval
 
 _SLIDER_TOP_HZ = 5_000
 _SURE_S = 5.0
@@ -59,7 +60,7 @@ class Panel(Controls):
         self._storno_once.layout.width = "96px"
         self._cancelled = ""
         self._storno_said = _label("")
-        self._storno_every_s = widgets.BoundedFloatText(value=5.0, min=0.1, max=3600.0, layout={"width": "70px"})
+        self._storno_every_s = widgets.FloatText(value=5.0, layout={"width": "70px"})
         self._storno_again = widgets.ToggleButton(description="Repeat", icon="repeat", layout={"width": "96px"})
         self._on_change(self._storno_again, lambda _: self._on_repeat())
         self._on_change(self._storno_every_s, lambda _: self._on_interval())
@@ -102,7 +103,7 @@ class Panel(Controls):
 
     def _rate_box(self, part: str) -> widgets.FloatText:
         """For an exact figure, which goes beyond the slider's end."""
-        # Not BoundedFloatText, here and for faults: it makes another value of one that is not allowed, without a word.
+        # Not BoundedFloatText, here and elsewhere: it makes another value of one that is not allowed, without a word.
         box = widgets.FloatText(step=10, layout={"width": "auto"})
         self._on_change(box, lambda rate_hz: self._exp.set_rate(rate_hz, part))
         return box
@@ -153,6 +154,7 @@ class Panel(Controls):
         self._soon("stornos", partial(self._exp.storno_every, interval_s))
 
     def _on_interval(self) -> None:
+        check_interval(self._storno_every_s.value)
         if self._storno_again.value:
             self._on_repeat()
 

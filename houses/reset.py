@@ -11,8 +11,9 @@ from houses import kafka_folder, local_kafka
 from houses.admin import ROLES
 from houses.broker import delete_topics, describe_topics, ensure_broker, watermarks
 from houses.checkpoint import Binding, CheckpointStore, FileStore, KafkaStore, TopicInfo, load_binding, old_path
+from houses.child import LOG_NAME
 from houses.compact import LIVE_NAME
-from houses.config import Config
+from houses.config import SUMMARY_NAME, Config
 from houses.errors import FolderError, PositionError
 from houses.faults import FAULTS_NAME
 from houses.files import REAL, FolderLock, lock_owner
@@ -154,7 +155,7 @@ def known_files(config: Config, *, of_topics: bool = True) -> list[Path]:
     return [one for path in written for one in (path.with_name(path.name + ".tmp"), path)]
 
 
-OTHER_FILES = (LIVE_NAME, "consumer.log", "summary.json")
+OTHER_FILES = (LIVE_NAME, LOG_NAME, SUMMARY_NAME)
 """Files of the output folder beside those that have a name in the configuration."""
 
 

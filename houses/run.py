@@ -47,6 +47,7 @@ class Run:
         """Producers send as soon as the consumer reads. When one of them fails, neither is left."""
         with self._lock:
             try:
+                self._check_wanted()
                 self.producers.start(meanwhile=self._start_child)
                 self._check_wanted()
                 self._begun_s = time.monotonic()
@@ -59,7 +60,7 @@ class Run:
         self.child.start()
 
     def _check_wanted(self) -> None:
-        if self._unwanted:
+        if self._unwanted or self.ended:
             raise HousesError(_ABORTED)
 
     def wait(self, seconds: float) -> None:
@@ -90,6 +91,9 @@ class Run:
             if self.ended:
                 if self._failure:
                     raise self._failure
+                return
+            if self._begun_s is None:  # the start comes after this, and finds it ended
+                self.ended = True
                 return
             try:
                 failed_storno = _error_of(self._stop_stornos)  # 1.; it is no reason to leave the rest undone

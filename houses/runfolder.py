@@ -12,8 +12,7 @@ from typing import Any
 from houses.admin import ROLES
 from houses.broker import delete_topics, describe_topics, ensure_broker, ensure_topics
 from houses.checkpoint import Binding, load_binding, save_binding
-from houses.child import LOG_NAME
-from houses.config import PROJECT_ROOT, SUMMARY_NAME, Config, load
+from houses.config import PROJECT_ROOT, Config, load
 from houses.draft import KNOWN_KEYS
 from houses.errors import ConfigError, FolderError, PositionError
 from houses.files import REAL, lock_owner
@@ -146,7 +145,7 @@ def _clear(config: Config, say: Say) -> None:
     if binding and not deleting_stops_kafka(config):
         delete_topics(config.kafka, (binding.parts, binding.storno))
     figures = (path for pattern in _FIGURES for path in config.folder.glob(pattern))
-    for file in [*known_files(config), *(config.folder / name for name in (LOG_NAME, SUMMARY_NAME)), *figures]:
+    for file in [*known_files(config), *figures]:
         REAL.unlink(file)
     REAL.sync_dir(config.folder)
 

@@ -8,7 +8,8 @@ import json
 import logging
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -112,7 +113,7 @@ def run_notebook(
         folder: an empty or new folder to take instead of one named after time and notebook.
         show: told where it stands, at each code cell.
     Raises:
-        HousesError: no such notebook, parameters that do not fit, or a folder that holds something.
+        HousesError: no such notebook, parameters that do not fit, or a folder that holds something or cannot be made.
     """
     source = find_notebook(str(notebook))
     known = read_parameters(source)
@@ -137,20 +138,31 @@ def run_notebook(
 def new_folder(runs: Path, name: str) -> Path:
     """Make a folder `20260131-120000-NAME` (local time) that nobody else has, also of two runs in the same second."""
     stamp, number = time.strftime("%Y%m%d-%H%M%S"), 1
-    while True:
-        path = runs.absolute() / f"{stamp}-{name}{f'-{number}' if number > 1 else ''}"
-        try:
-            path.mkdir(parents=True)
-            return path
-        except FileExistsError:
-            number += 1
+    with _must_be_a_folder(runs):
+        runs.mkdir(parents=True, exist_ok=True)
+        while True:
+            path = runs.absolute() / f"{stamp}-{name}{f'-{number}' if number > 1 else ''}"
+            try:
+                path.mkdir()
+                return path
+            except FileExistsError:
+                number += 1
 
 
 def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    if any(folder.iterdir()):
-        raise HousesError(f"{folder}: is not empty; name a new folder, so that nothing in it is overwritten")
+    with _must_be_a_folder(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise HousesError(f"{folder}: is not empty; name a new folder, so that nothing in it is overwritten")
     return folder.absolute()
+
+
+@contextmanager
+def _must_be_a_folder(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise HousesError(f"{path}: no folder that can be used ({error.strerror}); name another one") from error
 
 
 def _write(path: Path, record: Any) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import warnings
 from collections.abc import Callable
 
 LOG = logging.getLogger("houses")
@@ -35,6 +36,13 @@ def visible(text: str, keep: str = "\n") -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def warn(text: str) -> None:
+    """A warning to whoever called the caller, each time anew: by itself Python says it once for each cell of a notebook."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.warn(text, stacklevel=3)
 
 
 def in_main_thread(say: Say) -> Say:

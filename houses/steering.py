@@ -18,7 +18,7 @@ from houses.results import Results
 from houses.run import Run
 from houses.say import Say
 from houses.settings import PartFaults
-from houses.storno import StornoSender
+from houses.storno import StornoSender, check_interval
 from houses.stream import PartCounts, part_named
 
 _TICK_S = 0.05
@@ -36,6 +36,8 @@ class Steering(Results):
         self._closed = False
         self._run: Run | None = None
         self._done_ms = 0
+        self.pauses_ms: list[tuple[int, int]] = []
+        """Between two runs: when the producers of one began to stop, and when the next began (Unix time in milliseconds)."""
         self._stornos: StornoSender | None = None
         self._settings = threading.Lock()
         """Held to change settings here and in the run, and to begin or to forget a run."""
@@ -164,7 +166,13 @@ class Steering(Results):
         return house_id
 
     def storno_every(self, interval_s: float | None) -> None:
-        """Cancel a random recent house, or one part of it, every so many seconds of this run; None: not any more."""
+        """Cancel a random recent house, or one part of it, every so many seconds of this run; None: not any more.
+
+        Raises:
+            ConfigError: the interval is not 0.01 to 3600 seconds.
+        """
+        if interval_s is not None:
+            check_interval(interval_s)
         self._running().storno_every(interval_s)
 
     @property

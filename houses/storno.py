@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError, Message, Producer
 
 from houses.clients import connect, metadata_of
 from houses.config import Config
-from houses.errors import BrokerError
+from houses.errors import BrokerError, ConfigError
 from houses.ids import RECENT_IDS, highest_id, pick_recent
 from houses.message import PARTS, encode_storno
 from houses.say import Say, be_silent
@@ -62,6 +62,12 @@ class StornoSender:
 def send_storno(config: Config, house_id: int, part_name: str | None = None) -> int:
     """One storno by a sender of its own; see `StornoSender.send`."""
     return StornoSender(config).send(house_id, part_name)
+
+
+def check_interval(interval_s: float) -> None:
+    """`ConfigError` unless a storno loop can keep to so many seconds between two stornos."""
+    if not 0.01 <= interval_s <= 3600:
+        raise ConfigError(f"seconds between stornos = {interval_s:.10g}: must be 0.01 to 3600")
 
 
 class SentStorno(NamedTuple):

@@ -6,8 +6,8 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import Request, urlopen
@@ -39,6 +39,10 @@ _WATCH_PROMPT = """prompt => {
 }"""
 _PATIENCE_S = 180.0
 """Bounds what hangs; on a busy machine a kernel, or a cell that makes topics, may take half a minute."""
+_LOOK_S = 5.0
+"""What a page that is only to be described gets for each answer."""
+_END_S = 30.0
+"""What the server gets to end a kernel, which it waits for."""
 _TOKEN = "token-of-the-tests"
 _NOT_OURS = re.compile(
     r"favicon"
@@ -154,24 +158,27 @@ class NotebookPage:
 
     def shows(self) -> str:
         """For a failure: prompts, outputs, dialogs, the console's errors, the kernel's messages, and where a picture is."""
-        path = Path(tempfile.mkdtemp(prefix="page-")) / "page.png"
-        self.screenshot(path)
-        return "\n".join(
-            [
-                f"prompts: {self.page.locator('.jp-CodeCell .jp-InputPrompt').all_inner_texts()}",
-                f"outputs: {self.page.locator('.jp-OutputArea-output').all_inner_texts()}",
-                f"dialogs: {self.page.locator('.jp-Dialog').all_inner_texts()}",
-                f"console: {self.errors}",
-                f"messages: {self._messages()}",
-                f"picture: {path}",
-            ]
-        )
+        looks: dict[str, Callable[[], object]] = {
+            "prompts": self.page.locator(".jp-CodeCell .jp-InputPrompt").all_inner_texts,
+            "outputs": self.page.locator(".jp-OutputArea-output").all_inner_texts,
+            "dialogs": self.page.locator(".jp-Dialog").all_inner_texts,
+            "messages": lambda: self.page.evaluate(_MESSAGES),
+            "picture": self._picture,
+        }
+        return "\n".join([f"console: {self.errors}", *(f"{name}: {self._seen(look)}" for name, look in looks.items())])
 
-    def _messages(self) -> str:
+    def _seen(self, look: Callable[[], object]) -> object:
+        """What it gives, or why there is nothing: no kernel yet, a page that is closed or hangs. The failure itself counts."""
         try:
-            return str(self.page.evaluate(_MESSAGES))
-        except Error as error:  # there is no notebook, or no kernel yet
+            self.page.wait_for_function("() => true", timeout=_LOOK_S * 1000)  # a look at a page that hangs has no end
+            return look()
+        except Error as error:
             return error.message.splitlines()[0]
+
+    def _picture(self) -> Path:
+        path = Path(tempfile.mkdtemp(prefix="page-")) / "page.png"
+        self.page.screenshot(path=path, timeout=_LOOK_S * 1000)
+        return path
 
     # --- the panel ---
 
@@ -275,10 +282,12 @@ def open_notebook(lab: str, name: str, size: tuple[int, int] = (1400, 1200)) -> 
 def _end_kernel(lab: str, name: str) -> None:
     """Else whoever opens the notebook next takes it over, and a page restores all widgets of a kernel before it shows outputs."""
     login = {"Authorization": f"token {_TOKEN}"}
-    with urlopen(Request(f"{lab}/api/sessions", headers=login)) as answer:
-        sessions = [session["id"] for session in json.load(answer) if session["path"] == name]
-    for session in sessions:
-        urlopen(Request(f"{lab}/api/sessions/{session}", headers=login, method="DELETE")).close()
+    with suppress(OSError):  # URLError, or a timeout: a server that has gone must not hide why
+        with urlopen(Request(f"{lab}/api/sessions", headers=login), timeout=_END_S) as answer:
+            sessions = [session["id"] for session in json.load(answer) if session["path"] == name]
+        for session in sessions:
+            url = f"{lab}/api/sessions/{session}"
+            urlopen(Request(url, headers=login, method="DELETE"), timeout=_END_S).close()
 
 
 def _note(message: ConsoleMessage, errors: list[str]) -> None:

@@ -2,9 +2,11 @@
 
 import json
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import jupyter_page
 import nbformat
 import psutil
 import pytest
@@ -86,6 +88,30 @@ def test_numbers_of_the_chart_are_as_people_write_them() -> None:
         source = f"{(PROJECT_ROOT / 'houses' / 'chart.js').read_text(encoding='utf-8')}\nexport {{ short }};"
         shown = page.evaluate(f"async source => {SHORT}.map((await ({load})(source)).short)", source)
     assert shown == ["0.050", "5.4", "10", "99", "100", "12,346"]
+
+
+@pytest.mark.parametrize("ending", ["close", "hang"])
+def test_a_page_that_cannot_be_looked_at_hides_no_failure(ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each thing that it would show says why it is missing; what the console said is known."""
+    monkeypatch.setattr(jupyter_page, "_LOOK_S", 0.5)
+    with blank_page() as page:
+        if ending == "close":
+            page.close()
+        else:
+            page.evaluate("() => { setTimeout(() => { while (true); }); }")
+        seen = dict(line.split(": ", 1) for line in NotebookPage(page, ["oh"]).shows().splitlines())
+    assert list(seen) == ["console", "prompts", "outputs", "dialogs", "messages", "picture"]
+    assert all(("closed" if ending == "close" else "exceeded") in seen[name] for name in ("prompts", "picture"))
+    assert seen["console"] == "['oh']"
+
+
+def test_a_server_that_does_not_answer_hides_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the kernel of a page is to be ended; neither does one that has gone."""
+    monkeypatch.setattr(jupyter_page, "_END_S", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        jupyter_page._end_kernel(address, "a.ipynb")
+    jupyter_page._end_kernel(address, "a.ipynb")
 
 
 def test_the_panel_starts_follows_a_dragged_slider_cancels_and_stops(panel_page: NotebookPage, folder: Path) -> None:

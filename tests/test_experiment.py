@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from houses.experiment import Experiment
 from houses.files import REAL, FolderLock
 from houses.kafka_process import is_alive
 from houses.message import PARTS
+from houses.run import Run
 from houses.runfolder import full_keys, run_folder
 
 PART_NAMES = {part.name for part in PARTS}
@@ -245,8 +247,28 @@ def test_an_experiment_is_made_again_although_its_consumer_was_killed_from_outsi
         pass
     said = [str(warning.message) for warning in warned]
     assert said[0] == "experiment 'oom' was still running: it is stopped first"
-    assert said[1].startswith("experiment 'oom', the earlier one: the consumer was killed by SIGKILL: start again")
+    assert said[1].startswith("experiment 'oom', the earlier one: the consumer was killed by SIGKILL; nothing is lost")
     assert second.verify().unread == 0
+
+
+def test_a_stop_in_the_middle_of_a_start_leaves_nothing_running(base: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It finds a run in which nothing runs yet, and the start finds it ended."""
+    real = Run.start
+
+    def start(run: Run) -> None:
+        with ThreadPoolExecutor(1) as threads:
+            threads.submit(exp.stop).result()
+        real(run)
+
+    with Experiment("late", rate_hz=100, base=base) as exp:
+        with monkeypatch.context() as patched:
+            patched.setattr(Run, "start", start)
+            with pytest.raises(HousesError, match="it was stopped at once by somebody else"):
+                exp.start()
+        assert not exp.is_running and exp.consumer is None and not producer_threads()
+        with exp.running(seconds=0.3):
+            pass
+        assert exp.verify().unread == 0 and exp.sent["wall"] > 0
 
 
 def test_a_consumer_that_ends_by_itself_is_an_error_with_its_last_line(base: Config) -> None:

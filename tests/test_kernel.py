@@ -1,13 +1,17 @@
 """Experiments in a real Jupyter kernel: interrupted, killed, started anew."""
 
+import asyncio
 import os
+import runpy
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
 import pytest
+from ipykernel import kernelbase
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager, start_new_kernel
 from kafka_lab import make_config, wait_until
@@ -58,6 +62,30 @@ def kernel(base: Config) -> Iterator[tuple[KernelManager, BlockingKernelClient]]
         manager.shutdown_kernel(now=True)
 
 
+def test_a_control_message_waits_until_the_kernel_has_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that comes in the middle of the start would be lost, and with it the answers to all widgets."""
+    done: list[str] = []
+    kernel_class: Any = kernelbase.Kernel  # it has no types
+
+    async def dispatch(_: object, message: str) -> None:
+        done.append(message)
+
+    monkeypatch.setattr(kernel_class, "start", lambda _: done.append("started"))
+    monkeypatch.setattr(kernel_class, "dispatch_control", dispatch)
+    runpy.run_path(str(PROJECT_ROOT / "houses" / "ipython_kernel_config.py"))
+
+    async def one_before_the_start_and_one_behind_it() -> None:
+        kernel: Any = SimpleNamespace()
+        early = asyncio.ensure_future(kernel_class.dispatch_control(kernel, "early"))
+        await asyncio.sleep(0.05)
+        kernel_class.start(kernel)
+        await early
+        await kernel_class.dispatch_control(kernel, "late")
+
+    asyncio.run(one_before_the_start_and_one_behind_it())
+    assert done == ["started", "early", "late"]
+
+
 def run_cell(client: BlockingKernelClient, code: str) -> str:
     """Run a cell to its end; "ok", or the name of the exception."""
     return ended(client, client.execute(code))
@@ -72,12 +100,16 @@ def ended(client: BlockingKernelClient, message_id: str) -> str:
 
 
 def reading_consumer(base: Config, other_than: int = 0) -> psutil.Process:
-    """The consumer of the experiment, once it has joined houses."""
+    """The consumer of the experiment, once it has joined houses and read the storno of `RUN`."""
 
     def line() -> dict[str, Any]:
         return last_metrics(run_folder("kernel", base.root) / "metrics.jsonl") or {"pid": 0, "counts": {}}
 
-    wait_until(lambda: line()["pid"] != other_than and line()["counts"].get("houses", 0) > 0, "houses are joined")
+    def has_worked() -> bool:
+        counts = line()["counts"]
+        return bool(counts.get("houses") and counts.get("stornos"))
+
+    wait_until(lambda: line()["pid"] != other_than and has_worked(), "houses are joined and one is cancelled")
     return psutil.Process(line()["pid"])
 
 

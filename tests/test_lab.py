@@ -19,6 +19,7 @@ import pytest
 from houses.verbs import VERBS
 
 ROOT = Path(__file__).resolve().parents[1]
+KERNEL_CONFIG = ROOT / "houses" / "ipython_kernel_config.py"
 WHEEL = "houses-1.0-py3-none-any.whl"
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 STAND_IN = """
@@ -202,6 +203,8 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     spec.loader.exec_module(loaded)
     monkeypatch.setattr(loaded, "ROOT", tmp_path)
     monkeypatch.setattr(loaded, "VENV", tmp_path / ".venv")
+    (tmp_path / "houses").mkdir()
+    shutil.copy(KERNEL_CONFIG, tmp_path / "houses")
     return loaded
 
 
@@ -228,6 +231,12 @@ def test_lab_opens_the_contents(module: ModuleType, tmp_path: Path) -> None:
     assert folder == tmp_path
     overrides = tmp_path / ".venv" / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
     assert json.loads(overrides.read_bytes())["@jupyterlab/apputils-extension:notification"]["fetchNews"] == "false"
+
+
+def test_lab_mends_the_kernels(module: ModuleType, tmp_path: Path) -> None:
+    """What IPython reads at the start of each kernel of this .venv is there, and is the project's file."""
+    module.command("lab", [])
+    assert (tmp_path / ".venv" / "etc" / "ipython" / KERNEL_CONFIG.name).read_bytes() == KERNEL_CONFIG.read_bytes()
 
 
 def test_the_help_of_lab_begins_with_ours(module: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:

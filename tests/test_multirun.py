@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pandas as pd
 import pytest
@@ -88,8 +89,19 @@ def test_a_stopped_sweep_says_where_the_table_of_its_runs_is(
     with pytest.raises(KeyboardInterrupt) as stopped:
         sweep_notebook(swept, "rate_hz", [100, 200, 300], runs=tmp_path / "runs")
     (table,) = tmp_path.glob("runs/*/sweep.csv")
-    assert stopped.value.__notes__ == [f"Table:     {table} (the runs before it)"]
+    assert stopped.value.__notes__ == [f"Table:     {table} (1 of 3 runs)"]
     assert pd.read_csv(table)["rate_hz"].tolist() == [100.0]
+
+
+def test_a_sweep_that_is_stopped_at_its_figure_says_where_its_table_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All runs are in it."""
+    path = tiny.write(tmp_path / "words.ipynb", tiny.code('mode: str = "a"', "parameters"))
+    monkeypatch.setattr("houses.multirun.save_figure", Mock(side_effect=KeyboardInterrupt))
+    assert main(["run", str(path), "--sweep", "mode", "a,b", "--output", str(tmp_path / "runs")]) == 130
+    (table,) = tmp_path.glob("runs/*/sweep.csv")
+    assert f"Table:     {table} (2 of 2 runs)" in capsys.readouterr().err.splitlines()
 
 
 def stopped_run(*_: object, **__: object) -> NotebookRun:

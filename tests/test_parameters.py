@@ -190,6 +190,7 @@ sizes: str = "1,20"  # bytes to compare, at least 1
 ratios: str = "0.5,2"  # to compare, more than 0
 words: str = "a,b"  # two of at most 1 letter
 steps: list[int] = [1, 20]  # at least 1, two or more, ascending
+order: list[int] = [1, 2]  # ascending
 rates: str = "5,50"  # houses/s, ascending, more than 0
 crash_at: str = "after write houses.jsonl 40"  # the first crash; or "at random"
 name: str = "x"  # all files are in output/runs/NAME and in NAME-late"""
@@ -236,10 +237,14 @@ def test_a_value_at_its_limit_is_taken(
         ({"seconds": 5001}, "seconds = 5001.0: must be at least 1 and at most 5,000"),
         ({"share": "0"}, "share = 0.0: must be more than 0 and less than 1"),
         ({"share": 1}, "share = 1.0: must be more than 0 and less than 1"),
-        ({"delay_ms": 2001}, "delay_ms = 2001.0: must be at least -0.5 and at most 1000 * seconds = 2000"),
+        ({"delay_ms": 2001}, "delay_ms = 2001.0: must be at least -0.5 and at most 1000 * seconds = 2,000"),
         (
             {"delay_ms": 4000, "seconds": 3},
-            "delay_ms = 4000.0: must be at least -0.5 and at most 1000 * seconds = 3000",
+            "delay_ms = 4000.0: must be at least -0.5 and at most 1000 * seconds = 3,000",
+        ),
+        (
+            {"delay_ms": 4e6, "seconds": 2500},
+            "delay_ms = 4000000.0: must be at least -0.5 and at most 1000 * seconds = 2,500,000",
         ),
         ({"sizes": "20,0"}, "sizes = '20,0': must be at least 1"),
         ({"sizes": "20,2.5"}, "sizes = '20,2.5': must be whole numbers separated by commas, such as 1,20"),
@@ -247,12 +252,13 @@ def test_a_value_at_its_limit_is_taken(
         ({"sizes": 20}, "sizes = 20: must be whole numbers separated by commas, such as 1,20"),
         ({"ratios": "1,x"}, "ratios = '1,x': must be finite numbers separated by commas, such as 0.5,2"),
         ({"ratios": "1.0,0"}, "ratios = '1.0,0.0': must be more than 0"),
-        ({"steps": [1]}, "steps = [1]: must be at least 1 and two or more and ascending"),
-        ({"steps": [0, 5]}, "steps = [0, 5]: must be at least 1"),
+        ({"steps": [1]}, "steps = [1]: must be two or more ascending numbers, each at least 1"),
+        ({"steps": [0, 5]}, "steps = [0, 5]: must be two or more ascending numbers, each at least 1"),
+        ({"order": [2, 1]}, "order = [2, 1]: must be ascending numbers"),
         ({"steps": "5"}, "steps = '5': must be a value as Python writes it (list[int])"),
         ({"steps": [1, 2.5]}, "steps = [1, 2.5]: must be a value as Python writes it (list[int])"),
-        ({"rates": "50,5"}, "rates = '50,5': must be more than 0 and ascending"),
-        ({"rates": "5,5"}, "rates = '5,5': must be more than 0 and ascending"),
+        ({"rates": "50,5"}, "rates = '50,5': must be ascending numbers, each more than 0"),
+        ({"rates": "5,5"}, "rates = '5,5': must be ascending numbers, each more than 0"),
         ({"crash_at": "afterwards"}, "crash_at = 'afterwards': crash point 'afterwards': must be before or after"),
         ({"name": "a b"}, "name = 'a b': experiment name 'a b': must be 1 to 60 letters"),
         ({"name": "x" * 56}, f"name = '{'x' * 56}': experiment name '{'x' * 56}-late': must be 1 to 60 letters"),

@@ -31,11 +31,11 @@ ROWS = (
     "snapshot certificate evidence audit_storno compact pending stories lineage",
     "audit audit_houses audit_rejects verify",
     "columns frames picture analysis waiting injected guilt timeline growth waterfall sweeps outcomes losses tables",
-    "admin reset recent status background",
-    "child teaching run results hindsight steering runfolder experiment demo naive trials crashlab",
+    "child admin reset recent status background",
+    "teaching run results hindsight steering runfolder experiment demo naive trials crashlab",
     "feed dashboard chart controls panel timemachine",
     "notebooks limits parameters failure kernel cellwatch report runner multirun",
-    "verbs terminal cli_send cli_look cli_admin cli_run cli_notebooks cli __main__",
+    "verbs terminal cli_send cli_look cli_admin cli_run cli_notebooks cli __main__ ipython_kernel_config",
 )
 MODULES = " ".join(ROWS).split()
 

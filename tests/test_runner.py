@@ -175,6 +175,18 @@ def test_a_folder_that_holds_something_is_refused(done: NotebookRun) -> None:
     assert (done.folder / "summary.json").read_bytes() == before
 
 
+@pytest.mark.parametrize("option", ["runs", "folder"])
+@pytest.mark.parametrize("place", ["file", "file/below", "link"])
+def test_a_place_where_no_folder_can_be_is_one_line(tmp_path: Path, option: str, place: str) -> None:
+    """A file, or a link to what is gone; no further names are tried there."""
+    path = tiny.write(tmp_path / "tiny.ipynb", tiny.text("# Only words"))
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "gone", target_is_directory=True)
+    options: dict[str, Any] = {option: tmp_path / place}
+    with pytest.raises(HousesError, match=rf"^{re.escape(str(tmp_path / place))}: no folder .*; name another one$"):
+        run_notebook(path, **options)
+
+
 # --- failures ---
 
 
@@ -381,6 +393,18 @@ def test_ctrl_c_leaves_the_table_of_all_notebooks_so_far(
     rows = [line.split()[:2] for line in said.out.splitlines()]
     assert rows == [["notebook", "result"], ["00_good", "ok"], ["01_long", "stopped"]]
     assert said.err.strip() == "01_long was stopped after 1.0 s"
+
+
+def test_an_unforeseen_error_is_no_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A full disk, as an example: the table has those before it, and the error is told."""
+    path = tiny.write(tmp_path / "00_full.ipynb", tiny.text("# Only words"))
+    monkeypatch.setattr("houses.notebooks.all_notebooks", lambda: [path])
+    monkeypatch.setattr("houses.runner.run_notebook", Mock(side_effect=OSError("no space left")))
+    assert main(["run", "--all", "--output", str(tmp_path / "runs")]) == 1
+    said = capsys.readouterr()
+    assert "stopped" not in said.out and "no space left" in said.err
 
 
 def test_ctrl_c_before_the_notebook_begins_is_one_line(

@@ -277,7 +277,6 @@ def test_a_storno_loop_that_is_just_starting_is_ended_by_the_stop(
     exp.close()
     assert exp.background.last_error == ""
     assert not [thread for thread in threading.enumerate() if thread.name == "storno-loop"]
-    assert not [thread for thread in threading.enumerate() if thread.name == "storno-loop"]
 
 
 def test_a_failed_storno_does_not_keep_the_rest_from_ending_well(exp: Experiment) -> None:

@@ -79,9 +79,16 @@ def test_produce_incomplete_leaves_them(tmp_path: Path, kafka: str) -> None:
 
 
 def test_produce_that_sends_nothing_says_so(tmp_path: Path, kafka: str) -> None:
-    """All parts paused: there is no first and no last house."""
-    said = check(make_project(tmp_path, kafka), "produce", "--seconds", "0.3", "--rate", "5", "--rate", "0")
+    """Too short for a message: there is no first and no last house."""
+    said = check(make_project(tmp_path, kafka), "produce", "--seconds", "0.3", "--rate", "0.001")
     assert said.splitlines()[-1] == "Nothing was sent"
+
+
+def test_produce_that_would_never_send_is_refused(tmp_path: Path, kafka: str) -> None:
+    """Nobody can change its rates while it runs."""
+    done = run(make_project(tmp_path, kafka), "produce", "--rate", "5", "--rate", "0")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "Error: all rates are 0: nothing would ever be sent; give one, such as --rate 200\n"
 
 
 @pytest.mark.parametrize(

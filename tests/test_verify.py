@@ -57,10 +57,10 @@ def test_certificate_of_a_finished_run_counts_every_outcome(finished: Config) ->
         "rejects      2 duplicate, 3 evicted, 1 malformed, 1 malformed storno, 1 wrong_partition",
         "pending      2 ids with 3 parts",
         "stornos      9 valid; position 9 of 11; 6 houses in the register",
-        "unread       4 parts and 2 stornos (lag behind the checkpoint)",
+        "unread       4 parts and 2 stornos, no outcome so far",
         "double       0",
         "missing      0",
-        "verified     every record below the position has exactly one outcome; 4 parts and 2 stornos are not read yet",
+        "verified     every record below the position has exactly one outcome; 4 parts and 2 stornos have none so far",
     ]
 
 
@@ -124,9 +124,11 @@ def test_one_of_a_kind_is_written_as_one(lab: Config) -> None:
         "1 line of a late storno",
         "1 id with 1 part\n",
         "1 valid; position 1 of 1; 1 house in",
-        "outcome; 1 part is not read yet",
+        "outcome; 1 part has none so far",
     ):
         assert text in said, said
+    sender.stornos(encode_storno(2))
+    assert "outcome; 1 part and 1 storno have none so far" in str(verify(lab))
 
 
 def test_a_storno_that_nobody_has_read_is_said(lab: Config) -> None:
@@ -140,8 +142,8 @@ def test_a_storno_that_nobody_has_read_is_said(lab: Config) -> None:
     said = str(found)
     for text in (
         "1 valid; position 0 of 1; 0 houses",
-        "unread       1 storno (lag",
-        "outcome; 1 storno is not read yet",
+        "unread       1 storno, no outcome",
+        "outcome; 1 storno has none so far",
     ):
         assert text in said, said
 

@@ -8,16 +8,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
-from confluent_kafka import Consumer as KafkaConsumer
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient
-
-from houses.errors import BrokerError, FolderError, PositionError
+from houses.errors import FolderError, PositionError
 from houses.files import FileOps, read_file, replace_file, sync_folder
 from houses.message import PARTS
 
 _FORMAT = "houses-checkpoint-1"
-_METADATA_CAP_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,69 +180,3 @@ class FileStore:
 
     def close(self) -> None:
         """See `CheckpointStore`."""
-
-
-class KafkaStore:
-    """The record in the commit metadata of a Kafka consumer group, whose offsets are the low watermarks.
-
-    All partitions go in one OffsetCommit request, which the group's coordinator appends as one batch.
-    """
-
-    def __init__(self, client: dict[str, Any], group_id: str, topics: tuple[str, str], timeout_s: float = 5.0) -> None:
-        """`client` holds the librdkafka settings to connect with; `topics` are the parts and the storno topic."""
-        self._topics = topics
-        self._timeout_s = timeout_s
-        self._settings = client
-        self._group_id = group_id
-        self.name = f"Kafka group {group_id}"
-        # No subscribe(): the group only keeps offsets, partitions are assigned by hand.
-        self._client = KafkaConsumer(client | {"group.id": group_id, "enable.auto.commit": False})
-
-    def load(self) -> Checkpoint | None:
-        """See `CheckpointStore`."""
-        try:
-            (committed,) = self._client.committed([TopicPartition(self._topics[0], 0)], timeout=self._timeout_s)
-        except KafkaException as error:
-            raise BrokerError(f"{self.name}: its offsets cannot be read ({error}): check the broker") from None
-        if committed.error:
-            raise BrokerError(f"{self.name}: its offsets cannot be read ({committed.error}): check the broker")
-        if committed.offset < 0:
-            return None
-        return Checkpoint.decode((committed.metadata or "").encode(), self.name)
-
-    def save(self, checkpoint: Checkpoint) -> None:
-        """See `CheckpointStore`."""
-        self._commit((*checkpoint.low, checkpoint.storno_next), checkpoint.encode())
-
-    def forget(self) -> None:
-        """See `CheckpointStore`: the group goes, with its offsets."""
-        admin = AdminClient(self._settings)
-        (future,) = admin.delete_consumer_groups([self._group_id], request_timeout=self._timeout_s).values()
-        try:
-            future.result()
-        except KafkaException as error:
-            if error.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:
-                raise BrokerError(f"{self.name}: cannot be deleted ({error}): check the broker") from None
-
-    def _commit(self, offsets: tuple[int, ...], metadata: bytes) -> None:
-        if len(metadata) > _METADATA_CAP_BYTES:
-            raise PositionError(
-                f"{self.name}: a record of {len(metadata)} bytes does not fit the {_METADATA_CAP_BYTES} of a commit"
-            )
-        parts, storno = self._topics
-        positions = [
-            TopicPartition(parts, p, offset, metadata.decode() if p == 0 else "")
-            for p, offset in enumerate(offsets[:-1])
-        ]
-        positions.append(TopicPartition(storno, 0, offsets[-1]))
-        try:
-            results = self._client.commit(offsets=positions, asynchronous=False)
-        except KafkaException as error:
-            raise BrokerError(f"{self.name}: the checkpoint was not taken ({error})") from None
-        for result in results or []:
-            if result.error:
-                raise BrokerError(f"{self.name}: the checkpoint was not taken ({result.error})")
-
-    def close(self) -> None:
-        """See `CheckpointStore`."""
-        self._client.close()

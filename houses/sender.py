@@ -2,11 +2,12 @@
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from houses.clients import connect, metadata_of
+from houses.clients import connect, error_text, metadata_of
 from houses.config import Config
 from houses.errors import BrokerError
 from houses.say import Say, be_silent, counted
@@ -59,6 +60,7 @@ class Sender:
         self._outage: int | None = None  # messages that had been taken, less those that failed, when one was said
         self._errors: list[KafkaError] = []
         self._first_failure = ""
+        self._broken = ""  # by what, once this client can send nothing any more
         self.failed = 0
         """Messages that were refused, finally failed, or were given up."""
         settings = producer_settings(config.producer, say)
@@ -85,14 +87,15 @@ class Sender:
 
         Returns:
             How many were not handed over: 0, except when it gave up (after `limit_patience`); they count as failed.
+        Raises:
+            BrokerError: what this producer has sent before ended in an error that it cannot go on from.
         """
         while messages:
             messages = self._hand_over(partition, messages)
             if messages and self._stalled():
                 self._note_failures(len(messages), self._errors[-1].str() if self._errors else "the queue stayed full")
                 return len(messages)
-            self._client.poll(_WAIT_S if messages else 0)
-            self._note_recovery()
+            self._poll(_WAIT_S if messages else 0)
         return 0
 
     def _hand_over(self, partition: int, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -116,9 +119,21 @@ class Sender:
         return full
 
     def poll(self) -> None:
-        """Take in what happened to messages sent earlier."""
-        self._client.poll(0)
+        """Take in what happened to messages sent earlier; raises as `send` does."""
+        self._poll(0)
+
+    def _poll(self, wait_s: float) -> None:
+        self._serve(self._client.poll, wait_s)
+        if self._broken:
+            raise BrokerError(f"Kafka refuses this producer for good: {self._broken}; start it again")
         self._note_recovery()
+
+    def _serve(self, wait: Callable[[float], object], wait_s: float) -> None:
+        # error_cb never hears of a fatal error: confluent_kafka raises it, once, out of whichever call serves the events.
+        try:
+            wait(wait_s)
+        except KafkaException as error:
+            self._broken = error_text(error)
 
     def limit_patience(self, patience_s: float) -> None:
         """From now on give up when no message leaves the queue for that long; without this, wait for ever."""
@@ -142,10 +157,10 @@ class Sender:
             BrokerError: how many messages were not delivered since the start, and the first reason.
         """
         while self.queued and not self._stalled():
-            self._client.flush(_WAIT_S)
+            self._serve(self._client.flush, _WAIT_S)
         if self.queued:
             self._client.purge()  # each message that it gives up is reported, and so counted
-            self._client.flush(1.0)
+            self._serve(self._client.flush, 1.0)
         if self.failed:
             raise BrokerError(
                 f"{counted(self.failed, 'message was', 'messages were')} not delivered to {self._kafka.bootstrap_servers}: {self._first_failure}; "

@@ -72,6 +72,7 @@ class Source:
         self._storno_topic = config.consumer.storno_topic
         self._say = say
         self._failure: HousesError | None = None
+        self._dead = False  # a fatal error: after it the client's close() never returns (confluent_kafka 2.16.1)
         self._assigned = False
         self.paused: set[int] = set()
         self.next = [0, 0, 0, 0]
@@ -167,7 +168,9 @@ class Source:
                 raise self._failure
 
     def _note_error(self, error: KafkaError) -> None:
-        if error.fatal() or error.code() in _REFUSED:
+        # error_cb is told of a fatal error by a code, and fatal() is false there.
+        self._dead = self._dead or error.fatal() or error.code() == KafkaError._FATAL
+        if self._dead or error.code() in _REFUSED:
             self._failure = BrokerError(
                 f"Kafka refuses the consumer: {error.str()}: check kafka.security and the broker's log"
             )
@@ -214,4 +217,5 @@ class Source:
 
     def close(self) -> None:
         """Leave the broker."""
-        self._client.close()
+        if not self._dead:
+            self._client.close()

@@ -1,11 +1,12 @@
 """Which store keeps the checkpoint of a folder, as the configuration says."""
 
 from houses.bounded_store import BoundedStore
-from houses.checkpoint import CheckpointStore, FileStore, KafkaStore, load_binding
+from houses.checkpoint import CheckpointStore, FileStore, load_binding
 from houses.clients import client_config
 from houses.config import Config
 from houses.errors import StoreError
 from houses.files import REAL, FileOps
+from houses.kafka_store import KafkaStore
 
 
 def checkpoint_store(config: Config, ops: FileOps = REAL) -> CheckpointStore:

@@ -18,11 +18,12 @@ from kafka_lab import read_jsonl, wait_until
 from topic_feed import Feed
 
 from houses.broker import delete_topics, describe_topics
-from houses.checkpoint import Checkpoint, KafkaStore
+from houses.checkpoint import Checkpoint
 from houses.clients import client_config, connect
 from houses.config import Config
 from houses.consumer import consume
 from houses.errors import BrokerError, FolderError, PositionError
+from houses.kafka_store import KafkaStore
 from houses.message import STORNO
 from houses.metrics import last_metrics
 from houses.say import be_silent

@@ -27,7 +27,7 @@ ROWS = (
     "say errors files values settings draft config message batch join lines journal linescan checkpoint",
     "kafka_port kafka_jars kafka_folder kafka_process local_kafka clients broker tail topics",
     "ids pacing faults sender stream producer storno metrics",
-    "bounded_store sql_store redis_store stores sidefiles replay belonging recovery checkpointer source identity loop stopping consumer crashes process",
+    "bounded_store sql_store redis_store kafka_store stores sidefiles replay belonging recovery checkpointer source identity loop stopping consumer crashes process",
     "snapshot certificate evidence audit_storno compact pending stories lineage",
     "audit audit_houses audit_rejects verify",
     "columns frames picture analysis waiting injected guilt timeline growth waterfall sweeps outcomes losses tables",
@@ -41,7 +41,7 @@ MODULES = " ".join(ROWS).split()
 
 # Libraries that only a few files may import: what is slow to load, or talks to the outside.
 CONFINED = {
-    "confluent_kafka": {"checkpoint", "clients", "broker", "tail", "topics", "sender", "storno", "source", "teaching"},
+    "confluent_kafka": {"kafka_store", "clients", "broker", "tail", "topics", "sender", "storno", "source", "teaching"},
     "pandas": {
         *("columns", "frames", "analysis", "guilt", "injected", "timeline", "growth", "sweeps", "outcomes", "tables"),
         *("results", "naive", "trials", "multirun"),

@@ -1,0 +1,117 @@
+"""The checkpoint in the commit metadata of a Kafka consumer group."""
+
+from collections import deque
+from typing import Any, NamedTuple
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from houses.checkpoint import Checkpoint
+from houses.clients import error_text
+from houses.errors import BrokerError, PositionError
+from houses.message import PARTS
+
+_METADATA_CAP_BYTES = 4096
+_REMEMBERED = 8
+
+
+class Commit(NamedTuple):
+    """What a group holds."""
+
+    offsets: tuple[int, ...]
+    """The low watermarks, and the next storno."""
+    record: str
+    """Metadata of partition 0."""
+
+
+class KafkaStore:
+    """The record in the commit metadata of a Kafka consumer group, whose offsets are the low watermarks.
+
+    All partitions go in one OffsetCommit request, which the group's coordinator appends as one batch.
+    """
+
+    def __init__(self, client: dict[str, Any], group_id: str, topics: tuple[str, str], timeout_s: float = 5.0) -> None:
+        """`client` holds the librdkafka settings to connect with; `topics` are the parts and the storno topic."""
+        parts, storno = topics
+        self._places = (*((parts, part.partition) for part in PARTS), (storno, 0))
+        self._timeout_s = timeout_s
+        self._settings = client
+        self._group_id = group_id
+        self._ours = deque[Commit | None](maxlen=_REMEMBERED)
+        """What this store has found or tried to put there; a commit that failed may have been taken all the same."""
+        self.name = f"Kafka group {group_id}"
+        # No subscribe(): the group only keeps offsets, partitions are assigned by hand.
+        self._client = Consumer(client | {"group.id": group_id, "enable.auto.commit": False})
+
+    def load(self) -> Checkpoint | None:
+        """See `CheckpointStore`; `PositionError` when another program has set the offsets of the group."""
+        found = self._committed()
+        self._ours.append(found)
+        if found is None:
+            return None
+        checkpoint = Checkpoint.decode(found.record.encode(), self.name)
+        if found != _commit_of(checkpoint):
+            raise self._set_by_others(found)
+        return checkpoint
+
+    def _committed(self) -> Commit | None:
+        try:
+            places = self._client.committed([TopicPartition(*place) for place in self._places], self._timeout_s)
+        except KafkaException as error:
+            raise BrokerError(
+                f"{self.name}: its offsets cannot be read ({error_text(error)}): check the broker"
+            ) from None
+        for place in places:
+            if place.error:
+                raise BrokerError(f"{self.name}: its offsets cannot be read ({place.error}): check the broker")
+        offsets = tuple(place.offset for place in places)
+        return None if max(offsets) < 0 else Commit(offsets, places[0].metadata or "")
+
+    def _set_by_others(self, found: Commit) -> PositionError:
+        return PositionError(
+            f"{self.name}: another program has set its offsets ({', '.join(map(str, found.offsets))}), which this consumer "
+            "alone may do: see that none uses the group, then go on from the files themselves with: houses consume --rescan"
+        )
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """See `CheckpointStore`; `PositionError` when another program has set the offsets of the group meanwhile."""
+        commit = _commit_of(checkpoint)
+        if len(commit.record) > _METADATA_CAP_BYTES:
+            raise PositionError(
+                f"{self.name}: a record of {len(commit.record)} bytes does not fit the {_METADATA_CAP_BYTES} of a commit"
+            )
+        # One that was lost is put there again.
+        if (found := self._committed()) and found not in self._ours:
+            raise self._set_by_others(found)
+        self._ours.append(commit)
+        self._commit(commit)
+
+    def _commit(self, commit: Commit) -> None:
+        (first, *others), offsets = self._places, commit.offsets
+        positions = [TopicPartition(*first, offsets[0], commit.record)]
+        positions += [TopicPartition(*place, offset) for place, offset in zip(others, offsets[1:], strict=True)]
+        try:
+            results = self._client.commit(offsets=positions, asynchronous=False)
+        except KafkaException as error:
+            raise BrokerError(f"{self.name}: the checkpoint was not taken ({error_text(error)})") from None
+        for result in results or []:
+            if result.error:
+                raise BrokerError(f"{self.name}: the checkpoint was not taken ({result.error})")
+
+    def forget(self) -> None:
+        """See `CheckpointStore`: the group goes, with its offsets."""
+        admin = AdminClient(self._settings)
+        (future,) = admin.delete_consumer_groups([self._group_id], request_timeout=self._timeout_s).values()
+        try:
+            future.result()
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:
+                raise BrokerError(f"{self.name}: cannot be deleted ({error_text(error)}): check the broker") from None
+
+    def close(self) -> None:
+        """See `CheckpointStore`."""
+        self._client.close()
+
+
+def _commit_of(checkpoint: Checkpoint) -> Commit:
+    return Commit((*checkpoint.low, checkpoint.storno_next), checkpoint.encode().decode())

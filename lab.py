@@ -191,7 +191,7 @@ def ask_for_no_news() -> None:
 
 
 def mend_kernels() -> None:
-    """Otherwise one kernel in ten loses what JupyterLab asks it as it starts: see the file itself."""
+    """Otherwise a kernel may lose what JupyterLab asks it while it starts: see the file itself."""
     folder = VENV / "etc" / "ipython"
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(ROOT / "houses" / "ipython_kernel_config.py", folder)

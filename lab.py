@@ -54,6 +54,7 @@ python3 lab.py lab [OPTIONS]  The notebooks in JupyterLab, on 127.0.0.1 with a t
 
 All options are JupyterLab's own; this is its help:
 """
+KERNEL_CONFIG = "houses/ipython_kernel_config.py"
 TWO_AT_A_TIME = ["-n", "2", "--dist", "worksteal"]  # half of the tests' time is waiting; `test -n 0` for one by one
 
 
@@ -86,6 +87,7 @@ def set_up() -> None:
         else:  # never completed, moved to another folder, or of a Python that is gone
             make_venv()
         install()
+        mend_kernels()
         STAMP.write_text("\n".join(fingerprint()), encoding="utf-8")
 
 
@@ -123,7 +125,7 @@ def installed() -> "list[str]":
 
 def fingerprint() -> "list[str]":
     """Where .venv is and what its Python really is; a hash of what is to be installed."""
-    content = (ROOT / "requirements.txt").read_bytes() + (ROOT / "pyproject.toml").read_bytes()
+    content = b"".join((ROOT / name).read_bytes() for name in ("requirements.txt", "pyproject.toml", KERNEL_CONFIG))
     return [f"{VENV} {PYTHON.resolve()}", hashlib.sha256(content).hexdigest()]
 
 
@@ -168,7 +170,6 @@ def command(word: str, rest: "list[str]") -> "tuple[list[str], Path]":
         if {"-h", "--help"} & {*rest}:
             print(LAB_HELP, flush=True)
         ask_for_no_news()
-        mend_kernels()
         options = ["--ServerApp.ip=127.0.0.1", "--LabApp.default_url=/lab/tree/notebooks/00_contents.ipynb"]
         options.append("--FileContentsManager.pre_save_hook=houses.notebooks.before_save")
         if hasattr(os, "geteuid") and os.geteuid() == 0:  # as in most containers
@@ -192,10 +193,10 @@ def ask_for_no_news() -> None:
 
 
 def mend_kernels() -> None:
-    """Otherwise one kernel in ten loses what JupyterLab asks it as it starts: see the file itself."""
+    """Otherwise a kernel leaves a question without an answer now and then: see the file itself."""
     folder = VENV / "etc" / "ipython"
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copy(ROOT / "houses" / "ipython_kernel_config.py", folder)
+    shutil.copy(ROOT / KERNEL_CONFIG, folder)
 
 
 def program() -> str:

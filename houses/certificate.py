@@ -96,7 +96,7 @@ class Certificate:
     stornos: int
     """Valid storno messages checked."""
     unread_stornos: int
-    """Records of the storno topic at or above its position."""
+    """Records of the storno topic at or above its position: not in the register yet, as far as that is on the disk."""
     register: int
     """Houses in the storno register."""
     problems: Mapping[str, int]

@@ -10,6 +10,7 @@ from houses.terminal import Count, HouseId, Seconds, configured, progress, say
 from houses.verbs import program
 
 if TYPE_CHECKING:
+    from houses.checkpoint import TopicInfo
     from houses.config import Config
     from houses.producer import Producers
     from houses.stopping import StopRequest
@@ -93,7 +94,6 @@ def produce(
       houses produce --fault roof.drop=0.01 --fault wall.delay_ms=200
     """
     from houses.belonging import check_topics
-    from houses.broker import ensure_broker, ensure_topics
     from houses.checkpoint import load_binding
     from houses.errors import ConfigError
     from houses.files import REAL
@@ -110,8 +110,7 @@ def produce(
     stop = StopRequest(config.folder, "producer")
     try:
         stop.listen()
-        ensure_broker(config, say)
-        topics = ensure_topics(config, say)
+        topics = _ready(config)
         # Only the consumer makes a binding: two that begin at once must not make two.
         if binding := load_binding(REAL, config.binding_path):
             check_topics(binding, *topics)
@@ -186,7 +185,8 @@ def storno(ctx: click.Context, house_id: int, part: str | None) -> None:
     """
     from houses.storno import send_storno
 
-    config = _ready(ctx)
+    config = configured(ctx)
+    _ready(config)
     offset = send_storno(config, house_id, part)
     what = f"house {house_id}{f', {part} only' if part else ''}"
     say(f"Storno of {what}: offset {offset} of {config.consumer.storno_topic}")
@@ -206,7 +206,8 @@ def storno_loop(ctx: click.Context, interval: float | None) -> int:
     from houses.stopping import StoppedEarly, StopRequest
     from houses.storno import StornoLoop
 
-    config = _ready(ctx)
+    config = configured(ctx)
+    _ready(config)
     config.folder.mkdir(parents=True, exist_ok=True)
     stop = StopRequest(config.folder, "storno-loop")
     with FolderLock(config.folder, "storno-loop"):
@@ -224,11 +225,9 @@ def storno_loop(ctx: click.Context, interval: float | None) -> int:
     return stop.exit_status
 
 
-def _ready(ctx: click.Context) -> "Config":
-    """The configuration, with a Kafka that answers and holds the topics."""
+def _ready(config: "Config") -> "tuple[TopicInfo, TopicInfo]":
+    """The parts and the storno topic, in a Kafka that answers."""
     from houses.broker import ensure_broker, ensure_topics
 
-    config = configured(ctx)
     ensure_broker(config, say)
-    ensure_topics(config, say)
-    return config
+    return ensure_topics(config, say)

@@ -44,8 +44,8 @@ class Dashboard:
 
         Returns:
             `series`: changes when all points before belong to something else; `now_ms`: the present, or the end of the run
-            when `live` is false; `points`: [time in ms, houses per second, p50 and p99 latency in ms], up to then, without those between two runs; `status` and
-            `counters`: rows of name and text; `error`: in plain words.
+            when `live` is false; `points`: [time in ms, houses per second, p50 and p99 latency in ms], up to then, without
+            those between two runs; `status` and `counters`: rows of name and text; `error`: in plain words.
         """
         self._child = self._exp.consumer  # before its lines are read: one that ends meanwhile has not said so yet
         if not self._exp.closed:  # afterwards the files may be those of an experiment that was made anew

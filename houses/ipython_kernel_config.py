@@ -1,20 +1,25 @@
-"""Configuration of the lab's kernels, which `lab.py lab` copies to where IPython looks for it: .venv/etc/ipython.
+"""Configuration of the lab's kernels, which `lab.py` copies to where IPython looks for it: .venv/etc/ipython.
 
-A kernel of ipykernel 7.3.0 takes messages of its control channel before its start is over, and some that come in that
-moment are lost: the lock and the manager that they need are not there yet. JupyterLab sends such a message, for the
-thread that answers widgets, as soon as a kernel was restarted; without an answer to it a panel is dead.
+Two defects of ipykernel 7.3.0 leave JupyterLab without an answer, a cell with `[*]` or a panel dead, until a restart:
+
+- It takes messages of its control channel before its start is over, and some that come in that moment are lost, as the
+  lock and the manager that they need are not there yet. JupyterLab asks there for the thread that answers widgets.
+- Its shell replies pass by the stream that reads their socket, which may then miss that a request has come:
+  <https://github.com/ipython/ipykernel/issues/1554>. So they go through the stream, as in 7.4.0.
 """
 
 import asyncio
 from typing import Any
 
-from ipykernel import kernelbase
+from ipykernel import kernelbase, subshell_manager
 
 Kernel: Any = kernelbase.Kernel
+Manager: Any = subshell_manager.SubshellManager
 _start, _dispatch_control = Kernel.start, Kernel.dispatch_control
 
 
 def _start_and_say_so(kernel: Any) -> None:
+    Manager._send_on_shell_channel = lambda _, message: kernel.shell_stream.send_multipart(message)
     _start(kernel)
     kernel.has_started = True
 

@@ -74,7 +74,7 @@ def _topics(config: Config) -> tuple[list[str], Ends | None]:
         ends += [marks[p] for p in sorted(marks)]
         each = " + ".join(str(end - first) for first, end in marks.values())
         lines.append(
-            f"Topic:       {name}: {each} message{'s' * (each != '1')}{_not_ours(_bound_id(config, name), found[name].id)}"
+            f"Topic:       {name}: {each} {'message' if each == '1' else 'messages'}{_not_ours(_bound_id(config, name), found[name].id)}"
         )
     return lines, ends if len(ends) == len(PARTS) + 1 else None
 

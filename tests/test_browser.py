@@ -139,10 +139,7 @@ def test_the_panel_starts_follows_a_dragged_slider_cancels_and_stops(panel_page:
 def test_the_panel_fits_a_window_of_1280_pixels_and_its_sliders_can_be_aimed_at(lab: str) -> None:
     """Beside the file browser."""
     with open_notebook(lab, "panel.ipynb", (1280, 1000)) as page:
-        page.run_cell("houses.Experiment(")
-        page.run_cell("houses.panel(exp)")
-        page.await_cells()
-        page.live().wait_for()
+        show_panel(page)
         for row in page.page.locator(".houses-panel, .houses-panel .widget-gridbox, .houses-panel .widget-label").all():
             assert row.evaluate("row => row.scrollWidth <= row.clientWidth"), row.inner_text()
         for slider in page.page.locator(".houses-panel .noUi-base").all():

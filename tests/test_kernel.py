@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import psutil
 import pytest
 from ipykernel import kernelbase
+from ipykernel.subshell_manager import SubshellManager
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager, start_new_kernel
 from kafka_lab import make_config, wait_until
@@ -63,7 +65,7 @@ def kernel(base: Config) -> Iterator[tuple[KernelManager, BlockingKernelClient]]
 
 
 def test_a_control_message_waits_until_the_kernel_has_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that comes in the middle of the start would be lost, and with it the answers to all widgets."""
+    """One that comes in the middle of the start would be lost; and replies of the shell go through its stream."""
     done: list[str] = []
     kernel_class: Any = kernelbase.Kernel  # it has no types
 
@@ -72,18 +74,20 @@ def test_a_control_message_waits_until_the_kernel_has_started(monkeypatch: pytes
 
     monkeypatch.setattr(kernel_class, "start", lambda _: done.append("started"))
     monkeypatch.setattr(kernel_class, "dispatch_control", dispatch)
+    monkeypatch.setattr(SubshellManager, "_send_on_shell_channel", lambda *_: done.append("past the stream"))
     runpy.run_path(str(PROJECT_ROOT / "houses" / "ipython_kernel_config.py"))
 
     async def one_before_the_start_and_one_behind_it() -> None:
-        kernel: Any = SimpleNamespace()
+        kernel: Any = SimpleNamespace(shell_stream=SimpleNamespace(send_multipart=done.append))
         early = asyncio.ensure_future(kernel_class.dispatch_control(kernel, "early"))
         await asyncio.sleep(0.05)
         kernel_class.start(kernel)
         await early
         await kernel_class.dispatch_control(kernel, "late")
+        SubshellManager._send_on_shell_channel(Mock(), "reply")
 
     asyncio.run(one_before_the_start_and_one_behind_it())
-    assert done == ["started", "early", "late"]
+    assert done == ["started", "early", "late", "reply"]
 
 
 def run_cell(client: BlockingKernelClient, code: str) -> str:

@@ -43,6 +43,8 @@ def write_project(folder: Path) -> None:
     shutil.copy(ROOT / "lab.py", folder)
     (folder / "pyproject.toml").write_text("", encoding="utf-8")
     (folder / "requirements.txt").write_text(f"./{WHEEL}\n", encoding="utf-8")
+    (folder / "houses").mkdir()
+    shutil.copy(KERNEL_CONFIG, folder / "houses")
     with zipfile.ZipFile(folder / WHEEL, "w") as wheel:
         wheel.writestr("houses/__main__.py", STAND_IN)
         about = "houses-1.0.dist-info"
@@ -203,8 +205,6 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     spec.loader.exec_module(loaded)
     monkeypatch.setattr(loaded, "ROOT", tmp_path)
     monkeypatch.setattr(loaded, "VENV", tmp_path / ".venv")
-    (tmp_path / "houses").mkdir()
-    shutil.copy(KERNEL_CONFIG, tmp_path / "houses")
     return loaded
 
 
@@ -233,10 +233,10 @@ def test_lab_opens_the_contents(module: ModuleType, tmp_path: Path) -> None:
     assert json.loads(overrides.read_bytes())["@jupyterlab/apputils-extension:notification"]["fetchNews"] == "false"
 
 
-def test_lab_mends_the_kernels(module: ModuleType, tmp_path: Path) -> None:
+def test_the_kernels_are_mended(project: Path) -> None:
     """What IPython reads at the start of each kernel of this .venv is there, and is the project's file."""
-    module.command("lab", [])
-    assert (tmp_path / ".venv" / "etc" / "ipython" / KERNEL_CONFIG.name).read_bytes() == KERNEL_CONFIG.read_bytes()
+    copied = project / ".venv" / "etc" / "ipython" / KERNEL_CONFIG.name
+    assert copied.read_bytes() == (project / "houses" / KERNEL_CONFIG.name).read_bytes()
 
 
 def test_the_help_of_lab_begins_with_ours(module: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:

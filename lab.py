@@ -21,6 +21,7 @@ python3 lab.py lab          The notebooks in JupyterLab, on this machine only.
 python3 lab.py test         The tests; --all adds the slow ones and the notebooks, --system those that need root.
 python3 lab.py bench        The measurements.
 python3 lab.py crashtest    The crash campaign.
+python3 lab.py soak         The long run: millions of messages.
 
 Each of the first list has a --help of its own: python3 lab.py produce --help. Before them may stand --config PATH, the
 configuration of an experiment: python3 lab.py --config output/runs/NAME/config.yaml status
@@ -175,7 +176,7 @@ def command(word: str, rest: "list[str]") -> "tuple[list[str], Path]":
         if hasattr(os, "geteuid") and os.geteuid() == 0:  # as in most containers
             options.append("--allow-root")
         return ["-m", "jupyterlab", *options, *rest], ROOT
-    if word in ("bench", "crashtest"):
+    if word in ("bench", "crashtest", "soak"):
         script = ROOT / "tests" / f"{word}.py"
         if not script.exists():
             sys.exit(f"lab.py: {word}: there is no {script} in this version")

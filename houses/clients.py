@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, ClusterMetadata  # type: ignore[attr-defined]  # no __all__ there
 from pydantic import SecretStr
 
-from houses.errors import BrokerError
+from houses.errors import AccessError, BrokerError
 from houses.kafka_port import is_loopback, parse_address
 from houses.settings import KafkaConfig
 
@@ -21,6 +21,14 @@ LOG.addHandler(logging.NullHandler())
 
 T = TypeVar("T")
 Client = TypeVar("Client", AdminClient, Consumer, Producer)
+NO_ACCESS = {
+    KafkaError._AUTHENTICATION,
+    KafkaError.SASL_AUTHENTICATION_FAILED,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+}
+"""Codes of a login or a right that is refused."""
 _REFUSALS = (KafkaError._AUTHENTICATION, KafkaError._SSL)
 _NO_ANSWER = (KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN)
 
@@ -104,7 +112,8 @@ def result_of(kafka: KafkaConfig, future: "Future[T]", timeout_s: float, ignore:
             return None
         if error.args[0].code() in _NO_ANSWER:
             raise unreachable(kafka, error_text(error)) from None
-        raise BrokerError(f"{kafka.bootstrap_servers} (kafka.bootstrap_servers) refused: {error_text(error)}") from None
+        kind = AccessError if error.args[0].code() in NO_ACCESS else BrokerError
+        raise kind(f"{kafka.bootstrap_servers} (kafka.bootstrap_servers) refused: {error_text(error)}") from None
     except TimeoutError:
         raise unreachable(kafka, f"nothing within {timeout_s:.0f} s") from None
 
@@ -125,7 +134,10 @@ def metadata_of(
     """
     metadata = _first_metadata(client, kafka, causes, topic, time.monotonic() + timeout_s)
     if topic is not None and (error := metadata.topics[topic].error) is not None:
-        raise BrokerError(f"topic {topic}: {error.str()}; houses produce makes it, or correct its name in config.yaml")
+        is_absent = error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART
+        advice = "houses produce makes it, or correct its name in config.yaml"
+        advice = advice if is_absent else "check kafka.security and the broker's log"
+        raise BrokerError(f"topic {topic}: {error.str()}; {advice}")
     return metadata
 
 

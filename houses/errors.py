@@ -17,6 +17,10 @@ class BrokerError(HousesError):
     """No usable Kafka: not reachable, not Kafka, refused, or it lacks a topic."""
 
 
+class AccessError(BrokerError):
+    """Kafka refuses the login or a right: waiting does not help."""
+
+
 class StoreError(HousesError):
     """The offset store (a database, Redis) does not answer, or refuses."""
 

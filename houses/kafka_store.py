@@ -7,8 +7,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from houses.checkpoint import Checkpoint
-from houses.clients import error_text
-from houses.errors import BrokerError, PositionError
+from houses.clients import NO_ACCESS, error_text
+from houses.errors import AccessError, BrokerError, PositionError
 from houses.message import PARTS
 
 _METADATA_CAP_BYTES = 4096
@@ -58,12 +58,10 @@ class KafkaStore:
         try:
             places = self._client.committed([TopicPartition(*place) for place in self._places], self._timeout_s)
         except KafkaException as error:
-            raise BrokerError(
-                f"{self.name}: its offsets cannot be read ({error_text(error)}): check the broker"
-            ) from None
+            raise self._failed("its offsets cannot be read", error.args[0]) from None
         for place in places:
             if place.error:
-                raise BrokerError(f"{self.name}: its offsets cannot be read ({place.error}): check the broker")
+                raise self._failed("its offsets cannot be read", place.error)
         offsets = tuple(place.offset for place in places)
         return None if max(offsets) < 0 else Commit(offsets, places[0].metadata or "")
 
@@ -93,10 +91,15 @@ class KafkaStore:
         try:
             results = self._client.commit(offsets=positions, asynchronous=False)
         except KafkaException as error:
-            raise BrokerError(f"{self.name}: the checkpoint was not taken ({error_text(error)})") from None
+            raise self._failed("the checkpoint was not taken", error.args[0]) from None
         for result in results or []:
             if result.error:
-                raise BrokerError(f"{self.name}: the checkpoint was not taken ({result.error})")
+                raise self._failed("the checkpoint was not taken", result.error)
+
+    def _failed(self, what: str, error: KafkaError) -> BrokerError:
+        if error.code() in NO_ACCESS:
+            return AccessError(f"{self.name}: {what} ({error.str()}): check kafka.security and the broker's log")
+        return BrokerError(f"{self.name}: {what} ({error.str()}): check the broker")
 
     def forget(self) -> None:
         """See `CheckpointStore`: the group goes, with its offsets."""

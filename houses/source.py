@@ -11,20 +11,13 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from houses.broker import describe_topics, watermarks
 from houses.checkpoint import TopicInfo
-from houses.clients import connect
+from houses.clients import NO_ACCESS, connect
 from houses.config import Config
 from houses.errors import BrokerError, HousesError, PositionError
 from houses.message import PARTS, STORNO
 
 LOG = logging.getLogger(__name__)
 
-_REFUSED = {
-    KafkaError._AUTHENTICATION,
-    KafkaError.SASL_AUTHENTICATION_FAILED,
-    KafkaError.TOPIC_AUTHORIZATION_FAILED,
-    KafkaError.GROUP_AUTHORIZATION_FAILED,
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-}
 _OUTSIDE_LOG = {KafkaError._AUTO_OFFSET_RESET, KafkaError._LOG_TRUNCATION}
 
 
@@ -170,7 +163,7 @@ class Source:
     def _note_error(self, error: KafkaError) -> None:
         # error_cb is told of a fatal error by a code, and fatal() is false there.
         self._dead = self._dead or error.fatal() or error.code() == KafkaError._FATAL
-        if self._dead or error.code() in _REFUSED:
+        if self._dead or error.code() in NO_ACCESS:
             self._failure = BrokerError(
                 f"Kafka refuses the consumer: {error.str()}: check kafka.security and the broker's log"
             )

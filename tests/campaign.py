@@ -26,6 +26,7 @@ from houses.verify import verify
 _RATE_HZ = 300.0
 _RECENT_BYTES = 1 << 16
 _LOOK_EVERY_S = 0.05
+_STORNO_EVERY_S = 0.05
 
 
 class Follower:
@@ -109,7 +110,7 @@ def campaign(
     made = make_project(folder, kafka, faults | often | rates | (values or {}))
     ensure_topics(made)
     followers = [Follower(path) for path in (made.houses_path, made.storno_houses_path, made.rejects_path)]
-    with _sending(made) as producers:
+    with sending(made, _STORNO_EVERY_S) as producers:
         in_recovery = sum(_kill_once(made, random, followers, number, say) for number in range(1, kills + 1))
     read_houses(made)
     for follower in followers:
@@ -118,10 +119,10 @@ def campaign(
 
 
 @contextmanager
-def _sending(made: Config) -> Iterator[Producers]:
+def sending(made: Config, storno_every_s: float) -> Iterator[Producers]:
     """Producers, and stornos of the newest houses."""
     with Producers(made, made.kafka.topic, made.folder) as producers:
-        stornos = StornoLoop(made, producers.recent_id, 0.05).start()
+        stornos = StornoLoop(made, producers.recent_id, storno_every_s).start()
         try:
             yield producers
         finally:

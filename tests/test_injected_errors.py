@@ -2,7 +2,8 @@
 
 The tables below say which. What is fatal, or refuses login or rights, and a position outside the log stop the consumer; it
 reads on after everything else. What a producer cannot deliver is counted and raised at its end, and its other messages
-arrive. A checkpoint that was not taken is tried again, and the one before it stays good.
+arrive. A checkpoint that was not taken is tried again, and the one before it stays good; one that is not allowed any
+more ends the consumer.
 """
 
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from houses import producer as producer_module
 from houses.checkpoint import Checkpoint
 from houses.clients import client_config, connect
 from houses.config import Config
-from houses.errors import BrokerError, HousesError
+from houses.errors import AccessError, BrokerError, HousesError
 from houses.files import lock_owner
 from houses.kafka_store import KafkaStore
 from houses.producer import Producers
@@ -32,7 +33,7 @@ RECOVERS = ""
 """In the tables: no error comes out. Anything else is a part of the error's text."""
 
 REFUSED = "Kafka refuses the consumer: "
-NOT_DELIVERED = "1 messages were not delivered to .*: partition 0: "
+NOT_DELIVERED = "1 message was not delivered to .*: partition 0: "
 NOT_TAKEN = "the checkpoint was not taken .*"
 
 FETCH_ERRORS = {
@@ -237,7 +238,8 @@ def test_an_error_in_the_description_of_a_topic_passes(lab: Config, mock: MockKa
     with closing(Source(lab, be_silent)) as source:
         source.assign_parts([0, 0, 0])
         assert source.poll(100, 0.1) == []
-        with pytest.raises(BrokerError, match=f"topic {lab.kafka.topic}: .*correct its name"):
+        advice = "correct its name" if name == "UNKNOWN_TOPIC_OR_PART" else "check kafka.security and the broker's log"
+        with pytest.raises(BrokerError, match=f"topic {lab.kafka.topic}: .*{advice}"):
             Sender(lab, lab.kafka.topic)
         mock.spoil_topic(lab.kafka.topic, 0)
         assert read_to(source, 1) == {partition: [0] for partition in range(3)}
@@ -266,8 +268,10 @@ def test_a_checkpoint_that_was_not_taken_leaves_the_last_one_good(lab: Config, m
             store.save(second)
             assert store.load() == second
         else:
-            with pytest.raises(BrokerError, match=COMMIT_ERRORS[name]):
+            with pytest.raises(BrokerError, match=COMMIT_ERRORS[name]) as error:
                 store.save(second)
+            # A consumer ends with it instead of trying again.
+            assert isinstance(error.value, AccessError) == ("AUTH" in name)
             assert store.load() == first
         store.save(third)
         assert store.load() == third

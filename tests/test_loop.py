@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulation import ALL, FakeSource, Lab, Poll, Topics, check_end, config_of, lab_of, parts
 
-from houses.errors import BrokerError, FolderError, PositionError
+from houses.checkpoint import FileStore
+from houses.errors import AccessError, BrokerError, FolderError, PositionError
 
 NOTHING = (0, 0, 0, 0)
 
@@ -138,6 +139,21 @@ def test_without_a_broker_there_is_no_checkpoint_and_the_last_one_stays_good() -
     assert found == [1, 2]
     assert any("no checkpoint taken, the last one stays good: no broker" in text for text in lab.said)
     assert lab.metrics and lab.metrics.last_error == ""
+
+
+def test_a_store_that_refuses_the_right_ends_the_consumer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waiting does not help; what was read has its lines."""
+    lab = lab_of([1], [1], [1], offset_save_interval_sec=1.0)
+
+    def revoke(_: FakeSource) -> None:
+        monkeypatch.setattr(FileStore, "save", refuse)
+
+    def refuse(*_: object) -> None:
+        raise AccessError("Group authorization failed")
+
+    with pytest.raises(AccessError, match="Group authorization failed"):
+        lab.consume([ALL, Poll(NOTHING, 1.1, revoke)])
+    assert [line["id"] for line in lab.lines(lab.config.houses_path)] == [1]
 
 
 @pytest.mark.parametrize("change", [{"ids": ("new", "id-2")}, {"ids": ("id-1", "new")}, {"partitions": 4}])

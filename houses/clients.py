@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, ClusterMetadata  # type: ignore[attr-defined]  # no __all__ there
 from pydantic import SecretStr
 
-from houses.errors import AccessError, BrokerError
+from houses.errors import BrokerError
 from houses.kafka_port import is_loopback, parse_address
 from houses.settings import KafkaConfig
 
@@ -112,8 +112,7 @@ def result_of(kafka: KafkaConfig, future: "Future[T]", timeout_s: float, ignore:
             return None
         if error.args[0].code() in _NO_ANSWER:
             raise unreachable(kafka, error_text(error)) from None
-        kind = AccessError if error.args[0].code() in NO_ACCESS else BrokerError
-        raise kind(f"{kafka.bootstrap_servers} (kafka.bootstrap_servers) refused: {error_text(error)}") from None
+        raise BrokerError(f"{kafka.bootstrap_servers} (kafka.bootstrap_servers) refused: {error_text(error)}") from None
     except TimeoutError:
         raise unreachable(kafka, f"nothing within {timeout_s:.0f} s") from None
 

@@ -17,8 +17,8 @@ class BrokerError(HousesError):
     """No usable Kafka: not reachable, not Kafka, refused, or it lacks a topic."""
 
 
-class AccessError(BrokerError):
-    """Kafka refuses the login or a right: waiting does not help."""
+class AccessError(HousesError):
+    """Kafka refuses the login or a right to a consumer that runs: unlike after a `BrokerError`, waiting does not help."""
 
 
 class StoreError(HousesError):

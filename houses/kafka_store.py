@@ -96,7 +96,7 @@ class KafkaStore:
             if result.error:
                 raise self._failed("the checkpoint was not taken", result.error)
 
-    def _failed(self, what: str, error: KafkaError) -> BrokerError:
+    def _failed(self, what: str, error: KafkaError) -> BrokerError | AccessError:
         if error.code() in NO_ACCESS:
             return AccessError(f"{self.name}: {what} ({error.str()}): check kafka.security and the broker's log")
         return BrokerError(f"{self.name}: {what} ({error.str()}): check the broker")

@@ -8,7 +8,7 @@ from houses.batch import decode_parts
 from houses.checkpoint import CheckpointStore
 from houses.checkpointer import Checkpointer
 from houses.config import Config
-from houses.errors import AccessError, BrokerError, MessageError, StoreError
+from houses.errors import BrokerError, MessageError, StoreError
 from houses.files import FileOps
 from houses.identity import TopicIdentity
 from houses.join import House
@@ -231,16 +231,10 @@ class ConsumerLoop:
         self._report(time.monotonic())
 
     def _checkpoint(self) -> None:
-        """Compare the topics, then save; without a broker to ask there is no record, and the last one stays good.
-
-        Raises:
-            AccessError: Kafka no longer allows it.
-        """
+        """Compare the topics, then save; without a broker to ask there is no record, and the last one stays good."""
         try:
             self._save_checkpoint()
             self._checkpoint_error = ""
-        except AccessError:
-            raise
         except (BrokerError, StoreError) as error:
             self._checkpoint_error = f"no checkpoint taken, the last one stays good: {error}"
             self._say(self._checkpoint_error)

@@ -268,7 +268,7 @@ def test_a_checkpoint_that_was_not_taken_leaves_the_last_one_good(lab: Config, m
             store.save(second)
             assert store.load() == second
         else:
-            with pytest.raises(BrokerError, match=COMMIT_ERRORS[name]) as error:
+            with pytest.raises(HousesError, match=COMMIT_ERRORS[name]) as error:
                 store.save(second)
             # A consumer ends with it instead of trying again.
             assert isinstance(error.value, AccessError) == ("AUTH" in name)

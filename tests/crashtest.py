@@ -1,6 +1,7 @@
 """The crash campaign: SIGKILLs under load on a real Kafka, or power cuts and crash points on a simulated one.
 
-python3 lab.py crashtest [--kills N] [--seed S] [--store file|kafka|ADDRESS]; [--power-cuts N | --power-cut SEED | --points]
+python3 lab.py crashtest [--kills N] [--seed S] [--store file|kafka|ADDRESS]; [--power-cuts N | --power-cut SEED | --points |
+--mutants]
 """
 
 import argparse
@@ -10,6 +11,7 @@ import sys
 from campaign import campaign
 from crash_points import every_point
 from kafka_lab import own_kafka
+from mutants import MUTANTS, catching_point, catching_seed
 from power_cuts import cut_and_recover, cuts_of
 
 from houses.errors import HousesError
@@ -24,6 +26,7 @@ def main() -> int:
     parser.add_argument("--power-cuts", type=int, metavar="N", help="so many simulated power cuts instead")
     parser.add_argument("--power-cut", type=int, metavar="SEED", help="those of one seed again")
     parser.add_argument("--points", action="store_true", help="every crash point instead")
+    parser.add_argument("--mutants", action="store_true", help="which deliberate fault is caught by what instead")
     arguments = parser.parse_args()
     if arguments.power_cut is not None:
         print(
@@ -35,9 +38,24 @@ def main() -> int:
     elif arguments.points:
         points = sum(1 for _ in every_point())
         print(f"crash points {points:,}, lost 0, twice 0")
+    elif arguments.mutants:
+        return _mutants()
     else:
         return _campaign(arguments.kills, arguments.seed, arguments.store)
     return 0
+
+
+def _mutants() -> int:
+    """A table: the first seed of power cuts and the first crash point that catch each fault, or neither."""
+    print("| deliberate fault | power cuts | crash points |\n|---|---|---|")
+    survivors = 0
+    for mutant in MUTANTS:
+        seed, point = catching_seed(mutant), catching_point(mutant)
+        cuts = "not caught" if seed is None else f"caught by seed {seed}"
+        points = "not caught" if point is None else f"caught at point {point + 1}"
+        print(f"| {mutant.name} | {cuts} | {points} |", flush=True)
+        survivors += seed is None and point is None
+    return 1 if survivors else 0
 
 
 def _campaign(kills: int, seed: int | None, store: str) -> int:

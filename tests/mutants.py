@@ -1,10 +1,12 @@
 """Deliberate faults in the order of commit, checkpoint and recovery: each must be caught, or the tests prove nothing."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
+from crash_points import every_point
+from power_cuts import cut_and_recover
 from simulated_disk import SimulatedDisk
 
 from houses import checkpoint, checkpointer, files, recovery, sidefiles
@@ -138,3 +140,27 @@ MUTANTS = (
     ),
     Mutant("binding not synced", lambda: patch.object(checkpoint, "replace_file", files.stage_file)),
 )
+
+
+MOST_SEEDS = 3_000
+
+
+def catching_seed(mutant: Mutant) -> int | None:
+    """The first seed whose power cuts catch it; None when `MOST_SEEDS` have not."""
+    return _first_caught(mutant, map(cut_and_recover, range(MOST_SEEDS)))
+
+
+def catching_point(mutant: Mutant) -> int | None:
+    """The number of the first crash point that catches it, from 0; None when none does."""
+    return _first_caught(mutant, every_point())
+
+
+def _first_caught(mutant: Mutant, trials: Iterator[object]) -> int | None:
+    survived = 0
+    with mutant.patched():
+        try:
+            for _ in trials:
+                survived += 1
+        except Exception:  # noqa: BLE001  # a refusal at the next start is a loss too
+            return survived
+    return None

@@ -8,8 +8,8 @@ import psutil
 import pytest
 from command_line import check, consuming, ends, make_project, read_houses
 from confluent_kafka import Consumer as KafkaConsumer
-from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource  # type: ignore[attr-defined]  # no __all__ there
 from kafka_lab import own_kafka, producers, read_jsonl, wait_until
 from records import TS
 from topic_feed import Feed
@@ -245,3 +245,42 @@ def test_parts_of_an_aborted_transaction_never_become_houses(feed: Feed) -> None
     feed.houses(5)
     assert feed.read() == {"houses": 1}
     assert verify(config).ok
+
+
+LARGE = 2_000_000  # bytes; a topic's max.message.bytes is 1,048,588 unless it says more
+
+
+def send_large(config: Config) -> list[KafkaError | None]:
+    """A message of 2 MB, by a program without a limit of its own; what became of it."""
+    errors: list[KafkaError | None] = []
+    other = Producer(client_config(config.kafka) | {"message.max.bytes": 2 * LARGE})
+    other.produce(config.kafka.topic, b"x" * LARGE, partition=1, on_delivery=lambda error, _: errors.append(error))
+    assert other.flush(60) == 0
+    return errors
+
+
+def test_a_message_that_is_too_large_for_kafka_leaves_no_trace(feed: Feed) -> None:
+    """Its sender is told; what comes before and after it is read."""
+    feed.houses(1)
+    (error,) = send_large(feed.config)
+    assert error is not None and error.code() == KafkaError.MSG_SIZE_TOO_LARGE
+    feed.houses(2)
+    assert feed.read() == {"houses": 2}
+    assert verify(feed.config).ok
+
+
+def test_a_message_larger_than_one_fetch_is_read(feed: Feed) -> None:
+    """A topic that takes it, and fetches of 100 kB: one reject line, and nothing waits behind it."""
+    resource = ConfigResource("topic", feed.config.kafka.topic)
+    resource.add_incremental_config(
+        ConfigEntry("max.message.bytes", str(2 * LARGE), incremental_operation=AlterConfigOpType.SET)
+    )
+    admin = connect(AdminClient, feed.config.kafka)
+    (changed,) = admin.incremental_alter_configs([resource]).values()
+    changed.result(60)
+    feed.config = feed.config.with_values({"consumer.fetch_max_bytes": 100_000})
+    feed.houses(1)
+    assert send_large(feed.config) == [None]
+    feed.houses(2)
+    assert feed.read() == {"houses": 2, "malformed": 1}
+    assert verify(feed.config).ok

@@ -16,6 +16,9 @@ None when the id and these members give it back exactly (`entry_bytes`).
 """
 
 
+_FEW = 64
+
+
 class PartBatch(NamedTuple):
     """Decoded messages of one partition, in offset order."""
 
@@ -28,14 +31,18 @@ class PartBatch(NamedTuple):
 def decode_parts(partition: int, offsets: Sequence[int], values: Sequence[bytes | None]) -> PartBatch:
     """Decode messages of one Kafka partition; what is no part of this partition becomes a reject.
 
-    Messages as we send them take a path over the whole batch at once; one that differs sends the batch through
-    `decode_part`, message by message, with the same result.
+    Messages as we send them take a path over the whole batch at once. One that differs halves the batch, until the few
+    around it go through `decode_part`, message by message, with the same result.
     """
-    canonical = _decode_canonical(partition, values) if values else None
-    if canonical is None:
+    if values and (canonical := _decode_canonical(partition, values)):
+        ids, fragments = canonical
+        return PartBatch(partition, ids, list(zip(offsets, fragments, repeat(None))), [])
+    if len(values) <= _FEW:
         return _decode_each(partition, offsets, values)
-    ids, fragments = canonical
-    return PartBatch(partition, ids, list(zip(offsets, fragments, repeat(None))), [])
+    middle = len(values) // 2
+    first = decode_parts(partition, offsets[:middle], values[:middle])
+    second = decode_parts(partition, offsets[middle:], values[middle:])
+    return PartBatch(partition, first.ids + second.ids, first.entries + second.entries, first.rejects + second.rejects)
 
 
 _NAME_MARK, _TASK_MARK = b"\x01", b"\x02"

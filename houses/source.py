@@ -78,15 +78,19 @@ class Source:
         """Read the storno topic alone, from `offset`."""
         self.next[STORNO] = offset
         self._client.assign([self._at(STORNO, offset)])
+        self._locate(STORNO)
 
     def assign_parts(self, offsets: Sequence[int]) -> None:
         """Read the three partitions too, from their offsets."""
         self.next[:STORNO] = offsets
         self._client.incremental_assign([self._at(p, offset) for p, offset in enumerate(offsets)])
-        # librdkafka finds out where a topic's partitions are within a second (topic_scan_tmr), or when it is asked to.
-        with suppress(KafkaException):  # no broker just now: then within that second, as soon as it is back
-            self._client.list_topics(self._topics[0].topic, timeout=1.0)
+        self._locate(0)
         self._assigned = True
+
+    def _locate(self, index: int) -> None:
+        """Let librdkafka find out now where a topic's partitions are, which else takes it up to a second (topic_scan_tmr)."""
+        with suppress(KafkaException):  # no broker just now: then within that second, as soon as it is back
+            self._client.list_topics(self._topics[index].topic, timeout=1.0)
 
     def _at(self, index: int, offset: int) -> TopicPartition:
         return TopicPartition(self._topics[index].topic, self._topics[index].partition, offset)

@@ -4,8 +4,8 @@ import base64
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -69,8 +69,7 @@ def reject_line(reject: Reject, topics: tuple[str, str]) -> str:
     return json.dumps(record, separators=(",", ":")) + "\n"  # orjson cannot write ASCII only
 
 
-@dataclass(frozen=True, slots=True)
-class HouseLine:
+class HouseLine(NamedTuple):
     """A line of houses.jsonl or storno_houses.jsonl."""
 
     id: int
@@ -80,7 +79,7 @@ class HouseLine:
     """Excluded parts; 0 in houses.jsonl."""
     storno_offset: int | None = None
     late: bool = False
-    parts: Mapping[str, Any] = field(default_factory=dict)
+    parts: Mapping[str, Any] = MappingProxyType({})
     """`partition_N` -> its `ts`, `name`, `task`, `offset`, without the prefixes of the older program."""
     completed_at: str | None = None
     """None in a line of the older program."""

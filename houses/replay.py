@@ -35,8 +35,10 @@ class DoneOffsets:
 
     def without_done(self, batch: PartBatch) -> PartBatch:
         """The batch without what is done already; `PositionError` when a record is not the one of its line."""
-        ids, entries = [], []
+        ids, entries, lines = [], [], self._lines[batch.partition]
         for house_id, entry in zip(batch.ids, batch.entries, strict=True):
+            if lines.get(entry[0]) == house_id:  # the usual case, without the bytes of the message
+                continue
             if not self.is_done(batch.partition, entry[0], house_id, entry_bytes(batch.partition, house_id, entry)):
                 ids.append(house_id)
                 entries.append(entry)

@@ -6,6 +6,7 @@ arrive. A checkpoint that was not taken is tried again, and the one before it st
 more ends the consumer.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -206,6 +207,18 @@ def values_in(config: Config, count: int) -> list[bytes | None]:
 
         wait_until(read, "the records")
         return found
+
+
+@pytest.mark.parametrize(
+    ("request_name", "errors"), [("fetch", FETCH_ERRORS), ("produce", PRODUCE_ERRORS), ("offset commit", COMMIT_ERRORS)]
+)
+def test_the_readme_tells_of_each_error(request_name: str, errors: dict[str, str]) -> None:
+    """In the right column."""
+    lines = Path(__file__).with_name("README.md").read_text().splitlines()
+    (cells,) = [line.split(" | ") for line in lines if line.startswith(f"| {request_name} | ")]
+    passing, ending = (re.findall(r"[A-Z_]{5,}", cell) for cell in cells[1:])
+    assert passing == [name for name, error in errors.items() if error == RECOVERS]
+    assert ending == [name for name, error in errors.items() if error != RECOVERS]
 
 
 # --- the consumer ---

@@ -1,5 +1,6 @@
 """Simulated power cuts: none loses or doubles anything, and each deliberate fault in the order of the steps is caught by them."""
 
+from pathlib import Path
 from random import Random
 
 import power_cuts
@@ -32,6 +33,13 @@ def test_each_fault_in_the_order_of_the_steps_is_caught(mutant: Mutant) -> None:
     seed = catching_seed(mutant)
     assert seed is not None, f"{MOST_SEEDS} seeds have not caught: {mutant.name}"
     cut_and_recover(seed)
+
+
+def test_the_readme_tells_of_each_fault() -> None:
+    """A row each, in this order."""
+    rows = [line.split(" | ")[0] for line in Path(__file__).with_name("README.md").read_text().splitlines()]
+    names = [f"| {mutant.name}" for mutant in MUTANTS]
+    assert [row for row in rows if row in names] == names
 
 
 def test_a_failing_seed_says_how_to_repeat_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,8 @@ from houses.message import FULL, MAX_ID, PARTS, STORNO, Reject, mask_of
 
 MAX_OFFSET = 2**63 - 1
 _PARTITIONS = {f"partition_{part.number}": part.partition for part in PARTS}
+_NONE: Mapping[str, int] = MappingProxyType({})
+_STR, _INT = frozenset({str}), frozenset({int})
 RAW_CAP_BYTES = 4096
 """How much of a rejected message its line keeps."""
 
@@ -79,7 +81,7 @@ class HouseLine(NamedTuple):
     """Excluded parts; 0 in houses.jsonl."""
     storno_offset: int | None = None
     late: bool = False
-    parts: Mapping[str, Any] = MappingProxyType({})
+    parts: Mapping[str, Any] = _NONE
     """`partition_N` -> its `ts`, `name`, `task`, `offset`, without the prefixes of the older program."""
     completed_at: str | None = None
     """None in a line of the older program."""
@@ -90,9 +92,12 @@ def parse_house_line(line: bytes) -> HouseLine:
     try:
         record = orjson.loads(line)
         house = record["house"]
-        offsets = {_PARTITIONS[name]: part["offset"] for name, part in house.items()}
-        offsets |= {_PARTITIONS[f"partition_{number}"]: offset for number, offset in record.get("offsets", {}).items()}
-        texts = [part[key] for part in house.values() for key in ("ts", "name", "task")]
+        offsets, texts = dict[int, int](), list[Any]()
+        for name, part in house.items():
+            offsets[_PARTITIONS[name]] = part["offset"]
+            texts += part["ts"], part["name"], part["task"]
+        for number, offset in record.get("offsets", _NONE).items():
+            offsets[_PARTITIONS[f"partition_{number}"]] = offset
         parsed = HouseLine(
             record["id"],
             offsets,
@@ -108,7 +113,7 @@ def parse_house_line(line: bytes) -> HouseLine:
     numbers = [parsed.id, *offsets.values(), *_known(parsed.storno_offset)]
     texts += _known(parsed.completed_at)
     # By their types: a bool is an int too.
-    if {*map(type, texts)} - {str} or {*map(type, numbers)} != {int} or type(parsed.late) is not bool:
+    if not (_STR.issuperset(map(type, texts)) and _INT.issuperset(map(type, numbers)) and type(parsed.late) is bool):
         raise MessageError(f"not a house line: {line[:80]!r}")
     if not 0 <= min(numbers) <= max(numbers) <= MAX_OFFSET or parsed.id > MAX_ID:
         raise MessageError(f"numbers that cannot be: {line[:80]!r}")

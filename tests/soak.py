@@ -33,6 +33,7 @@ _SMALL = {
     "consumer.max_batch": 1000,
     "consumer.fetch_max_bytes": 1 << 20,
     "consumer.max_pending_triplets": 5000,
+    "consumer.max_pending_age_sec": 5,
     "consumer.offset_save_interval_sec": 2,
     "consumer.metrics_interval_sec": 0.2,
     "consumer.log_every": 0,
@@ -95,12 +96,16 @@ class Outcome(NamedTuple):
     def problems(self) -> list[str]:
         """What broke a promise; the time of a restart is told, not judged."""
         judged = self.judged
-        handles, threads = ([getattr(sample, name) for sample in judged] for name in ("handles", "threads"))
+        early, late = judged[: len(judged) // 2], judged[len(judged) // 2 :]
+        # Each checkpoint has a client of its own for a moment, so the least of many looks is what stays open.
+        handles, threads = (
+            [min(getattr(s, name) for s in half) for half in (early, late)] for name in ("handles", "threads")
+        )
         lag = max(sample.lag for sample in judged)
         found = {
             f"the memory grew by {self.slope:.2f} MB per million messages": self.slope >= SLOPE_LIMIT,
-            f"{handles[0]} open files became {handles[-1]}": handles[-1] > handles[0],
-            f"{threads[0]} threads became {threads[-1]}": threads[-1] > threads[0],
+            f"{handles[0]} open files became {handles[1]}": handles[1] > handles[0],
+            f"{threads[0]} threads became {threads[1]}": threads[1] > threads[0],
             f"the lag was {lag:,}": lag > LAG_LIMIT,
             f"{self.certificate}": not self.certificate.ok,
         }
@@ -185,11 +190,11 @@ def draw(outcome: Outcome, folder: Path) -> list[Path]:
     _lines(memory, outcome.samples, memory_mb="memory of its own")
     _lines(lag, outcome.samples, lag="lag")
     _lines(counts, outcome.samples, handles="open files", threads="threads")
-    explain(memory, f"After the warm-up the memory grows by {outcome.slope:+.2f} MB per million messages")
+    explain(memory, f"After the warm-up the memory changes by {outcome.slope:+.2f} MB per million messages")
     explain(
         lag, f"The lag stays below {max(sample.lag for sample in outcome.judged):,} messages after the last restart"
     )
-    explain(counts, "Open files and threads stay as they are")
+    explain(counts, "Open files and threads: the peaks are the clients that checkpoints ask for the ids of the topics")
     memory.set_ylabel("memory (MB)")
     lag.set_ylabel("lag (messages)")
     counts.set_ylabel("number")

@@ -29,18 +29,19 @@ def outcome_of(samples: list[Sample], certificate: Certificate = OK) -> Outcome:
 
 
 def test_a_steady_consumer_has_no_problems() -> None:
-    """Also when an earlier life needed more, and when it grew while it warmed up."""
+    """Also when an earlier life needed more, when it grew while it warmed up, and when a checkpoint had a client."""
     earlier = [Sample(0, 100, 500.0, 99, 99, LAG_LIMIT + 1)]
     warming_up = [sample._replace(memory_mb=40.0 + number) for number, sample in enumerate(STEADY[:10])]
-    assert outcome_of(earlier + warming_up + STEADY[10:]).problems == []
+    at_a_checkpoint = STEADY[-1]._replace(handles=20, threads=10)
+    assert outcome_of([*earlier, *warming_up, *STEADY[10:], at_a_checkpoint]).problems == []
 
 
 @pytest.mark.parametrize(
     ("samples", "problem"),
     [
         ([s._replace(memory_mb=60 + 1.1 * s.messages / 1e6) for s in STEADY], "the memory grew by 1.10 MB per million"),
-        ([*STEADY, STEADY[-1]._replace(handles=17)], "16 open files became 17"),
-        ([*STEADY, STEADY[-1]._replace(threads=7)], "6 threads became 7"),
+        ([*STEADY[:50], *(s._replace(handles=17) for s in STEADY[50:])], "16 open files became 17"),
+        ([*STEADY[:50], *(s._replace(threads=7) for s in STEADY[50:])], "6 threads became 7"),
         ([*STEADY[:-1], STEADY[-1]._replace(lag=LAG_LIMIT + 1)], "the lag was 150,001"),
     ],
 )

@@ -92,7 +92,8 @@ def parse_house_line(line: bytes) -> HouseLine:
     try:
         record = orjson.loads(line)
         house = record["house"]
-        offsets, texts = dict[int, int](), list[Any]()
+        offsets: dict[int, int] = {}
+        texts: list[Any] = []
         for name, part in house.items():
             offsets[_PARTITIONS[name]] = part["offset"]
             texts += part["ts"], part["name"], part["task"]

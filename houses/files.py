@@ -172,8 +172,7 @@ class FolderLock:
             self._lock.acquire(timeout=0)
         except Timeout:
             raise FolderError(self._held_message()) from None
-        me = psutil.Process()
-        self._pid_path.write_text(json.dumps({"pid": me.pid, "create_time": me.create_time()}), encoding="ascii")
+        self._pid_path.write_text(process_record(psutil.Process()), encoding="ascii")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -189,6 +188,17 @@ class FolderLock:
         )
 
 
+def process_record(process: psutil.Process) -> str:
+    """What `lock_owner` knows a process by: its id, and when it began."""
+    return json.dumps({"pid": process.pid, "started_s": _started_s(process)})
+
+
+def _started_s(process: psutil.Process) -> float:
+    """A moment that stays the same for as long as the process lives, also when somebody sets the clock."""
+    # On Linux psutil adds the time of boot, which moves with the clock: without it, seconds since boot are left.
+    return process.create_time() - (psutil.boot_time() if sys.platform == "linux" else 0.0)
+
+
 def lock_owner(folder: Path, role: str) -> psutil.Process | None:
     """The living process that holds a role of the folder, or None.
 
@@ -198,7 +208,7 @@ def lock_owner(folder: Path, role: str) -> psutil.Process | None:
     try:
         record = json.loads((folder / f".{role}.pid").read_text(encoding="ascii"))
         process = psutil.Process(record["pid"])
-        is_it = abs(process.create_time() - record["create_time"]) < 1.0
+        is_it = abs(_started_s(process) - record["started_s"]) < 1.0
         return process if is_it and process.status() != psutil.STATUS_ZOMBIE else None
     except (OSError, ValueError, KeyError, TypeError, psutil.Error):
         return None

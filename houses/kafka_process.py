@@ -1,6 +1,5 @@
 """The Java processes of the local Kafka: format and broker, how they are started and how a broker is found again."""
 
-import json
 import os
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from typing import Any
 import psutil
 
 from houses.errors import BrokerError
-from houses.files import REAL, lock_owner, replace_file
+from houses.files import REAL, lock_owner, process_record, replace_file
 from houses.kafka_folder import clear_data, last_error, log_path, mark_formatted, new_cluster_id, read_cluster_id
 
 _JVM_FLAGS = ("-Xms64m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true")
@@ -179,8 +178,7 @@ def _is_broker_of(folder: Path, process: psutil.Process) -> bool:
 
 
 def _record(folder: Path, process: psutil.Process) -> None:
-    content = json.dumps({"pid": process.pid, "create_time": process.create_time()})
-    replace_file(REAL, _pid_path(folder), content.encode("ascii"))
+    replace_file(REAL, _pid_path(folder), process_record(process).encode("ascii"))
 
 
 def _pid_path(folder: Path) -> Path:

@@ -177,7 +177,9 @@ def _read_tail(
 
 
 def _check_torn(file: JsonlFile, position: int, line: bytes, synced: int | None, why: str) -> None:
-    if (synced is None and line.endswith(b"\n")) or (synced is not None and position < synced):
+    # Without a record only what no hand leaves is torn: no line feed, or zeros where a power cut took a part of a batch.
+    is_torn = b"\0" in line or not line.endswith(b"\n") if synced is None else position >= synced
+    if not is_torn:
         raise FolderError(
             f"{file.path}: damaged at byte {position} ({line[:60]!r}: {why}): restore it, or start "
             "anew with: houses reset --archive"

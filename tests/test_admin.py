@@ -19,7 +19,7 @@ from houses.checkpoint import load_binding, save_binding
 from houses.clients import connect
 from houses.config import Config
 from houses.errors import FolderError, HousesError
-from houses.files import REAL, FolderLock, lock_owner
+from houses.files import REAL, FolderLock, lock_owner, process_record
 from houses.kafka_process import is_alive
 from houses.say import be_silent
 from houses.stores import checkpoint_store
@@ -101,7 +101,8 @@ def test_a_program_that_only_has_the_recorded_pid_is_never_signalled(tmp_path: P
     """The start time in the pid file is another one: nothing to stop, and the program lives."""
     made = make_project(tmp_path, kafka)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as innocent:
-        record = {"pid": innocent.pid, "create_time": psutil.Process(innocent.pid).create_time() - 1000}
+        record = json.loads(process_record(psutil.Process(innocent.pid)))
+        record["started_s"] -= 1000
         (made.folder / ".consumer.pid").write_text(json.dumps(record), encoding="ascii")
         assert check(made, "stop").startswith("Nothing to stop")
         assert innocent.poll() is None
@@ -111,8 +112,7 @@ def test_a_killed_consumer_that_nobody_has_waited_for_owns_nothing(tmp_path: Pat
     """Its parent has not looked at it, so the system still lists it: nothing to stop, and nothing runs."""
     made = make_project(tmp_path, kafka)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        record = {"pid": process.pid, "create_time": psutil.Process(process.pid).create_time()}
-        (made.folder / ".consumer.pid").write_text(json.dumps(record), encoding="ascii")
+        (made.folder / ".consumer.pid").write_text(process_record(psutil.Process(process.pid)), encoding="ascii")
         assert lock_owner(made.folder, "consumer") is not None
         process.kill()
         wait_until(lambda: not is_alive(psutil.Process(process.pid)), "its death")

@@ -1,11 +1,14 @@
 """The clock on the wall jumps by a day while everything runs: eviction, checkpoints and pacing go by another one."""
 
+import os
+import sys
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from finished_run import Sender
 from kafka_lab import make_lab, producers, read_jsonl, reading, wait_until
@@ -13,6 +16,7 @@ from kafka_lab import make_lab, producers, read_jsonl, reading, wait_until
 from houses import message, metrics
 from houses.config import Config
 from houses.consumer import consume
+from houses.files import FolderLock, lock_owner
 from houses.message import PARTS
 from houses.metrics import last_metrics
 from houses.say import be_silent
@@ -96,3 +100,16 @@ def test_producers_keep_their_pace(tmp_path: Path, kafka: str, clock: WallClock,
         assert max(running.sent.values()) <= 100 * (time.monotonic() - begun_s) + 10
     consume(made, lambda: False, be_silent, until_end=True)
     assert len({line["house"]["partition_1"]["ts"][:10] for line in read_jsonl(made.houses_path)}) == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the time of boot is part of it there alone")
+@pytest.mark.parametrize("jump", [DAY, -DAY], ids=["forward", "back"])
+def test_the_holder_of_a_folder_is_still_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump: timedelta
+) -> None:
+    """Whoever looks computes its start from the time of boot, which jumps with the clock."""
+    with FolderLock(tmp_path, "consumer"):
+        true = psutil._pslinux.boot_time
+        monkeypatch.setattr(psutil._pslinux, "boot_time", lambda: true() + jump.total_seconds())
+        owner = lock_owner(tmp_path, "consumer")
+        assert owner is not None and owner.pid == os.getpid()

@@ -20,6 +20,7 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 
 from houses import kafka_process, local_kafka
 from houses.errors import BrokerError
+from houses.files import process_record
 from houses.local_kafka import Status, free_port, probe, start, status, stop
 
 _START = "import sys, pathlib; from houses import local_kafka; print(local_kafka.start(pathlib.Path(sys.argv[1]), sys.argv[2]).pid)"
@@ -232,8 +233,9 @@ def test_a_pid_that_is_another_program_now_is_never_signalled(fresh: Lab) -> Non
     """A pid file that names a living process with another start time counts as no Kafka."""
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as bystander:
         fresh.folder.mkdir()
-        started_s = psutil.Process(bystander.pid).create_time()
-        (fresh.folder / ".kafka.pid").write_text(json.dumps({"pid": bystander.pid, "create_time": started_s - 100}))
+        record = json.loads(process_record(psutil.Process(bystander.pid)))
+        record["started_s"] -= 100
+        (fresh.folder / ".kafka.pid").write_text(json.dumps(record))
         assert not status(fresh.folder).running
         assert not stop(fresh.folder).running
         assert bystander.poll() is None
@@ -241,7 +243,7 @@ def test_a_pid_that_is_another_program_now_is_never_signalled(fresh: Lab) -> Non
 
 
 @pytest.mark.parametrize(
-    "content", [None, "", "{}", '{"pid": 1, "create_time": 1.0}'], ids=["lost", "empty", "no pid", "init"]
+    "content", [None, "", "{}", '{"pid": 1, "started_s": -9.0}'], ids=["lost", "empty", "no pid", "init"]
 )
 def test_a_kafka_whose_pid_file_is_useless_is_still_known(lab: Lab, content: str | None) -> None:
     """The lock that its process inherited shows that it lives; its command line names the folder."""

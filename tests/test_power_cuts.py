@@ -26,6 +26,12 @@ def test_no_power_cut_loses_or_doubles_anything(block: int) -> None:
     assert cuts >= _CUTS and seeds < 10_000
 
 
+@pytest.mark.parametrize("seed", [6174, 29010, 35048, 102156, 131184])
+def test_a_hole_in_the_last_batch_is_cut_off_though_the_record_is_gone_too(seed: int) -> None:
+    """Zeros where a page was not written yet, in front of others that were."""
+    assert cut_and_recover(seed) > 0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_each_fault_in_the_order_of_the_steps_is_caught(mutant: Mutant) -> None:

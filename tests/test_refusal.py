@@ -222,7 +222,7 @@ def test_another_record_at_a_done_offset_is_refused() -> None:
 
 
 def test_a_bad_line_in_the_middle_is_refused_without_a_checkpoint() -> None:
-    """Then nothing says from where on lines could be written again: only an unterminated last line is cut."""
+    """Then nothing says from where on lines could be written again: only what a power cut leaves is cut off."""
     lab = lab_of([1, 2], [1, 2], [1, 2])
     lab.consume(rest=True)
     lab.disk.put(lab.config.offsets_path, None)
@@ -230,9 +230,13 @@ def test_a_bad_line_in_the_middle_is_refused_without_a_checkpoint() -> None:
     lab.disk.put(lab.config.houses_path, data.replace(b'{"id":1', b'{"xx":1'))
     with pytest.raises(FolderError, match="damaged at byte 0"):
         lab.consume(rest=True)
-    lab.disk.put(lab.config.houses_path, data[:-5])
-    lab.consume(rest=True)
-    check_end(lab)
+    hole = data.replace(b'{"id":1', b"\0" * 7)
+    for torn in (data[:-5], hole):
+        lab.disk.put(lab.config.offsets_path, None)
+        lab.disk.put(lab.config.houses_path, torn)
+        lab.consume(rest=True)
+        check_end(lab)
+    assert (lab.disk.content(lab.config.houses_path.with_name("houses.jsonl.cut")) or b"").endswith(hole)
 
 
 def test_a_torn_line_is_not_cut_when_its_records_are_gone() -> None:

@@ -80,6 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit status: 0 fine, 1 an error, 2 wrong usage, 130 Ctrl-C."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # both are text files
+    os.umask(os.umask(0o077) | 0o022)  # whatever the shell says, only the owner may change what is written
     _tell_as_typed(cli)
     try:
         result: Any = cli.main(arguments, prog_name=program(), standalone_mode=False)

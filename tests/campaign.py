@@ -11,12 +11,13 @@ from random import Random
 from typing import NamedTuple
 
 from command_line import consuming, make_project, read_houses, running
-from kafka_lab import Values, read_jsonl
+from kafka_lab import Values, read_jsonl, wait_until
 
 from houses.broker import ensure_topics
 from houses.certificate import Certificate
 from houses.config import Config
 from houses.faults import FAULTS_NAME
+from houses.files import lock_owner
 from houses.message import PARTS
 from houses.metrics import last_metrics
 from houses.producer import Producers
@@ -67,7 +68,7 @@ class Outcome(NamedTuple):
 
     kills: int
     in_recovery: int
-    """Kills before the consumer read on."""
+    """Kills of a consumer that had taken the folder and did not read on yet."""
     houses: int
     """Ids that were sent whole."""
     lost: int
@@ -140,13 +141,19 @@ def _kill_once(
             state = "while it read"
     else:
         with running(made, "consume") as process:
-            _watch(followers, random.uniform(0.3, 1.0))
+            wait_until(lambda: _holds_folder(made, process.pid), "the consumer takes the folder")
+            _watch(followers, random.uniform(0, 0.3))
             line = last_metrics(made.metrics_path)
             is_reading = bool(line and line["pid"] == process.pid and line["state"] == "running")
             process.send_signal(signal.SIGKILL)
             state = "while it read" if is_reading else "before it read on"
     say(f"kill {number}: {state}")
     return state != "while it read"
+
+
+def _holds_folder(made: Config, pid: int) -> bool:
+    owner = lock_owner(made.folder, "consumer")
+    return owner is not None and owner.pid == pid
 
 
 def _watch(followers: list[Follower], seconds: float) -> None:

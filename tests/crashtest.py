@@ -30,7 +30,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.power_cut is not None:
         print(
-            f"seed {arguments.power_cut}: the power went {cut_and_recover(arguments.power_cut)} times, nothing is lost"
+            f"seed {arguments.power_cut}: the power went {cut_and_recover(arguments.power_cut)} times with something not on the disk yet, nothing is lost"
         )
     elif arguments.power_cuts:
         cuts, seeds = cuts_of(arguments.seed or 0, arguments.power_cuts)

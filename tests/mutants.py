@@ -138,7 +138,7 @@ MUTANTS = (
         "older register taken for the record's",
         lambda: patch.object(recovery, "_load", _register_goes_as_far_as_the_record),
     ),
-    Mutant("binding not synced", lambda: patch.object(checkpoint, "replace_file", files.stage_file)),
+    Mutant("binding and record not synced", lambda: patch.object(checkpoint, "replace_file", files.stage_file)),
 )
 
 

@@ -155,6 +155,11 @@ class SimulatedDisk(FileOps):
         self._names = dict(self._durable_names)
 
     @property
+    def has_unsynced(self) -> bool:
+        """Whether a power cut could take something."""
+        return bool(self._unsynced_names) or any(inode.unsynced for inode in self._names.values())
+
+    @property
     def open_files(self) -> int:
         """Descriptors that were not given back."""
         return len(self._open)

@@ -22,7 +22,7 @@ from houses.message import encode_storno
 from houses.verify import verify
 
 CHANGING = ("open", "write_at", "sync", "truncate", "rename", "sync_dir")
-ERRORS = (errno.ENOSPC, errno.EIO, errno.EROFS)
+ERRORS = (errno.ENOSPC, errno.EIO)
 
 
 class FailingDisk(SimulatedDisk):
@@ -90,7 +90,7 @@ def counted() -> dict[str, int]:
     return disk.names
 
 
-CASES = [(name, nth, error) for name, count in counted().items() for nth in range(1, count + 1) for error in ERRORS[:2]]
+CASES = [(name, nth, error) for name, count in counted().items() for nth in range(1, count + 1) for error in ERRORS]
 
 
 @pytest.mark.parametrize(("name", "nth", "error"), CASES)

@@ -221,6 +221,13 @@ def test_the_readme_tells_of_each_error(request_name: str, errors: dict[str, str
     assert ending == [name for name, error in errors.items() if error != RECOVERS]
 
 
+def test_the_readme_tells_of_each_error_in_the_description_of_a_topic() -> None:
+    """One row for both sides."""
+    lines = Path(__file__).with_name("README.md").read_text().splitlines()
+    (row,) = [line for line in lines if line.startswith("| metadata | ")]
+    assert tuple(re.findall(r"[A-Z_]{5,}", row)) == METADATA_ERRORS
+
+
 # --- the consumer ---
 
 

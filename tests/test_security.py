@@ -3,7 +3,6 @@
 import ast
 import os
 import stat
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,10 +12,12 @@ from urllib.request import urlopen
 import psutil
 import pytest
 import tiny_notebooks as tiny
-from command_line import environment, make_project, read_houses, run, running, send_houses
+from command_line import check, consuming, make_project, run, send_houses
 from kafka_lab import wait_until
 
 from houses import config
+from houses.broker import ensure_topics
+from houses.child import ConsumerChild
 from houses.config import PROJECT_ROOT
 from houses.errors import ConfigError
 from houses.files import REAL
@@ -72,17 +73,19 @@ def test_yaml_makes_no_objects(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="modes mean nothing there")
 def test_what_is_written_only_its_owner_may_change(tmp_path: Path, kafka: str) -> None:
-    """Also with an open umask, in every file of the journal and beside it."""
-    made = make_project(tmp_path, kafka)
-    send_houses(made, 5)
+    """Also with an open umask: every file that producers, a consumer at work and the rest leave in the folder."""
+    made = make_project(tmp_path, kafka, {"producer.faults.wall": {"duplicate": 0.5}})
     before = os.umask(0)
     try:
-        read_houses(made)
-        REAL.close(REAL.open(tmp_path / "made"))
+        check(made, "produce", "--seconds", "0.5")
+        with consuming(made):
+            found = [path for path in made.folder.rglob("*") if path.is_file()]
+        REAL.close(REAL.open(made.folder / "made"))
     finally:
         os.umask(before)
-    journal = {made.houses_path, made.storno_houses_path, made.rejects_path, made.offsets_path, made.storno_ids_path}
-    for path in (*journal, made.closed_ids_path, made.binding_path, tmp_path / "made"):
+    names = {path.name for path in found}
+    assert {"houses.jsonl", "metrics.jsonl", "faults.jsonl", ".consumer.pid", ".consumer.lock", "binding.json"} <= names
+    for path in (*found, made.folder / "made"):
         assert not stat.S_IMODE(path.stat().st_mode) & (stat.S_IWGRP | stat.S_IWOTH | 0o111), path
 
 
@@ -140,18 +143,23 @@ def test_no_secret_is_in_anything_that_a_run_leaves(
     assert done.failure and "rate_hz" in str(done.failure)
     said = repr(done)
     send_houses(made, 5)
-    said += "".join(
-        run(made, *words, **variables).stdout for words in (["consume", "--until-end"], ["status"], ["verify"])
-    )
+    for words in (["consume", "--until-end"], ["status"], ["verify"]):
+        done_by_hand = run(made, *words, **variables)
+        said += done_by_hand.stdout + done_by_hand.stderr
     texts = {str(path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert any(name.endswith(".html") for name in texts) and any(name.endswith("consumer.log") for name in texts)
     assert [name for name, text in texts.items() if SECRET.encode() in text] == [] and SECRET not in said
 
 
 def test_no_secret_is_among_the_arguments_of_a_process(tmp_path: Path, kafka: str) -> None:
-    """Every user of the machine can read those."""
-    made = make_project(tmp_path, kafka, {"consumer.offset_store": f"sqlite:///output/o.db?password={SECRET}"})
-    assert SECRET not in made.path.read_text()
-    with running(made, "consume") as process:
-        assert SECRET not in " ".join(psutil.Process(process.pid).cmdline())
-        assert subprocess.run(["true"], env=environment(made), check=True).returncode == 0
+    """Every user of the machine can read those; the consumer of an experiment is given it all the same."""
+    made = make_project(tmp_path, kafka)
+    ensure_topics(made)
+    child = ConsumerChild(config.load(made.path, {"HOUSES_CONSUMER__OFFSET_STORE_PASSWORD": SECRET}))
+    child.start()
+    try:
+        assert child.pid is not None
+        process = psutil.Process(child.pid)
+        assert SECRET not in " ".join(process.cmdline()) and SECRET in process.environ().values()
+    finally:
+        child.kill()

@@ -2,17 +2,16 @@
 
 import re
 from typing import Annotated, Any, Literal
-from urllib.parse import unquote
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator, model_validator
 
+from houses.addresses import OffsetStore, split_password
 from houses.values import (
     AbsolutePath,
     Count,
     CountOrOff,
     LinesFile,
     NotBool,
-    OffsetStore,
     Rate,
     RegisterFile,
     Seconds,
@@ -167,14 +166,10 @@ class ConsumerConfig(Section):
         address = value.get("offset_store") if isinstance(value, dict) else None
         if not isinstance(address, str):
             return value
-        if match := re.fullmatch(r"([a-z]+://[^:/@]*):(.+)@([^@]*)", address):
-            user, password, host = match.groups()
-            address = f"{user}@{host}"
-        elif match := re.search(r"[?&]password=([^&]*)", address):  # redis and some drivers take it there too
-            password, address = match[1], address.replace(match[0], "")
-        else:
+        address, password = split_password(address)
+        if password is None:
             return value
-        return value | {"offset_store": address, "offset_store_password": SecretStr(unquote(password))}
+        return value | {"offset_store": address, "offset_store_password": SecretStr(password)}
 
     @field_validator("storno_file", "storno_output_file")
     @classmethod

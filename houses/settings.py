@@ -149,7 +149,7 @@ class ConsumerConfig(Section):
     group_id: Text = "houses"
     offset_store: OffsetStore | None = None
     offset_store_password: SecretStr | None = None
-    """Of a database or Redis; from the environment, or taken out of the address, which can be shown then."""
+    """Of a database or Redis; from the environment, else taken out of the address, which can be shown then."""
     storno_topic: Topic = "house-storno"
     max_batch: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000  # messages
     poll_timeout_ms: Annotated[float, Field(ge=0, le=1000)] = 5.0
@@ -169,7 +169,10 @@ class ConsumerConfig(Section):
         address, password = split_password(address)
         if password is None:
             return value
-        return value | {"offset_store": address, "offset_store_password": SecretStr(password)}
+        # Text is that of the environment, which wins; a SecretStr that of the configuration of which this is a copy.
+        given = value.get("offset_store_password")
+        kept = given if isinstance(given, str) else SecretStr(password)
+        return value | {"offset_store": address, "offset_store_password": kept}
 
     @field_validator("storno_file", "storno_output_file")
     @classmethod

@@ -438,6 +438,18 @@ def test_password_of_a_store_is_taken_out_of_its_address(write: Write, tmp_path:
     assert loaded.with_values({"consumer.offset_store": "redis://:other@h"}).secrets == {variable: "other"}
 
 
+def test_password_of_the_environment_wins_over_that_of_an_address(write: Write) -> None:
+    """As the environment does everywhere; an empty variable is none, and a program that gives an address means it."""
+    variable = "HOUSES_CONSUMER__OFFSET_STORE_PASSWORD"
+    path = write("consumer: {offset_store: 'redis://:old@h'}")
+    for text, wins in (("new", "new"), ("", "old")):
+        loaded = config.load(path, {variable: text})
+        assert loaded.consumer.store == "redis://h" and loaded.secrets == {variable: wins}
+    both = {variable: "new", "HOUSES_CONSUMER__OFFSET_STORE": "redis://:old@h"}
+    assert config.load(write("kafka: {}"), both).secrets == {variable: "new"}
+    assert loaded.with_values({"consumer.offset_store": "redis://:other@h"}).secrets == {variable: "other"}
+
+
 @pytest.mark.parametrize(
     "address",
     [

@@ -438,6 +438,15 @@ def test_password_of_a_store_is_taken_out_of_its_address(write: Write, tmp_path:
     assert loaded.with_values({"consumer.offset_store": "redis://:other@h"}).secrets == {variable: "other"}
 
 
+def test_values_are_shown_without_secrets(write: Write) -> None:
+    """An address, a section that holds one; the others as they were given."""
+    given = {"consumer.offset_store": "redis://:hunter2@h", "producer.rates": {"wall": 5}, "kafka.topic": "t"}
+    loaded = config.load(write("kafka: {}"), {PASSWORD: "hunter2"}).with_values(given)
+    assert loaded.without_secrets(given) == given | {"consumer.offset_store": "redis://h"}
+    assert "sasl_password" not in loaded.without_secrets({"kafka.security": {}})["kafka.security"]
+    assert loaded.without_secrets({"consumer.storno_file": None}) == {"consumer.storno_file": None}
+
+
 def test_password_of_the_environment_wins_over_that_of_an_address(write: Write) -> None:
     """As the environment does everywhere; an empty variable is none, and a program that gives an address means it."""
     variable = "HOUSES_CONSUMER__OFFSET_STORE_PASSWORD"

@@ -6,6 +6,7 @@ Every key can be set by an environment variable `HOUSES_SECTION__KEY`, which win
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ PROJECT_ROOT = Path(__file__).resolve().parents[1]
 SUMMARY_NAME = "summary.json"
 """Of an experiment and of a headless run: what it did and measured."""
 
+_WITH_SECRETS = {key[0] for key in KNOWN_KEYS if is_secret(key)}
 _NO_EFFECT = ("write_buffer_size", "house_chan_buffer")
 _OUTPUT_KEYS = ("output_file", "storno_file", "storno_output_file")
 
@@ -124,18 +126,29 @@ class Config:
             draft.set_value(tuple(dotted.split(".")), value)
         return _validated(draft, path or self.path, self.notes)
 
+    def without_secrets(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Values as `with_values` takes them, for showing: those beside secrets as they are here, so without passwords."""
+        sections, shown = self._sections(), dict(values)
+        for dotted in values:
+            section, *names = dotted.split(".")
+            if section in _WITH_SECRETS:
+                shown[dotted] = reduce(lambda found, name: (found or {}).get(name), names, sections[section])
+        return shown
+
+    def _sections(self) -> dict[str, Any]:
+        """All values but the secrets."""
+        sections = {name: getattr(self, name).model_dump(exclude_none=True) for name in Settings.model_fields}
+        for *path_to, name in filter(is_secret, KNOWN_KEYS):
+            reduce(dict.__getitem__, path_to, sections).pop(name, None)
+        return sections
+
     def dump(self, path: Path) -> None:
         """Write everything but the secrets as a config.yaml that means the same there.
 
         Raises:
             ConfigError: an output file is not below the folder of `path`. FolderError: the file cannot be written.
         """
-        sections = {name: getattr(self, name).model_dump(exclude_none=True) for name in Settings.model_fields}
-        for *path_to, name in filter(is_secret, KNOWN_KEYS):
-            section = sections
-            for key in path_to:
-                section = section[key]
-            section.pop(name, None)
+        sections = self._sections()
         consumer, folder = sections["consumer"], Path(os.path.abspath(path)).parent
         for name in _NO_EFFECT:
             consumer.pop(name, None)

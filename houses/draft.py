@@ -1,7 +1,6 @@
 """A configuration before it is checked: the values of the file and the environment, where each came from, what is wrong."""
 
 import numbers
-import re
 from collections.abc import Callable, Iterator, Mapping
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -12,6 +11,7 @@ from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from houses.addresses import hide_password
 from houses.errors import ConfigError
 from houses.settings import Section, Settings
 
@@ -241,11 +241,11 @@ def _secret(key: Key) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A value, short, printable, and without the password of an address in it."""
+    """A value, short, printable, and without the login and the options of an address in it."""
     if isinstance(value, dict | list):
         return "a mapping" if isinstance(value, dict) else "a list"
     if value is None or isinstance(value, bool):
         return "(empty)" if value is None else str(value).lower()
-    text = re.sub(r"//.*@", "//***@", str(value), flags=re.DOTALL)
+    text = hide_password(str(value))
     text = text if len(text) <= _SHOWN_LENGTH else text[:_SHOWN_LENGTH] + "..."
     return repr(text) if isinstance(value, str) else text

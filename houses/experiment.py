@@ -71,6 +71,7 @@ class Experiment(Steering):
             except Exception as error:  # noqa: BLE001  # however it ended, this one can begin
                 warn(f"experiment {name!r}, the earlier one: {describe_error(error)}")
         config, binding = prepare(base, folder, self._parameters, say, fresh=fresh)
+        self._parameters = config.without_secrets(self._parameters)
         super().__init__(config, binding, in_main_thread(say))
         self._lifecycle = threading.RLock()  # a cell and the buttons of a panel may start and stop at once
         self._count_anew()

@@ -2,17 +2,16 @@
 
 import re
 from typing import Annotated, Any, Literal
-from urllib.parse import unquote
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator, model_validator
 
+from houses.addresses import OffsetStore, split_password
 from houses.values import (
     AbsolutePath,
     Count,
     CountOrOff,
     LinesFile,
     NotBool,
-    OffsetStore,
     Rate,
     RegisterFile,
     Seconds,
@@ -150,7 +149,7 @@ class ConsumerConfig(Section):
     group_id: Text = "houses"
     offset_store: OffsetStore | None = None
     offset_store_password: SecretStr | None = None
-    """Of a database or Redis; from the environment, or taken out of the address, which can be shown then."""
+    """Of a database or Redis; from the environment, else taken out of the address, which can be shown then."""
     storno_topic: Topic = "house-storno"
     max_batch: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000  # messages
     poll_timeout_ms: Annotated[float, Field(ge=0, le=1000)] = 5.0
@@ -167,14 +166,13 @@ class ConsumerConfig(Section):
         address = value.get("offset_store") if isinstance(value, dict) else None
         if not isinstance(address, str):
             return value
-        if match := re.fullmatch(r"([a-z]+://[^:/@]*):(.+)@([^@]*)", address):
-            user, password, host = match.groups()
-            address = f"{user}@{host}"
-        elif match := re.search(r"[?&]password=([^&]*)", address):  # redis and some drivers take it there too
-            password, address = match[1], address.replace(match[0], "")
-        else:
+        address, password = split_password(address)
+        if password is None:
             return value
-        return value | {"offset_store": address, "offset_store_password": SecretStr(unquote(password))}
+        # Text is that of the environment, which wins; a SecretStr that of the configuration of which this is a copy.
+        given = value.get("offset_store_password")
+        kept = given if isinstance(given, str) else SecretStr(password)
+        return value | {"offset_store": address, "offset_store_password": kept}
 
     @field_validator("storno_file", "storno_output_file")
     @classmethod

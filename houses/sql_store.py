@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import (
+    URL,
     BigInteger,
     Column,
     Connection,
@@ -23,11 +24,11 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.pool import NullPool
 
 from houses.checkpoint import Checkpoint, taken_over
-from houses.errors import StoreError
+from houses.errors import HousesError, StoreError
 
 _CONNECT_S, _ANSWER_S = 3, 5
 _PGSQL = {
@@ -66,27 +67,36 @@ class SqlStore:
         Args:
             address: sqlite:, postgresql:, mysql: or mariadb:, without a password.
             folder: tells the UUID of the folder whose record is read, None when it has none yet.
+        Raises:
+            StoreError: an option of the address has a value that the driver cannot take.
         """
-        driver, options = _DRIVERS[make_url(address).drivername]
-        url = make_url(address).set(drivername=driver, password=password)
-        # A record every half a minute: a connection of its own each time, so that none can have gone stale.
-        self._engine = create_engine(url, poolclass=NullPool, connect_args=options)
+        self.name = address
         self._password = password
         self._folder = folder
         self._writer = str(uuid.uuid4())
         self._seen: tuple[int, str] | None = None
         """Generation and writer of the record that `load` has found."""
-        self.name = address
+        with self._errors():
+            # A record every half a minute: a connection of its own each time, so that none can have gone stale.
+            url, options = _url(address, password)
+            self._engine = create_engine(url, poolclass=NullPool, connect_args=options)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (HousesError, ModuleNotFoundError):
+            raise
+        except Exception as error:  # noqa: BLE001  # drivers answer an option or a login with TypeError, RuntimeError, ...
+            why = str(getattr(error, "orig", error)).strip() or type(error).__name__
+            why = why.splitlines()[0]
+            why = why.replace(self._password, "***") if self._password else why
+            raise StoreError(f"{self.name}: {why}; see that the database runs, and consumer.offset_store") from None
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
-        try:
-            with self._engine.begin() as connection:
-                yield connection
-        except DBAPIError as error:
-            why = str(error.orig).strip().splitlines()[0]
-            why = why.replace(self._password, "***") if self._password else why
-            raise StoreError(f"{self.name}: {why}; see that the database runs, and consumer.offset_store") from None
+        with self._errors(), self._engine.begin() as connection:
+            yield connection
 
     def load(self) -> Checkpoint | None:
         """See `CheckpointStore`."""
@@ -141,3 +151,11 @@ class SqlStore:
     def close(self) -> None:
         """See `CheckpointStore`; no connection is kept."""
         self._engine.dispose()
+
+
+def _url(address: str, password: str | None) -> tuple[URL, dict[str, Any]]:
+    scheme, _, rest = address.partition("://")
+    driver, options = _DRIVERS[scheme]
+    if scheme == "sqlite":  # all of it is a path, a question mark too, and a file asks for no password
+        return URL.create(driver, database=rest.removeprefix("/")), options
+    return make_url(address).set(drivername=driver, password=password), options

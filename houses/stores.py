@@ -13,7 +13,7 @@ def checkpoint_store(config: Config, ops: FileOps = REAL) -> CheckpointStore:
     """The store that `consumer.offset_store` names; nothing is asked yet.
 
     Raises:
-        StoreError: its driver is not installed.
+        StoreError: its driver is not installed, or cannot take an option of the address.
     """
     store = config.consumer.store
     if store == "file":

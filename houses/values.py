@@ -4,7 +4,6 @@ import os
 import re
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 from pydantic_core import PydanticCustomError
@@ -96,35 +95,6 @@ def _check_topic(text: str) -> str:
     return text
 
 
-_SQL_SCHEMES = ("sqlite", "postgresql", "mysql", "mariadb")
-_REDIS_SCHEMES = ("redis", "rediss")
-_STORE = (
-    "must be file, kafka, or an address: sqlite:///PATH, postgresql://USER@HOST/DATABASE, mysql://USER@HOST/DATABASE or "
-    "redis://HOST:PORT/NUMBER"
-)
-
-
-def _check_store(text: str, info: ValidationInfo) -> str:
-    """The address of a store, without its password, and with an absolute path where it is one of a file."""
-    if text in ("file", "kafka"):
-        return text
-    scheme, separator, rest = text.partition("://")
-    if not separator or scheme not in _SQL_SCHEMES + _REDIS_SCHEMES or not rest or not text.isprintable():
-        raise bad(_STORE)
-    if scheme == "sqlite":
-        # As SQLAlchemy has it: three slashes before a relative path, four before an absolute one.
-        if not rest.startswith("/") or len(rest) == 1:
-            raise bad("must name a file: sqlite:///PATH, relative to this configuration, or sqlite:////ABSOLUTE/PATH")
-        return f"sqlite:///{locate(info.context['root'], rest[1:])}" if info.context else text
-    try:
-        parts = urlsplit(text)
-        if not parts.hostname or parts.port == 0:
-            raise bad(_STORE)
-    except ValueError:  # a port that is no number
-        raise bad(_STORE) from None
-    return text
-
-
 Rate = Annotated[float, Field(ge=0, le=20_000)]  # messages per second of one part
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
@@ -135,6 +105,5 @@ RegisterFile = Annotated[str, AfterValidator(_check_output), AfterValidator(_che
 AbsolutePath = Annotated[str, AfterValidator(_absolute)]
 Topic = Annotated[str, AfterValidator(_check_topic)]
 Servers = Annotated[str, AfterValidator(_check_servers)]
-OffsetStore = Annotated[str, AfterValidator(_check_store)]
 NotBool = BeforeValidator(_no_bool)
 Text = Annotated[str, Field(min_length=1, max_length=1000)]

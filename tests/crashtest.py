@@ -14,16 +14,17 @@ from kafka_lab import own_kafka
 from mutants import MUTANTS, catching_point, catching_seed
 from power_cuts import cut_and_recover, cuts_of
 
+from houses.addresses import hide_password
 from houses.errors import HousesError
 
 
 def main() -> int:
     """Run what is asked for; the exit code, 1 when a promise was broken."""
     parser = argparse.ArgumentParser(prog="lab.py crashtest", description=__doc__)
-    parser.add_argument("--kills", type=int, default=20, help="SIGKILLs of the consumer (default %(default)s)")
+    parser.add_argument("--kills", type=_count, default=20, help="SIGKILLs of the consumer (default %(default)s)")
     parser.add_argument("--seed", type=int, help="of moments, faults and stornos, or the first of --power-cuts")
     parser.add_argument("--store", default="file", help="consumer.offset_store (default %(default)s)")
-    parser.add_argument("--power-cuts", type=int, metavar="N", help="so many simulated power cuts instead")
+    parser.add_argument("--power-cuts", type=_count, metavar="N", help="so many simulated power cuts instead")
     parser.add_argument("--power-cut", type=int, metavar="SEED", help="those of one seed again")
     parser.add_argument("--points", action="store_true", help="every crash point instead")
     parser.add_argument("--mutants", action="store_true", help="which deliberate fault is caught by what instead")
@@ -32,7 +33,7 @@ def main() -> int:
         print(
             f"seed {arguments.power_cut}: the power went {cut_and_recover(arguments.power_cut)} times with something not on the disk yet, nothing is lost"
         )
-    elif arguments.power_cuts:
+    elif arguments.power_cuts is not None:
         cuts, seeds = cuts_of(arguments.seed or 0, arguments.power_cuts)
         print(f"power cuts {cuts:,} of {seeds:,} seeds, lost 0, twice 0")
     elif arguments.points:
@@ -43,6 +44,12 @@ def main() -> int:
     else:
         return _campaign(arguments.kills, arguments.seed, arguments.store)
     return 0
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be a whole number, 1 or more")
+    return int(text)
 
 
 def _mutants() -> int:
@@ -60,12 +67,16 @@ def _mutants() -> int:
 
 def _campaign(kills: int, seed: int | None, store: str) -> int:
     seed = secrets.randbits(32) if seed is None else seed
-    print(f"seed {seed}; again with: python3 lab.py crashtest --kills {kills} --seed {seed} --store {store}")
+    again = f"python3 lab.py crashtest --kills {kills} --seed {seed} --store {hide_password(store)}"
+    print(f"seed {seed}; again with: {again}")
     try:
         with own_kafka() as (folder, kafka):
             outcome = campaign(folder, kafka, kills, seed, {"consumer.offset_store": store})
     except HousesError as error:
         print(f"Error: {error}", file=sys.stderr)
+        return 1
+    except AssertionError as error:  # of what was seen while it ran
+        print(f"BROKEN: {error}", file=sys.stderr)
         return 1
     if not outcome.certificate.ok:
         print(outcome.certificate)

@@ -2,11 +2,14 @@
 
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import MagicMock, patch
 
+import crashtest
 import pytest
 from campaign import Follower, Outcome, campaign
 
 from houses.certificate import Certificate
+from houses.errors import HousesError
 
 
 @pytest.mark.slow
@@ -54,3 +57,31 @@ def test_an_early_line_that_changes_is_seen_in_the_end(tmp_path: Path) -> None:
     follower.look()
     with pytest.raises(AssertionError, match="an early line has changed"):
         follower.look_at_all()
+
+
+def crashed(*words: str, error: Exception) -> int:
+    """The exit code of the command, where the campaign ends with an error."""
+    with (
+        patch("sys.argv", ["crashtest.py", *words]),
+        patch("crashtest.own_kafka", return_value=MagicMock(__enter__=lambda _: (Path(), ""))),
+        patch("crashtest.campaign", side_effect=error),
+    ):
+        return crashtest.main()
+
+
+def test_the_command_says_what_was_broken_in_its_last_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """And repeats how it was called, without the password of a store."""
+    address = "postgresql://me:hunter2@h/d"
+    said = "houses.jsonl has vanished"
+    assert crashed("--kills", "3", "--seed", "7", "--store", address, error=AssertionError(said)) == 1
+    out, err = capsys.readouterr()
+    assert err == f"BROKEN: {said}\n" and "hunter2" not in out
+    assert "--kills 3 --seed 7 --store postgresql://***@h/d" in out
+
+
+@pytest.mark.parametrize("option", ["--kills", "--power-cuts"])
+def test_the_command_refuses_less_than_one(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Instead of doing something else, or nothing."""
+    with pytest.raises(SystemExit, match="2"):
+        crashed(option, "0", error=HousesError("began"))
+    assert capsys.readouterr().err.endswith(f"argument {option}: 0: must be a whole number, 1 or more\n")

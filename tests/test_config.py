@@ -196,6 +196,18 @@ consumr: {}
         ("consumer: {offset_store: 'oracle://me:pw@h/d'}", "consumer.offset_store = 'oracle://***@h/d': must be file"),
         ("consumer: {offset_store: 'redis://h:0'}", "consumer.offset_store = 'redis://h:0': must be file, kafka, or"),
         ("consumer: {offset_store: 'redis://h:x'}", "consumer.offset_store = 'redis://h:x': must be file, kafka, or"),
+        ("consumer: {offset_store: 'redis://a..b/0'}", "consumer.offset_store = 'redis://a..b/0': must be file, kafka"),
+        ("consumer: {offset_store: 'redis://h/abc'}", "must name a database of Redis by its number"),
+        ("consumer: {offset_store: 'redis://h/0/1'}", "must name a database of Redis by its number"),
+        (
+            "consumer: {offset_store: 'redis://h/0?db=3'}",
+            "'redis://h/0?***': must have no options but, with rediss://,",
+        ),
+        ("consumer: {offset_store: 'rediss://h/0?decode_responses=true'}", "must have no options but, with rediss://,"),
+        ("consumer: {offset_store: 'redis://h/0?socket_timeout=abc'}", "must have no options but, with rediss://,"),
+        ("consumer: {offset_store: 'mysql://h'}", "consumer.offset_store = 'mysql://h': must be file, kafka, or"),
+        ("consumer: {offset_store: 'mysql://[h/d'}", "consumer.offset_store = 'mysql://[h/d': must be file, kafka, or"),
+        ("consumer: {offset_store: 'sqlite:///o.db?timeout=5'}", "must be a path without options: sqlite takes none"),
         ("consumer: {offset_store: 'sqlite://'}", "consumer.offset_store = 'sqlite://': must be file, kafka, or"),
         ("consumer: {offset_store: 'sqlite:///'}", "consumer.offset_store = 'sqlite:///': must name a file"),
         (
@@ -414,7 +426,6 @@ def test_password_of_a_store_is_taken_out_of_its_address(write: Write, tmp_path:
     for text, env in (
         ("{offset_store: 'postgresql://me:p%40ss@h:1/d'}", {}),
         ("{offset_store: 'postgresql://me:p@ss@h:1/d'}", {}),
-        ("{offset_store: 'postgresql://me@h:1/d?password=p%40ss'}", {}),
         ("{offset_store: 'postgresql://me@h:1/d'}", {variable: "p@ss"}),
     ):
         loaded = config.load(write(f"consumer: {text}"), env)
@@ -425,6 +436,74 @@ def test_password_of_a_store_is_taken_out_of_its_address(write: Write, tmp_path:
         assert not any(word in shown for word in ("p@ss", "p%40ss") for shown in (repr(loaded), copied.read_text()))
         assert config.load(copied, loaded.secrets).consumer == loaded.consumer
     assert loaded.with_values({"consumer.offset_store": "redis://:other@h"}).secrets == {variable: "other"}
+
+
+def test_values_are_shown_without_secrets(write: Write) -> None:
+    """An address, a section that holds one; the others as they were given."""
+    given = {"consumer.offset_store": "redis://:hunter2@h", "producer.rates": {"wall": 5}, "kafka.topic": "t"}
+    loaded = config.load(write("kafka: {}"), {PASSWORD: "hunter2"}).with_values(given)
+    assert loaded.without_secrets(given) == given | {"consumer.offset_store": "redis://h"}
+    assert "sasl_password" not in loaded.without_secrets({"kafka.security": {}})["kafka.security"]
+    assert loaded.without_secrets({"consumer.storno_file": None}) == {"consumer.storno_file": None}
+
+
+def test_password_of_the_environment_wins_over_that_of_an_address(write: Write) -> None:
+    """As the environment does everywhere; an empty variable is none, and a program that gives an address means it."""
+    variable = "HOUSES_CONSUMER__OFFSET_STORE_PASSWORD"
+    path = write("consumer: {offset_store: 'redis://:old@h'}")
+    for text, wins in (("new", "new"), ("", "old")):
+        loaded = config.load(path, {variable: text})
+        assert loaded.consumer.store == "redis://h" and loaded.secrets == {variable: wins}
+    both = {variable: "new", "HOUSES_CONSUMER__OFFSET_STORE": "redis://:old@h"}
+    assert config.load(write("kafka: {}"), both).secrets == {variable: "new"}
+    assert loaded.with_values({"consumer.offset_store": "redis://:other@h"}).secrets == {variable: "other"}
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "redis://h:99999/0?password=hunter2",
+        "redis://h/0?password=hunter2&db=3",
+        "redis://:other@h/0?password=hunter2",
+        "redis://h?password=a@hunter2",
+        "rediss://h/0?ssl_password=hunter2",
+        "mysql://me@h/d?passwd=hunter2",
+        "mysql://me@h/d?charset=utf8mb4&ssl_key_PASSWORD=hunter2",
+        "postgresql://me@h/d?sslpassword=hunter2",
+        "postgresql://me@h/d?p%61ssword=hunter2",
+        "postgresql://me@h/d?password%3Dhunter2",
+        "postgresql://me@h/d?oauth_client_secret=hunter2",
+        "postgresql://me:hunter2@h/d?password=x",
+        "postgresql://me:hunter2?@h/d",
+        "mysql://me:1/hunter2@h/d",
+        "mysql://me:hunter2#@h/d",
+        "mysql:me:hunter2@h/d",
+        "sqlite:///o.db?password=hunter2",
+    ],
+)
+def test_password_of_a_store_anywhere_else_is_refused_and_never_shown(write: Write, address: str) -> None:
+    """Among the options, in whatever spelling, unescaped, or in an address that is none."""
+    given = {"HOUSES_CONSUMER__OFFSET_STORE": address}
+    for lines in (problems(write(f"consumer: {{offset_store: '{address}'}}")), problems(write("kafka: {}"), given)):
+        assert len(lines) == 1 and "consumer.offset_store = " in lines[0] and "hunter2" not in lines[0]
+    if "pass" in address:
+        assert "environment, HOUSES_CONSUMER__OFFSET_STORE_PASSWORD, or before the host" in lines[0]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "redis://h",
+        "redis://h/",
+        "redis://me@[::1]:6379/12",
+        "rediss://h/0?ssl_ca_certs=/etc/ca.pem&ssl_cert_reqs=required",
+        "postgresql://me@h:1/d?sslmode=require",
+        "mariadb://me@h/d?charset=utf8mb4",
+    ],
+)
+def test_address_of_a_store_stays_as_it_is(write: Write, address: str) -> None:
+    """Options that change nothing about the records are allowed."""
+    assert config.load(write(f"consumer: {{offset_store: '{address}'}}"), {}).consumer.store == address
 
 
 def test_path_of_a_sqlite_store_starts_at_the_configuration(write: Write) -> None:

@@ -95,6 +95,16 @@ def test_the_summary_file_holds_parameters_counts_latencies_and_the_certificate(
     assert summary["seconds"] >= 3
 
 
+def test_summary_shows_an_address_without_its_password(base: Config) -> None:
+    """The other parameters stay as they were given."""
+    with Experiment("leak", base=base, offset_store="redis://:hunter2@127.0.0.1:1", max_batch=5) as exp:
+        exp.write_summary()
+    text = (exp.folder / "summary.json").read_text()
+    assert "hunter2" not in text
+    shown = {"consumer.offset_store": "redis://127.0.0.1:1", "consumer.max_batch": 5}
+    assert json.loads(text)["parameters"] == exp.summary()["parameters"] == shown
+
+
 def test_seconds_are_those_of_the_producers_alone(base: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the stop takes until all is read would make every short run look slow."""
     drain, seen = ConsumerChild.drain, []

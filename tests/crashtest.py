@@ -30,8 +30,9 @@ def main() -> int:
     parser.add_argument("--mutants", action="store_true", help="which deliberate fault is caught by what instead")
     arguments = parser.parse_args()
     if arguments.power_cut is not None:
+        cuts = cut_and_recover(arguments.power_cut)
         print(
-            f"seed {arguments.power_cut}: the power went {cut_and_recover(arguments.power_cut)} times with something not on the disk yet, nothing is lost"
+            f"seed {arguments.power_cut}: {cuts} power cuts that found something not on the disk yet, nothing is lost"
         )
     elif arguments.power_cuts is not None:
         cuts, seeds = cuts_of(arguments.seed or 0, arguments.power_cuts)

@@ -78,9 +78,11 @@ class KafkaStore:
             raise PositionError(
                 f"{self.name}: a record of {len(commit.record)} bytes does not fit the {_METADATA_CAP_BYTES} of a commit"
             )
-        # One that was lost is put there again.
-        if (found := self._committed()) and found not in self._ours:
-            raise self._set_by_others(found)
+        if found := self._committed():  # one that was lost is put there again
+            if found not in self._ours:
+                raise self._set_by_others(found)
+            self._ours.remove(found)
+            self._ours.append(found)  # not forgotten, however many fail after it
         self._ours.append(commit)
         self._commit(commit)
 

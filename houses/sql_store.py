@@ -84,7 +84,7 @@ class SqlStore:
             with self._engine.begin() as connection:
                 yield connection
         except DBAPIError as error:
-            why = str(error.orig).strip().splitlines()[0]
+            why = (str(error.orig).strip() or type(error.orig).__name__).splitlines()[0]
             why = why.replace(self._password, "***") if self._password else why
             raise StoreError(f"{self.name}: {why}; see that the database runs, and consumer.offset_store") from None
 

@@ -71,7 +71,7 @@ class KafkaStore:
             "alone may do: see that none uses the group, then go on from the files themselves with: houses consume --rescan"
         )
 
-    def save(self, checkpoint: Checkpoint) -> None:
+    def save(self, checkpoint: Checkpoint, *, last: bool = False) -> None:
         """See `CheckpointStore`; `PositionError` when another program has set the offsets of the group meanwhile."""
         commit = _commit_of(checkpoint)
         if len(commit.record) > _METADATA_CAP_BYTES:

@@ -71,7 +71,7 @@ class RedisStore:
         self._seen = found
         return Checkpoint.decode(found.partition(b" ")[2], self.name)
 
-    def save(self, checkpoint: Checkpoint) -> None:
+    def save(self, checkpoint: Checkpoint, *, last: bool = False) -> None:
         """See `CheckpointStore`.
 
         Raises:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -13,7 +14,7 @@ import pytest
 import redis
 from command_line import consuming, ends, make_project, read_houses, run, running, send_houses
 from kafka_lab import read_jsonl, wait_until
-from store_servers import ESCAPED, PASSWORD, Server, server
+from store_servers import ESCAPED, PASSWORD, Server, far_away, server
 
 from houses.checkpoint import Binding, Checkpoint, CheckpointStore, TopicInfo, save_binding
 from houses.config import Config
@@ -182,6 +183,29 @@ def test_a_store_that_goes_away_holds_nothing_up_but_the_checkpoint(
     assert record is not None and record.next == (60, 60, 60)
 
 
+@pytest.mark.parametrize("kind", SERVERS)
+def test_a_store_far_away_is_slow_but_not_in_trouble(
+    tmp_path: Path, kafka: str, servers: dict[str, Server], kind: str
+) -> None:
+    """40 ms there and back, a few times a save: no error in any measurement, and the record is the newest at the end."""
+    with far_away(servers[kind].address, 0.02) as address:
+        made = make_project(
+            tmp_path, kafka, {"consumer.offset_store": address, "consumer.offset_save_interval_sec": 0.2}
+        )
+        with consuming(made) as process:
+            for sent in (20, 40, 60, 80):
+                send_houses(made, 20)
+                wait_until(partial(holds, made, sent), f"{sent} houses")
+                time.sleep(0.5)
+            process.terminate()
+            status, said = ends(process)
+        with opened(made) as store:
+            record = store.load()
+    assert status == 0 and "no checkpoint taken" not in said, said
+    assert [line["last_error"] for line in read_jsonl(made.metrics_path) if line["last_error"]] == []
+    assert record is not None and record.next == (80, 80, 80)
+
+
 def test_a_redis_that_takes_no_writes_is_waited_for(tmp_path: Path, kafka: str, servers: dict[str, Server]) -> None:
     """It reads and keeps silent on what writes, for longer than an answer is waited for: nobody else has saved anything."""
     store = servers["redis"]
@@ -202,6 +226,11 @@ def test_a_redis_that_takes_no_writes_is_waited_for(tmp_path: Path, kafka: str, 
     with opened(made) as opened_store:
         record = opened_store.load()
     assert record is not None and record.next == (40, 40, 40)
+
+
+def holds(made: Config, count: int) -> bool:
+    """Whether so many houses are written."""
+    return len(read_jsonl(made.houses_path)) == count
 
 
 def last_error(made: Config) -> str:

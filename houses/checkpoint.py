@@ -122,7 +122,7 @@ def _is_older(record: Any) -> bool:
 
 
 class CheckpointStore(Protocol):
-    """Keeps one checkpoint record per folder; a saved one survives any crash after `save` has returned."""
+    """Keeps one checkpoint record per folder; a saved one survives any crash of this program and its machine."""
 
     name: str
     """Where the record is, for messages."""
@@ -130,8 +130,12 @@ class CheckpointStore(Protocol):
     def load(self) -> Checkpoint | None:
         """The last saved record; None when there never was one."""
 
-    def save(self, checkpoint: Checkpoint) -> None:
-        """Replace the record."""
+    def save(self, checkpoint: Checkpoint, *, last: bool = False) -> None:
+        """Replace the record. When it returns that is done; of a `BoundedStore` perhaps a little later, by this or the next.
+
+        Args:
+            last: no other save follows, and its answer is worth some waiting.
+        """
 
     def forget(self) -> None:
         """Remove the record (`houses reset`, `consume --rescan`)."""
@@ -168,7 +172,7 @@ class FileStore:
         data = read_file(self._ops, self._path)
         return None if data is None else Checkpoint.decode(data, self.name)
 
-    def save(self, checkpoint: Checkpoint) -> None:
+    def save(self, checkpoint: Checkpoint, *, last: bool = False) -> None:
         """See `CheckpointStore`."""
         replace_file(self._ops, self._path, checkpoint.encode() + b"\n")
 

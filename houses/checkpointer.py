@@ -94,12 +94,14 @@ class Checkpointer:
         mark = self.marks.oldest_needed(low)
         return now_s - mark.time_s if low != tuple(next_offsets) else 0.0
 
-    def save(self, next_offsets: Sequence[int], storno_next: int) -> None:
+    def save(self, next_offsets: Sequence[int], storno_next: int, *, last: bool = False) -> None:
         """Make a restart begin here; the journal is committed and the topics are checked before.
 
         1. Side files of the new generation: stornos, closed ids. 2. Their names, in the folder. 3. The record.
         A crash between the steps leaves side files that are newer than the record, which recovery takes.
 
+        Args:
+            last: see `CheckpointStore`.
         Raises:
             FolderError: a file could not be written, or somebody changed one of the journal: no record is made.
         """
@@ -125,5 +127,6 @@ class Checkpointer:
                 storno_next,
                 lengths,
                 self.marks.tail(low, (*next_offsets, storno_next), lengths),
-            )
+            ),
+            last=last,
         )

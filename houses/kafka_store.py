@@ -71,16 +71,18 @@ class KafkaStore:
             "alone may do: see that none uses the group, then go on from the files themselves with: houses consume --rescan"
         )
 
-    def save(self, checkpoint: Checkpoint) -> None:
+    def save(self, checkpoint: Checkpoint, *, last: bool = False) -> None:
         """See `CheckpointStore`; `PositionError` when another program has set the offsets of the group meanwhile."""
         commit = _commit_of(checkpoint)
         if len(commit.record) > _METADATA_CAP_BYTES:
             raise PositionError(
                 f"{self.name}: a record of {len(commit.record)} bytes does not fit the {_METADATA_CAP_BYTES} of a commit"
             )
-        # One that was lost is put there again.
-        if (found := self._committed()) and found not in self._ours:
-            raise self._set_by_others(found)
+        if found := self._committed():  # one that was lost is put there again
+            if found not in self._ours:
+                raise self._set_by_others(found)
+            self._ours.remove(found)
+            self._ours.append(found)  # not forgotten, however many fail after it
         self._ours.append(commit)
         self._commit(commit)
 

@@ -67,7 +67,7 @@ class ConsumerLoop:
         while not self._should_stop() and not (until and self._at_end(until)):
             self._step()
         self._commit()
-        self._checkpoint()
+        self._checkpoint(last=True)
         self._reporter.metrics.state = "stopped"
         self._fill_metrics()
         return self._reporter.counts
@@ -230,18 +230,18 @@ class ConsumerLoop:
         self._commit_when_due(time.monotonic())
         self._report(time.monotonic())
 
-    def _checkpoint(self) -> None:
+    def _checkpoint(self, *, last: bool = False) -> None:
         """Compare the topics, then save; without a broker to ask there is no record, and the last one stays good."""
         try:
-            self._save_checkpoint()
+            self._save_checkpoint(last=last)
             self._checkpoint_error = ""
         except (BrokerError, StoreError) as error:
             self._checkpoint_error = f"no checkpoint taken, the last one stays good: {error}"
             self._say(self._checkpoint_error)
 
-    def _save_checkpoint(self) -> None:
+    def _save_checkpoint(self, *, last: bool = False) -> None:
         self._identity.check()
-        self._checkpointer.save(self._source.next[:STORNO], self._source.next[STORNO])
+        self._checkpointer.save(self._source.next[:STORNO], self._source.next[STORNO], last=last)
 
     def _fill_metrics(self) -> None:
         metrics, positions = self._reporter.metrics, self._source.next[:STORNO]

@@ -12,6 +12,17 @@ from houses.checkpoint import Checkpoint, taken_over
 from houses.errors import StoreError
 
 _CONNECT_S, _ANSWER_S = 3, 5
+_REPLACE = """
+local found, writer, seen, record, generation = redis.call('GET', KEYS[1]), unpack(ARGV)
+if found and string.sub(found, 1, #writer) == writer then
+  -- A request that was given up may arrive behind a later one.
+  if tonumber(string.match(found, '"generation":(%d+)')) > tonumber(generation) then return 1 end
+elseif found and found ~= seen then
+  return 0
+end
+redis.call('SET', KEYS[1], record)
+return 1
+"""
 
 
 class RedisStore:
@@ -35,6 +46,7 @@ class RedisStore:
             socket_timeout=_ANSWER_S,
             retry=Retry(NoBackoff(), 0),
         )
+        self._replace = self._client.register_script(_REPLACE)
         self._folder = folder
         self._writer = str(uuid.uuid4()).encode()
         self._seen: bytes | None = None
@@ -59,24 +71,19 @@ class RedisStore:
         self._seen = found
         return Checkpoint.decode(found.partition(b" ")[2], self.name)
 
-    def save(self, checkpoint: Checkpoint) -> None:
+    def save(self, checkpoint: Checkpoint, *, last: bool = False) -> None:
         """See `CheckpointStore`.
 
         Raises:
             PositionError: somebody else has replaced the record meanwhile. StoreError: no Redis, or it refuses.
         """
-        key = _key(checkpoint.folder)
-        with self._errors(), self._client.pipeline() as pipe:
-            pipe.watch(key)  # type: ignore[no-untyped-call]  # redis leaves it so
-            found = pipe.get(key)
-            if isinstance(found, bytes) and found != self._seen and not found.startswith(self._writer):
-                raise taken_over(self.name, checkpoint.folder)
-            pipe.multi()
-            pipe.set(key, self._writer + b" " + checkpoint.encode())
-            try:
-                pipe.execute()
-            except redis.WatchError:
-                raise taken_over(self.name, checkpoint.folder) from None
+        record = self._writer + b" " + checkpoint.encode()
+        with self._errors():
+            is_taken = self._replace(
+                [_key(checkpoint.folder)], [self._writer, self._seen or b"", record, checkpoint.generation]
+            )
+        if not is_taken:
+            raise taken_over(self.name, checkpoint.folder)
 
     def forget(self) -> None:
         """See `CheckpointStore`."""

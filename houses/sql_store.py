@@ -76,6 +76,8 @@ class SqlStore:
         self._writer = str(uuid.uuid4())
         self._seen: tuple[int, str] | None = None
         """Generation and writer of the record that `load` has found."""
+        self._has_table = False
+        """Whether the table was there when it was last looked for."""
         with self._errors():
             # A record every half a minute: a connection of its own each time, so that none can have gone stale.
             url, options = _url(address, password)
@@ -88,6 +90,7 @@ class SqlStore:
         except (HousesError, ModuleNotFoundError):
             raise
         except Exception as error:  # noqa: BLE001  # drivers answer an option or a login with TypeError, RuntimeError, ...
+            self._has_table = False
             why = str(getattr(error, "orig", error)).strip() or type(error).__name__
             why = why.splitlines()[0]
             why = why.replace(self._password, "***") if self._password else why
@@ -101,7 +104,7 @@ class SqlStore:
     def load(self) -> Checkpoint | None:
         """See `CheckpointStore`."""
         with self._transaction() as connection:
-            if not inspect(connection).has_table(_TABLE.name):
+            if not self._finds_table(connection):
                 return None
             row = connection.execute(select(_TABLE).where(_TABLE.c.folder == self._folder())).one_or_none()
         if row is None:
@@ -109,13 +112,14 @@ class SqlStore:
         self._seen = (row.generation, row.writer)
         return Checkpoint.decode(row.record.encode(), self.name)
 
-    def save(self, checkpoint: Checkpoint) -> None:
+    def save(self, checkpoint: Checkpoint, *, last: bool = False) -> None:
         """See `CheckpointStore`.
 
         Raises:
             PositionError: somebody else has replaced the record meanwhile. StoreError: no database, or it refuses.
         """
-        self._make_table()
+        if not self._has_table:
+            self._make_table()
         ours = _TABLE.c.writer == self._writer
         if self._seen:
             generation, writer = self._seen
@@ -132,20 +136,25 @@ class SqlStore:
 
     def _make_table(self) -> None:
         with self._transaction() as connection:
-            if inspect(connection).has_table(_TABLE.name):
+            if self._finds_table(connection):
                 return
         try:
             with self._transaction() as connection:
                 _TABLE.create(connection)
+            self._has_table = True
         except StoreError:
             with self._transaction() as connection:
-                if not inspect(connection).has_table(_TABLE.name):  # nobody else has made it either
+                if not self._finds_table(connection):  # nobody else has made it either
                     raise
+
+    def _finds_table(self, connection: Connection) -> bool:
+        self._has_table = inspect(connection).has_table(_TABLE.name)
+        return self._has_table
 
     def forget(self) -> None:
         """See `CheckpointStore`."""
         with self._transaction() as connection:
-            if inspect(connection).has_table(_TABLE.name):
+            if self._finds_table(connection):
                 connection.execute(delete(_TABLE).where(_TABLE.c.folder == self._folder()))
 
     def close(self) -> None:

@@ -50,14 +50,16 @@ def _storno_before_houses(journal: Journal) -> None:
 # --- checkpoint ---
 
 
-def _record_before_side_files(self: Checkpointer, next_offsets: Sequence[int], storno_next: int) -> None:
+def _record_before_side_files(
+    self: Checkpointer, next_offsets: Sequence[int], storno_next: int, *, last: bool = False
+) -> None:
     """The steps of `save`, the last one first."""
     staged: list[tuple[Any, ...]] = []
     with (
         patch.object(checkpointer, "stage_side_files", lambda *state: staged.append(state)),
         patch.object(checkpointer, "sync_folder", _nothing),
     ):
-        _SAVE(self, next_offsets, storno_next)
+        _SAVE(self, next_offsets, storno_next, last=last)
     for state in staged:
         sidefiles.stage_side_files(*state)
     files.sync_folder(self._ops, self._config.folder)
@@ -73,8 +75,10 @@ def _low_too_high(self: Checkpointer, next_offsets: Sequence[int]) -> tuple[int,
     return tuple(min(low + 1, end) for low, end in zip(_LOW(self, next_offsets), next_offsets, strict=True))
 
 
-def _storno_position_too_high(self: Checkpointer, next_offsets: Sequence[int], storno_next: int) -> None:
-    _SAVE(self, next_offsets, storno_next + 1)
+def _storno_position_too_high(
+    self: Checkpointer, next_offsets: Sequence[int], storno_next: int, *, last: bool = False
+) -> None:
+    _SAVE(self, next_offsets, storno_next + 1, last=last)
 
 
 def _without_commit(self: ConsumerLoop, now_s: float) -> None:

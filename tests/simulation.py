@@ -181,7 +181,7 @@ class GroupStore:
         self.newest = self.record.generation if self.record else 0
         return self.record
 
-    def save(self, checkpoint: Checkpoint) -> None:
+    def save(self, checkpoint: Checkpoint, *, last: bool = False) -> None:
         """See `CheckpointStore`."""
         self.newest = checkpoint.generation
         luck = self._random.random() if self.failing else 1.0

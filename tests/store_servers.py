@@ -2,8 +2,10 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -85,6 +87,35 @@ def server(kind: str) -> Iterator[Server]:
         made.resume()
         made.kill()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def far_away(address: str, one_way_s: float) -> Iterator[str]:
+    """The address of a server as if it were this far: every piece of bytes takes so long, there and back."""
+    parts = urlsplit(address)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        arguments = (listener, (parts.hostname or "", parts.port or 0), one_way_s)
+        threading.Thread(target=_relay_all, args=arguments, daemon=True).start()
+        yield address.replace(f":{parts.port}/", f":{listener.getsockname()[1]}/")
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def _relay_all(listener: socket.socket, server: tuple[str, int], one_way_s: float) -> None:
+    with suppress(OSError):  # the end of the block
+        while True:
+            near, far = listener.accept()[0], socket.create_connection(server)
+            for ends in ((near, far), (far, near)):
+                ends[0].setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                threading.Thread(target=_relay, args=(*ends, one_way_s), daemon=True).start()
+
+
+def _relay(source: socket.socket, target: socket.socket, one_way_s: float) -> None:
+    with suppress(OSError):
+        while data := source.recv(65_536):
+            time.sleep(one_way_s)
+            target.sendall(data)
+    with suppress(OSError):
+        target.shutdown(socket.SHUT_WR)
 
 
 def _run(command: list[str], user: str | None, folder: Path, **options: Any) -> None:

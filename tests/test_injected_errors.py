@@ -297,6 +297,19 @@ def test_a_checkpoint_that_was_not_taken_leaves_the_last_one_good(lab: Config, m
         assert store.load() == third
 
 
+def test_a_checkpoint_is_known_again_however_many_were_not_taken_after_it(lab: Config, mock: MockKafka) -> None:
+    """Ten refused in a row; the next one is taken, and nobody else is blamed."""
+    topics = (lab.kafka.topic, lab.consumer.storno_topic)
+    with closing(KafkaStore(client_config(lab.kafka), f"group-{lab.kafka.topic}", topics)) as store:
+        store.save(RECORD)
+        for generation in range(2, 12):
+            mock.fail_next(OFFSET_COMMIT, code_of("BROKER_NOT_AVAILABLE"))
+            with pytest.raises(BrokerError, match="the checkpoint was not taken"):
+                store.save(replace(RECORD, generation=generation))
+        store.save(last := replace(RECORD, generation=12))
+        assert store.load() == last
+
+
 # --- the producers ---
 
 

@@ -148,7 +148,7 @@ def test_a_store_that_refuses_the_right_ends_the_consumer(monkeypatch: pytest.Mo
     def revoke(_: FakeSource) -> None:
         monkeypatch.setattr(FileStore, "save", refuse)
 
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise AccessError("Group authorization failed")
 
     with pytest.raises(AccessError, match="Group authorization failed"):

@@ -182,10 +182,10 @@ import sys, time
 from houses import checkpoint
 from houses.cli import main
 real = checkpoint.FileStore.save
-def save(self, record):
+def save(self, record, **options):
     if record.generation > 1:
         time.sleep(60)
-    real(self, record)
+    real(self, record, **options)
 checkpoint.FileStore.save = save
 sys.exit(main(sys.argv[1:]))
 """

@@ -6,13 +6,15 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from random import Random
 
 import pytest
+import redis
 from command_line import consuming, ends, make_project, read_houses, run, running, send_houses
 from kafka_lab import read_jsonl, wait_until
-from store_servers import ESCAPED, PASSWORD, Server, server
+from store_servers import ESCAPED, PASSWORD, Server, far_away, server
 
 from houses.checkpoint import Binding, Checkpoint, CheckpointStore, TopicInfo, save_binding
 from houses.config import Config
@@ -104,6 +106,17 @@ def test_a_second_writer_is_refused_and_the_first_goes_on(tmp_path: Path, addres
         assert store.load() == replace(first, generation=5)
 
 
+def test_a_request_that_arrives_behind_a_later_one_changes_nothing(tmp_path: Path, servers: dict[str, Server]) -> None:
+    """Given up after some seconds, held back by the network: each save is one request of Redis."""
+    config = made_config(tmp_path, servers["redis"].address)
+    first = replace(RECORD, folder=bound(config))
+    with opened(config) as store:
+        for generation in (2, 3, 2):
+            store.save(replace(first, generation=generation))
+    with opened(config) as store:
+        assert store.load() == replace(first, generation=3)
+
+
 def test_the_password_is_in_no_text(tmp_path: Path, servers: dict[str, Server]) -> None:
     """Neither in the configuration and its file, nor in names, nor in the error of a wrong one."""
     for kind in SERVERS:
@@ -168,6 +181,56 @@ def test_a_store_that_goes_away_holds_nothing_up_but_the_checkpoint(
     with opened(made) as opened_store:
         record = opened_store.load()
     assert record is not None and record.next == (60, 60, 60)
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+def test_a_store_far_away_is_slow_but_not_in_trouble(
+    tmp_path: Path, kafka: str, servers: dict[str, Server], kind: str
+) -> None:
+    """40 ms there and back, a few times a save: no error in any measurement, and the record is the newest at the end."""
+    with far_away(servers[kind].address, 0.02) as address:
+        made = make_project(
+            tmp_path, kafka, {"consumer.offset_store": address, "consumer.offset_save_interval_sec": 0.2}
+        )
+        with consuming(made) as process:
+            for sent in (20, 40, 60, 80):
+                send_houses(made, 20)
+                wait_until(partial(holds, made, sent), f"{sent} houses")
+                time.sleep(0.5)
+            process.terminate()
+            status, said = ends(process)
+        with opened(made) as store:
+            record = store.load()
+    assert status == 0 and "no checkpoint taken" not in said, said
+    assert [line["last_error"] for line in read_jsonl(made.metrics_path) if line["last_error"]] == []
+    assert record is not None and record.next == (80, 80, 80)
+
+
+def test_a_redis_that_takes_no_writes_is_waited_for(tmp_path: Path, kafka: str, servers: dict[str, Server]) -> None:
+    """It reads and keeps silent on what writes, for longer than an answer is waited for: nobody else has saved anything."""
+    store = servers["redis"]
+    made = make_project(
+        tmp_path, kafka, {"consumer.offset_store": store.address, "consumer.offset_save_interval_sec": 0.2}
+    )
+    send_houses(made, 20)
+    with consuming(made) as process, closing(redis.Redis.from_url(store.address)) as client:
+        client.client_pause(8000, all=False)
+        wait_until(lambda: "no checkpoint taken" in last_error(made), "the error in the measurements")
+        wait_until(lambda: last_error(made) == "", "the next checkpoint", 20.0)
+        send_houses(made, 20)
+        wait_until(lambda: len(read_jsonl(made.houses_path)) == 40, "20 more houses")
+        process.terminate()
+        status, said = ends(process)
+    assert status == 0, said
+    assert "no checkpoint taken, the last one stays good" in said and "another consumer" not in said
+    with opened(made) as opened_store:
+        record = opened_store.load()
+    assert record is not None and record.next == (40, 40, 40)
+
+
+def holds(made: Config, count: int) -> bool:
+    """Whether so many houses are written."""
+    return len(read_jsonl(made.houses_path)) == count
 
 
 def last_error(made: Config) -> str:

@@ -58,7 +58,9 @@ class RedisStore:
         try:
             yield
         except redis.RedisError as error:
-            raise StoreError(f"{self.name}: {error}; see that Redis runs, and consumer.offset_store") from None
+            raise StoreError(
+                f"{self.name}: {str(error).rstrip('.')}; check the server, consumer.offset_store and its password"
+            ) from None
 
     def load(self) -> Checkpoint | None:
         """See `CheckpointStore`."""

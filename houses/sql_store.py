@@ -94,7 +94,8 @@ class SqlStore:
             why = str(getattr(error, "orig", error)).strip() or type(error).__name__
             why = why.splitlines()[0]
             why = why.replace(self._password, "***") if self._password else why
-            raise StoreError(f"{self.name}: {why}; see that the database runs, and consumer.offset_store") from None
+            advice = "the file and its folder" if self.name.startswith("sqlite") else "the server and the password"
+            raise StoreError(f"{self.name}: {why}; check consumer.offset_store, {advice}") from None
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:

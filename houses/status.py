@@ -39,7 +39,13 @@ def status_lines(config: Config) -> Iterator[str]:
             else f"none (houses {verb})"
         )
         yield f"{role.capitalize() + ':':<13}{state}"
+    yield f"Checkpoint:  {_place_of_checkpoint(config)}"
     yield from _consumer_lines(config, ends)
+
+
+def _place_of_checkpoint(config: Config) -> str:
+    store = config.consumer.store
+    return {"file": str(config.offsets_path), "kafka": f"Kafka group {config.consumer.group_id}"}.get(store, store)
 
 
 def kafka_lines(config: Config) -> Iterator[str]:

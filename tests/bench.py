@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
+import script
 from confluent_kafka import Consumer, Producer, TopicPartition
 from kafka_lab import own_kafka
 
@@ -475,4 +476,4 @@ _PARTS: dict[str, Callable[[Path, str, int, int], dict[str, Any]]] = {
 }
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(script.run(main))

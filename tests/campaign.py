@@ -2,6 +2,7 @@
 
 import hashlib
 import signal
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -10,16 +11,16 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from command_line import consuming, make_project, read_houses, running
+from command_line import is_reading, make_project, read_houses, running
 from kafka_lab import Values, read_jsonl, wait_until
 
 from houses.broker import ensure_topics
 from houses.certificate import Certificate
-from houses.config import Config
+from houses.config import Config, child_environment, load
+from houses.errors import HousesError
 from houses.faults import FAULTS_NAME
 from houses.files import lock_owner
 from houses.message import PARTS
-from houses.metrics import last_metrics
 from houses.producer import Producers
 from houses.storno import StornoLoop
 from houses.verify import verify
@@ -109,6 +110,7 @@ def campaign(
     often = {"consumer.offset_save_interval_sec": 0.2, "consumer.metrics_interval_sec": 0.05, "producer.seed": seed}
     rates = {"producer.msgs_per_sec": _RATE_HZ}
     made = make_project(folder, kafka, faults | often | rates | (values or {}))
+    made = load(made.path, made.secrets | child_environment())  # the password of a store, as consumers get it
     ensure_topics(made)
     followers = [Follower(path) for path in (made.houses_path, made.storno_houses_path, made.rejects_path)]
     with sending(made, _STORNO_EVERY_S) as producers:
@@ -134,21 +136,33 @@ def _kill_once(
     made: Config, random: Random, followers: list[Follower], number: int, say: Callable[[str], None]
 ) -> bool:
     """Start the consumer and kill it; whether that was before it read on."""
-    if random.random() < 0.5:
-        with consuming(made) as process:  # it is past its recovery
+    with running(made, "consume") as process:
+        if random.random() < 0.5:
+            _await(process, lambda: is_reading(made, process.pid))
             _watch(followers, random.uniform(0, 1.0))
-            process.send_signal(signal.SIGKILL)
-            state = "while it read"
-    else:
-        with running(made, "consume") as process:
-            wait_until(lambda: _holds_folder(made, process.pid), "the consumer takes the folder")
+        else:
+            _await(process, lambda: _holds_folder(made, process.pid))
             _watch(followers, random.uniform(0, 0.3))
-            line = last_metrics(made.metrics_path)
-            is_reading = bool(line and line["pid"] == process.pid and line["state"] == "running")
-            process.send_signal(signal.SIGKILL)
-            state = "while it read" if is_reading else "before it read on"
-    say(f"kill {number}: {state}")
-    return state != "while it read"
+        reads = is_reading(made, process.pid)
+        process.send_signal(signal.SIGKILL)
+        if process.wait() != -signal.SIGKILL:
+            raise _ended_by_itself(process)
+    say(f"kill {number}: {'while it read' if reads else 'before it read on'}")
+    return not reads
+
+
+def _await(process: "subprocess.Popen[str]", done: Callable[[], bool]) -> None:
+    def done_or_dead() -> bool:
+        if process.poll() is not None:
+            raise _ended_by_itself(process)
+        return done()
+
+    wait_until(done_or_dead, "the consumer reads")
+
+
+def _ended_by_itself(process: "subprocess.Popen[str]") -> HousesError:
+    assert process.stdout
+    return HousesError(f"the consumer ended by itself: {process.stdout.read().strip()}")
 
 
 def _holds_folder(made: Config, pid: int) -> bool:

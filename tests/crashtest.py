@@ -1,13 +1,13 @@
-"""The crash campaign: SIGKILLs under load on a real Kafka, or power cuts and crash points on a simulated one.
+"""The crash campaign: SIGKILLs under load on a real Kafka, or one of the simulations of it.
 
-python3 lab.py crashtest [--kills N] [--seed S] [--store file|kafka|ADDRESS]; [--power-cuts N | --power-cut SEED | --points |
---mutants]
+Exit code 0: every promise was kept; 1: one was broken, or something was missing.
 """
 
 import argparse
 import secrets
 import sys
 
+import script
 from campaign import campaign
 from crash_points import every_point
 from kafka_lab import own_kafka
@@ -21,22 +21,22 @@ from houses.errors import HousesError
 def main() -> int:
     """Run what is asked for; the exit code, 1 when a promise was broken."""
     parser = argparse.ArgumentParser(prog="lab.py crashtest", description=__doc__)
-    parser.add_argument("--kills", type=_count, default=20, help="SIGKILLs of the consumer (default %(default)s)")
-    parser.add_argument("--seed", type=int, help="of moments, faults and stornos, or the first of --power-cuts")
-    parser.add_argument("--store", default="file", help="consumer.offset_store (default %(default)s)")
-    parser.add_argument("--power-cuts", type=_count, metavar="N", help="so many simulated power cuts instead")
-    parser.add_argument("--power-cut", type=int, metavar="SEED", help="those of one seed again")
-    parser.add_argument("--points", action="store_true", help="every crash point instead")
-    parser.add_argument("--mutants", action="store_true", help="which deliberate fault is caught by what instead")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--kills", type=_count, default=20, metavar="N", help="kill the consumer N times (the usual: 20)")
+    what.add_argument("--power-cuts", type=_count, metavar="N", help="simulate N power cuts (100 a second)")
+    what.add_argument("--power-cut", type=int, metavar="SEED", help="simulate the power cuts of one seed again")
+    what.add_argument("--points", action="store_true", help="kill before and after each call on files (20 s)")
+    what.add_argument("--mutants", action="store_true", help="show which test catches which deliberate fault (2 min)")
+    parser.add_argument("--seed", type=int, help="of --kills: moments, faults and stornos; the first of --power-cuts")
+    parser.add_argument("--store", default="file", help="consumer.offset_store of --kills (the usual: file)")
     arguments = parser.parse_args()
     if arguments.power_cut is not None:
-        cuts = cut_and_recover(arguments.power_cut)
-        print(
-            f"seed {arguments.power_cut}: {cuts} power cuts that found something not on the disk yet, nothing is lost"
-        )
+        cut_and_recover(arguments.power_cut)
+        print(f"power cuts of seed {arguments.power_cut}: lost 0, twice 0")
     elif arguments.power_cuts is not None:
-        cuts, seeds = cuts_of(arguments.seed or 0, arguments.power_cuts)
-        print(f"power cuts {cuts:,} of {seeds:,} seeds, lost 0, twice 0")
+        first = arguments.seed or 0
+        cuts, seeds = cuts_of(first, arguments.power_cuts)
+        print(f"power cuts {cuts:,} (seeds {first:,} to {first + seeds - 1:,}), lost 0, twice 0")
     elif arguments.points:
         points = sum(1 for _ in every_point())
         print(f"crash points {points:,}, lost 0, twice 0")
@@ -63,6 +63,7 @@ def _mutants() -> int:
         points = "not caught" if point is None else f"caught at point {point + 1}"
         print(f"| {mutant.name} | {cuts} | {points} |", flush=True)
         survivors += seed is None and point is None
+    print(f"\n{len(MUTANTS) - survivors} of {len(MUTANTS)} caught")
     return 1 if survivors else 0
 
 
@@ -86,4 +87,4 @@ def _campaign(kills: int, seed: int | None, store: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(script.run(main))

@@ -30,8 +30,8 @@ def own_kafka() -> Iterator[tuple[Path, str]]:
     """A temporary folder, and the address of a Kafka of its own in it; both are gone at the end."""
     with tempfile.TemporaryDirectory(prefix="houses-", ignore_cleanup_errors=True) as name:
         address = f"127.0.0.1:{local_kafka.free_port()}"
-        local_kafka.start(Path(name) / "kafka", address)
         try:
+            local_kafka.start(Path(name) / "kafka", address)
             yield Path(name), address
         finally:
             local_kafka.stop(Path(name) / "kafka")

@@ -72,5 +72,5 @@ def test_login_that_a_driver_cannot_do_is_said_in_one_line(tmp_path: Path) -> No
     with patch("pymysql.connect", side_effect=RuntimeError("'cryptography' package is required; not hunter2\nmore")):
         said = error_of(config)
     assert said == (
-        "mysql://me@h/d: 'cryptography' package is required; not ***; see that the database runs, and consumer.offset_store"
+        "mysql://me@h/d: 'cryptography' package is required; not ***; check consumer.offset_store, the server and the password"
     )

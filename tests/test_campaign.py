@@ -85,3 +85,15 @@ def test_the_command_refuses_less_than_one(option: str, capsys: pytest.CaptureFi
     with pytest.raises(SystemExit, match="2"):
         crashed(option, "0", error=HousesError("began"))
     assert capsys.readouterr().err.endswith(f"argument {option}: 0: must be a whole number, 1 or more\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals there")
+@pytest.mark.parametrize(("number", "code", "said"), [(signal.SIGINT, 130, "Interrupted"), (signal.SIGTERM, 143, "")])
+def test_a_script_that_is_told_to_end_shows_no_traceback(number: int, code: int, said: str) -> None:
+    """Ctrl-C and SIGTERM, in the middle of a long simulation."""
+    command = [sys.executable, str(Path(__file__).with_name("crashtest.py")), "--power-cuts", "1000000"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        wait_until(lambda: psutil.Process(process.pid).cpu_times().user > 2.0, "it works")
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == code and out == "" and err.startswith(said) and err.count("\n") == bool(said)

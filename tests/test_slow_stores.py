@@ -147,7 +147,9 @@ def test_an_error_without_words_is_told_by_its_name(tmp_path: Path, monkeypatch:
         raise OperationalError(None, None, sqlite3.OperationalError(" \n"))
 
     monkeypatch.setattr(store._engine, "begin", refuse)
-    with pytest.raises(StoreError, match=r"offsets.db: OperationalError; see that the database runs"):
+    with pytest.raises(
+        StoreError, match=r"offsets.db: OperationalError; check consumer.offset_store, the file and its folder"
+    ):
         store.load()
 
 

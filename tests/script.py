@@ -1,0 +1,23 @@
+"""How the scripts beside the tests end when they are told to: what they started is stopped, and no traceback is shown."""
+
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+
+INTERRUPTED, TERMINATED = 130, 143
+"""As shells have it: 128 + the number of the signal."""
+
+
+def run(main: Callable[[], int]) -> int:
+    """The exit code of `main`, of Ctrl-C, or of SIGTERM, on which everything is left in good order too."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return main()
+    except KeyboardInterrupt:
+        print("Interrupted; what was started is stopped.", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _terminate(_: int, __: FrameType | None) -> None:
+    sys.exit(TERMINATED)

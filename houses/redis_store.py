@@ -59,7 +59,7 @@ class RedisStore:
             yield
         except redis.RedisError as error:
             raise StoreError(
-                f"{self.name}: {str(error).rstrip('.')}; check the server, consumer.offset_store and its password"
+                f"{self.name}: {str(error).rstrip('.')}; check consumer.offset_store, the server and the password"
             ) from None
 
     def load(self) -> Checkpoint | None:

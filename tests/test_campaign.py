@@ -1,12 +1,17 @@
-"""The crash campaign on a real Kafka, and that it would see what it looks for."""
+"""The crash campaign on a real Kafka, that it would see what it looks for, and how its script ends."""
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import MagicMock, patch
 
 import crashtest
+import psutil
 import pytest
 from campaign import Follower, Outcome, campaign
+from kafka_lab import wait_until
 
 from houses.certificate import Certificate
 from houses.errors import HousesError

@@ -2,7 +2,9 @@
 
 import shutil
 import signal
+import sqlite3
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -12,7 +14,7 @@ from random import Random
 import pytest
 import redis
 from command_line import consuming, ends, make_project, read_houses, run, running, send_houses
-from kafka_lab import read_jsonl, wait_until
+from kafka_lab import Values, read_jsonl, wait_until
 from store_servers import ESCAPED, PASSWORD, Server, far_away, server
 
 from houses.checkpoint import Binding, Checkpoint, CheckpointStore, TopicInfo, save_binding
@@ -36,13 +38,24 @@ def servers() -> Iterator[dict[str, Server]]:
         yield {kind: stack.enter_context(server(kind)) for kind in SERVERS}
 
 
-@pytest.fixture(params=("sqlite", *SERVERS))
-def address(request: pytest.FixtureRequest) -> str:
-    """What a user writes as `consumer.offset_store`."""
-    if request.param == "sqlite":
-        return "sqlite:///output/offsets.db"
+def address_of(request: pytest.FixtureRequest) -> str:
+    """What a user writes as `consumer.offset_store`, for the kind that the test is run with."""
+    if request.param not in SERVERS:
+        return "sqlite:///output/offsets.db" if request.param == "sqlite" else str(request.param)
     made: Server = request.getfixturevalue("servers")[request.param]
     return made.address
+
+
+@pytest.fixture(params=("sqlite", *SERVERS))
+def address(request: pytest.FixtureRequest) -> str:
+    """Of a store that needs no Kafka."""
+    return address_of(request)
+
+
+@pytest.fixture(params=("kafka", "sqlite", *SERVERS))
+def outside(request: pytest.FixtureRequest) -> Values:
+    """Settings of each store outside the output folder, or that could be, and a group of the test's own."""
+    return {"consumer.offset_store": address_of(request), "consumer.group_id": uuid.uuid4().hex}
 
 
 def bound(config: Config) -> str:
@@ -136,10 +149,10 @@ def test_the_password_is_in_no_text(tmp_path: Path, servers: dict[str, Server]) 
 # --- consumers ---
 
 
-def test_restarts_go_on_where_they_were(tmp_path: Path, kafka: str, address: str) -> None:
+def test_restarts_go_on_where_they_were(tmp_path: Path, kafka: str, outside: Values) -> None:
     """Five kills, each of a consumer at work; each house once, and no offset file; the certificate knows the record."""
     slow = {"consumer.max_batch": 10, "consumer.flush_every": 1, "consumer.offset_save_interval_sec": 0.1}
-    made = make_project(tmp_path, kafka, {"consumer.offset_store": address} | slow)
+    made = make_project(tmp_path, kafka, outside | slow)
     random = Random(7)
     for round_number in range(1, 6):
         send_houses(made, 1000)
@@ -246,6 +259,26 @@ def last_error(made: Config) -> str:
     return str((last_metrics(made.metrics_path) or {}).get("last_error", ""))
 
 
+def test_an_sqlite_file_that_another_program_holds_is_waited_for(tmp_path: Path, kafka: str) -> None:
+    """Houses are written as before, and when it lets go the checkpoint is taken."""
+    values = {"consumer.offset_store": "sqlite:///output/offsets.db", "consumer.offset_save_interval_sec": 0.2}
+    made = make_project(tmp_path, kafka, values)
+    send_houses(made, 20)
+    with consuming(made) as process, closing(sqlite3.connect(made.folder / "offsets.db", timeout=60)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        wait_until(lambda: "no checkpoint taken" in last_error(made), "the error in the measurements")
+        send_houses(made, 40)
+        wait_until(lambda: len(read_jsonl(made.houses_path)) == 60, "all houses")
+        other.rollback()
+        wait_until(lambda: last_error(made) == "", "the next checkpoint")
+        process.terminate()
+        assert ends(process)[0] == 0
+    assert verify(made).ok
+    with opened(made) as store:
+        record = store.load()
+    assert record is not None and record.next == (60, 60, 60)
+
+
 @pytest.mark.parametrize("kind", SERVERS)
 @pytest.mark.parametrize("outage", ["killed", "frozen"])
 def test_a_store_that_is_away_at_the_start_is_an_error(
@@ -264,10 +297,14 @@ def test_a_store_that_is_away_at_the_start_is_an_error(
     assert not made.houses_path.exists() or made.houses_path.read_bytes() == b""
 
 
-def test_a_copy_of_a_folder_beside_the_original_is_refused(tmp_path: Path, kafka: str, address: str) -> None:
+def test_a_copy_of_a_folder_beside_the_original_is_refused(tmp_path: Path, kafka: str, outside: Values) -> None:
     """At the next checkpoint at the latest, with the way out; the original loses nothing."""
-    values = {"consumer.offset_store": address, "consumer.offset_save_interval_sec": 0.2}
-    made = make_project(tmp_path, kafka, values)
+    made = make_project(tmp_path, kafka, outside | {"consumer.offset_save_interval_sec": 0.2})
+    why = (
+        "another program has set its offsets"
+        if made.consumer.store == "kafka"
+        else "another consumer has saved positions"
+    )
     send_houses(made, 20)
     read_houses(made)
     copy = tmp_path / "copy"
@@ -278,9 +315,9 @@ def test_a_copy_of_a_folder_beside_the_original_is_refused(tmp_path: Path, kafka
         refused = run(copied, "consume", "--until-end")
         if refused.returncode == 0:  # it came first: then the original is the second writer
             status, said = ends(original)
-            assert status == 1 and "another consumer has saved positions" in said
+            assert status == 1 and why in said
             return
         original.terminate()
         assert ends(original)[0] == 0
-    assert "another consumer has saved positions" in refused.stderr and "consume --rescan" in refused.stderr
+    assert why in refused.stderr and "consume --rescan" in refused.stderr
     assert verify(made).ok

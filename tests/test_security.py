@@ -21,7 +21,7 @@ from houses.child import ConsumerChild
 from houses.config import PROJECT_ROOT
 from houses.errors import ConfigError
 from houses.files import REAL
-from houses.local_kafka import free_port
+from houses.local_kafka import free_port, probe
 from houses.runner import run_notebook
 
 SECRET = "hunter2-not-to-be-seen"
@@ -99,6 +99,7 @@ def test_jupyterlab_listens_here_only_and_wants_its_token(tmp_path: Path) -> Non
         server = psutil.Popen([sys.executable, str(PROJECT_ROOT / "lab.py"), *words], stdout=out, stderr=out)
     try:
         wait_until(lambda: f"http://127.0.0.1:{port}/lab" in log.read_text(), "JupyterLab says its address")
+        wait_until(lambda: probe("127.0.0.1", port) != "nothing", "it listens, which may be a little later")
         for path in ("/api/contents", "/api/kernels", "/lab"):
             assert answer(f"http://127.0.0.1:{port}{path}") in (403, "login")
         family = [server, *server.children(recursive=True)]

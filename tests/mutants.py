@@ -99,17 +99,6 @@ def _fill_without_sync(ops: FileOps, path: Any, data: bytes) -> None:
         _FILL(ops, path, data)
 
 
-def _write_in_place(ops: FileOps, path: Any, data: bytes) -> None:
-    """Without a temporary file and its rename."""
-    fd = ops.open(path)
-    try:
-        ops.truncate(fd, 0)
-        ops.write_at(fd, 0, data)
-        ops.sync(fd)
-    finally:
-        ops.close(fd)
-
-
 # --- recovery ---
 
 
@@ -153,7 +142,7 @@ MUTANTS = (
         "older register taken for the record's",
         lambda: patch.object(recovery, "_load", _register_goes_as_far_as_the_record),
     ),
-    Mutant("record written in place", lambda: patch.object(checkpoint, "replace_file", _write_in_place)),
+    Mutant("record written in place", lambda: patch.object(checkpoint, "replace_file", _FILL)),
 )
 
 

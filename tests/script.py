@@ -5,8 +5,7 @@ import sys
 from collections.abc import Callable
 from types import FrameType
 
-INTERRUPTED, TERMINATED = 130, 143
-"""As shells have it: 128 + the number of the signal."""
+from houses.errors import EXIT_INTERRUPTED
 
 
 def run(main: Callable[[], int]) -> int:
@@ -16,8 +15,8 @@ def run(main: Callable[[], int]) -> int:
         return main()
     except KeyboardInterrupt:
         print("Interrupted; what was started is stopped.", file=sys.stderr)
-        return INTERRUPTED
+        return EXIT_INTERRUPTED
 
 
 def _terminate(_: int, __: FrameType | None) -> None:
-    sys.exit(TERMINATED)
+    sys.exit(128 + signal.SIGTERM)  # as shells have it

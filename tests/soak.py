@@ -27,7 +27,7 @@ from houses.config import Config
 from houses.errors import HousesError
 from houses.message import PARTS
 from houses.metrics import last_metrics
-from houses.picture import ACCENT, DASHES, explain, figure_of, new_panels, save_figure
+from houses.picture import ACCENT, BLACK, DASHES, explain, figure_of, new_panels, save_figure
 from houses.verify import verify
 
 _SMALL = {
@@ -208,10 +208,9 @@ def draw(outcome: Outcome, folder: Path) -> list[Path]:
 
 def _lines(ax: Axes, samples: list[Sample], **labels: str) -> None:
     """A line per life and attribute, and the restarts as gaps between them."""
-    styles = dict(zip(labels, zip((ACCENT, "black"), DASHES.values(), strict=False), strict=False))
+    styles = zip((ACCENT, BLACK), DASHES.values(), strict=False)
     pids = dict.fromkeys(sample.pid for sample in samples)
-    for attribute, label in labels.items():
-        colour, dashes = styles[attribute]
+    for (attribute, label), (colour, dashes) in zip(labels.items(), styles, strict=False):
         for life, pid in enumerate(pids):
             ours = [sample for sample in samples if sample.pid == pid]
             x = [sample.messages / _MILLION for sample in ours]

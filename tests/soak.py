@@ -42,16 +42,17 @@ _SMALL = {
 _FAULTS = {"duplicate": 0.01, "malformed": 0.001, "drop": 0.001}
 _RATE_HZ = 5000.0
 _STORNO_EVERY_S = 0.1
-_RESTARTS = (0.05, 0.10, 0.15, 0.20)
-"""Shares of the messages after which the consumer is killed and stopped in turn; it lives on after the last."""
-_WARM_UP = 0.15
-"""Share of the messages that the last life reads before its memory is judged."""
+_RESTARTS = (50_000, 100_000, 150_000, 200_000)
+"""Messages read after which the consumer is killed and stopped in turn; it lives on after the last."""
+_WARM_UP = 300_000
+"""Messages that the last life reads before it is judged. Measured: what the backlog of the restart took goes
+back to the system, and its heap settles, within 200,000."""
 _LOOK_EVERY_S = 0.5
 _STALLED_S = 120.0
 _MB = 1 << 20
 _MILLION = 1e6
 _LEAST_MESSAGES = 1_000_000
-"""With fewer the memory's slope is that of a few looks."""
+"""With fewer one step of the heap looks like a slope."""
 SLOPE_LIMIT = 1.0
 """MB that the memory may grow per million messages."""
 LAG_LIMIT = round(10 * _RATE_HZ * len(PARTS))
@@ -86,7 +87,7 @@ class Outcome(NamedTuple):
     def judged(self) -> list[Sample]:
         """Those of the last life after its warm-up."""
         last = [sample for sample in self.samples if sample.pid == self.samples[-1].pid]
-        begun = last[0].messages + _WARM_UP * self.samples[-1].messages
+        begun = last[0].messages + _WARM_UP
         return [sample for sample in last if sample.messages >= begun]
 
     @property
@@ -137,7 +138,7 @@ def soak(folder: Path, kafka: str, messages: int, seed: int, say: Callable[[str]
     Args:
         folder: of the project, empty.
         kafka: bootstrap address.
-        messages: how many are read before the sending ends.
+        messages: how many are judged, after the restarts and the warm-up.
         seed: of the faults.
     """
     faults = {f"producer.faults.{part.name}": _FAULTS for part in PARTS}
@@ -147,10 +148,11 @@ def soak(folder: Path, kafka: str, messages: int, seed: int, say: Callable[[str]
     samples: list[Sample] = []
     begun_s = time.monotonic()
     with sending(made, _STORNO_EVERY_S):
-        for number, share in enumerate((*_RESTARTS, 1.0)):
+        last = _RESTARTS[-1] + _WARM_UP + messages
+        for number, until in enumerate((*_RESTARTS, last)):
             with consuming(made, stdout=subprocess.DEVNULL) as process:
-                _watch(made, process.pid, round(share * messages), samples)
-                process.send_signal(signal.SIGTERM if number % 2 or share == 1.0 else signal.SIGKILL)
+                _watch(made, process.pid, until, samples)
+                process.send_signal(signal.SIGTERM if number % 2 or until == last else signal.SIGKILL)
                 process.wait()
             say(f"{samples[-1].messages:,} messages, {samples[-1].memory_mb:.1f} MB, lag {samples[-1].lag:,}")
     seconds = time.monotonic() - begun_s
@@ -229,7 +231,7 @@ def main() -> int:
     """Run it; the exit code, 1 when a promise was broken."""
     parser = argparse.ArgumentParser(prog="lab.py soak", description=__doc__)
     parser.add_argument(
-        "--messages", type=_messages, default=10_000_000, help="a million or more (the usual: %(default)s)"
+        "--messages", type=_messages, default=10_000_000, help="judged, a million or more (the usual: %(default)s)"
     )
     parser.add_argument("--seed", type=int, help="of the faults")
     parser.add_argument("--figure", type=Path, metavar="FOLDER", help="where soak.png and soak.svg go")

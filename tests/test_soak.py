@@ -31,9 +31,9 @@ def outcome_of(samples: list[Sample], certificate: Certificate = OK) -> Outcome:
 def test_a_steady_consumer_has_no_problems() -> None:
     """Also when an earlier life needed more, when it grew while it warmed up, and when a checkpoint had a client."""
     earlier = [Sample(0, 100, 500.0, 99, 99, LAG_LIMIT + 1)]
-    warming_up = [sample._replace(memory_mb=40.0 + number) for number, sample in enumerate(STEADY[:10])]
+    warming_up = [sample._replace(memory_mb=40.0 + number / 2) for number, sample in enumerate(STEADY[:30])]
     at_a_checkpoint = STEADY[-1]._replace(handles=20, threads=10)
-    assert outcome_of([*earlier, *warming_up, *STEADY[10:], at_a_checkpoint]).problems == []
+    assert outcome_of([*earlier, *warming_up, *STEADY[30:], at_a_checkpoint]).problems == []
 
 
 @pytest.mark.parametrize(

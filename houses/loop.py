@@ -197,9 +197,11 @@ class ConsumerLoop:
             self._write_rejects(self._table.evict(now_s - self._limits.max_pending_age_sec))
         if sum(self._source.next) >= self._look_at or self._is_due("balance", now_s, _BALANCE_EVERY_S):
             self._balance()
-        if self._is_due("checkpoint", now_s, self._limits.offset_save_interval_sec):
+        if now_s >= self._due_s["checkpoint"]:
             self._commit()
             self._checkpoint()
+            # From its end on: a store that takes as long as the interval would leave time for one batch between two.
+            self._due_s["checkpoint"] = time.monotonic() + self._limits.offset_save_interval_sec
         self._identity.ask_in_doubt(now_s)
         self._report(now_s)
 

@@ -126,6 +126,22 @@ def test_a_checkpoint_is_saved_every_interval_and_at_stop() -> None:
         assert (lab.record() or pytest.fail("no record")).generation == wanted[-1] + 1
 
 
+def test_the_interval_begins_when_a_checkpoint_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a store that takes longer than the interval there is time to read between two."""
+    lab = lab_of([1], [1], [1], offset_save_interval_sec=1.0)
+    save = FileStore.save
+
+    def save_slowly(*args: Any, **options: Any) -> None:
+        save(*args, **options)
+        lab.clock.now_s += 5.0
+
+    monkeypatch.setattr(FileStore, "save", save_slowly)
+    found: list[Any] = []
+    generation = look(found, lambda _: lab.record().generation)  # type: ignore[union-attr]
+    lab.consume([pause(0.0), generation, pause(0.9), generation, pause(0.2), generation])
+    assert found == [2, 2, 3]
+
+
 def test_without_a_broker_there_is_no_checkpoint_and_the_last_one_stays_good() -> None:
     """It is said, shown in the figures, and made good when the broker is back."""
     lab = lab_of([1], [1], [1], offset_save_interval_sec=1.0)

@@ -152,12 +152,11 @@ class ConsumerLoop:
             self._log(len(houses))
 
     def _log(self, new: int) -> None:
-        every = self._limits.log_every
-        cancelled = self._reporter.counts["cancelled"]
-        total = self._reporter.counts["houses"] + cancelled
+        every, counts = self._limits.log_every, self._reporter.counts
+        total = counts["houses"] + counts["cancelled"]
         if every and total // every > (total - new) // every:
             rest = f"{len(self._table.pending_ids()):,} pending, {counted(self._source.lag(), 'message')} to read"
-            self._say(f"{counted(total, 'house')}, {cancelled:,} of them cancelled; {rest}")
+            self._say(f"{counted(total, 'house')}, {counts['cancelled']:,} of them cancelled; {rest}")
 
     def _write_rejects(self, rejects: list[Reject]) -> None:
         self._journal.append_rejects(rejects)
@@ -197,11 +196,10 @@ class ConsumerLoop:
             self._write_rejects(self._table.evict(now_s - self._limits.max_pending_age_sec))
         if sum(self._source.next) >= self._look_at or self._is_due("balance", now_s, _BALANCE_EVERY_S):
             self._balance()
-        if now_s >= self._due_s["checkpoint"]:
+        if self._is_due("checkpoint", now_s, self._limits.offset_save_interval_sec):
             self._commit()
             self._checkpoint()
-            # From its end on: a store that takes as long as the interval would leave time for one batch between two.
-            self._due_s["checkpoint"] = time.monotonic() + self._limits.offset_save_interval_sec
+            self._due_s["checkpoint"] += time.monotonic() - now_s  # a slow store leaves time to read between two
         self._identity.ask_in_doubt(now_s)
         self._report(now_s)
 

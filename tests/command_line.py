@@ -135,7 +135,7 @@ def running(made: Config, *words: str, **options: Any) -> Iterator["subprocess.P
     finally:
         process.kill()
         process.wait()
-        if isinstance(process.stdout, io.TextIOWrapper):
+        if isinstance(process.stdout, io.TextIOWrapper) and not process.stdout.closed:
             os.set_blocking(process.stdout.fileno(), False)  # a child of its own may still hold the other end
             sys.stdout.write((process.stdout.buffer.read() or b"").decode(errors="replace"))
         for stream in filter(None, (process.stdin, process.stdout)):

@@ -196,9 +196,7 @@ def draw(outcome: Outcome, folder: Path) -> list[Path]:
     _lines(lag, outcome.samples, lag="lag")
     _lines(counts, outcome.samples, handles="open files", threads="threads")
     explain(memory, f"After the warm-up the memory changes by {outcome.slope:+.2f} MB per million messages")
-    explain(
-        lag, f"The lag stays below {max(sample.lag for sample in outcome.judged):,} messages after the last restart"
-    )
+    explain(lag, f"After the warm-up the lag is {max(sample.lag for sample in outcome.judged):,} messages at most")
     explain(counts, "Open files and threads: the peaks are the clients that checkpoints ask for the ids of the topics")
     memory.set_ylabel("memory (MB)")
     lag.set_ylabel("lag (messages)")

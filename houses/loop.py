@@ -54,9 +54,7 @@ class ConsumerLoop:
         self._look_at = 0
         self._checkpoint_error = ""
         self._waiting_since_s: float | None = None
-        self._due_s = dict.fromkeys(("metrics", "evict", "balance"), now_s) | {
-            "checkpoint": now_s + (self._limits.offset_save_interval_sec or float("inf"))
-        }
+        self._due_s = dict.fromkeys(("metrics", "evict", "balance", "checkpoint"), now_s)
 
     def run(self, until: list[int] | None) -> Counter[str]:
         """Read until told to stop, or until the four positions of `until` are reached; returns the outcomes by kind.
@@ -196,10 +194,9 @@ class ConsumerLoop:
             self._write_rejects(self._table.evict(now_s - self._limits.max_pending_age_sec))
         if sum(self._source.next) >= self._look_at or self._is_due("balance", now_s, _BALANCE_EVERY_S):
             self._balance()
-        if self._is_due("checkpoint", now_s, self._limits.offset_save_interval_sec):
+        if now_s >= self._due_s["checkpoint"]:
             self._commit()
             self._checkpoint()
-            self._due_s["checkpoint"] += time.monotonic() - now_s  # a slow store leaves time to read between two
         self._identity.ask_in_doubt(now_s)
         self._report(now_s)
 
@@ -240,8 +237,11 @@ class ConsumerLoop:
             self._say(self._checkpoint_error)
 
     def _save_checkpoint(self, *, last: bool = False) -> None:
-        self._identity.check()
-        self._checkpointer.save(self._source.next[:STORNO], self._source.next[STORNO], last=last)
+        try:
+            self._identity.check()
+            self._checkpointer.save(self._source.next[:STORNO], self._source.next[STORNO], last=last)
+        finally:  # from its end on: a slow store leaves time to read between two
+            self._due_s["checkpoint"] = time.monotonic() + (self._limits.offset_save_interval_sec or float("inf"))
 
     def _fill_metrics(self) -> None:
         metrics, positions = self._reporter.metrics, self._source.next[:STORNO]

@@ -118,10 +118,7 @@ def _read(terminal: int) -> bytes:
 
 @contextmanager
 def running(made: Config, *words: str, **options: Any) -> Iterator["subprocess.Popen[str]"]:
-    """A verb that runs on in a group of its own; killed at the end of the block if it still lives.
-
-    What it has said and nobody has read is printed, for pytest to show when the test fails.
-    """
+    """A verb that runs on in a group of its own; killed at the end of the block if it still lives."""
     process = subprocess.Popen(
         arguments(made, *words),
         text=True,
@@ -135,9 +132,6 @@ def running(made: Config, *words: str, **options: Any) -> Iterator["subprocess.P
     finally:
         process.kill()
         process.wait()
-        if isinstance(process.stdout, io.TextIOWrapper) and not process.stdout.closed:
-            os.set_blocking(process.stdout.fileno(), False)  # a child of its own may still hold the other end
-            sys.stdout.write((process.stdout.buffer.read() or b"").decode(errors="replace"))
         for stream in filter(None, (process.stdin, process.stdout)):
             stream.close()
 

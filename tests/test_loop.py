@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulation import ALL, FakeSource, Lab, Poll, Topics, check_end, config_of, lab_of, parts
 
-from houses.checkpoint import FileStore
-from houses.errors import AccessError, BrokerError, FolderError, PositionError
+from houses.checkpoint import Checkpoint, FileStore
+from houses.errors import AccessError, BrokerError, FolderError, PositionError, StoreError
 
 NOTHING = (0, 0, 0, 0)
 
@@ -126,20 +126,23 @@ def test_a_checkpoint_is_saved_every_interval_and_at_stop() -> None:
         assert (lab.record() or pytest.fail("no record")).generation == wanted[-1] + 1
 
 
-def test_the_interval_begins_when_a_checkpoint_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a store that takes longer than the interval there is time to read between two."""
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_interval_begins_at_the_end_of_a_checkpoint(monkeypatch: pytest.MonkeyPatch, fails: bool) -> None:
+    """With a store that takes longer than the interval, or says so late that it is away, there is time to read."""
     lab = lab_of([1], [1], [1], offset_save_interval_sec=1.0)
-    save = FileStore.save
+    tried: list[int] = []
 
-    def save_slowly(*args: Any, **options: Any) -> None:
-        save(*args, **options)
+    def save_slowly(_: FileStore, checkpoint: Checkpoint, **__: Any) -> None:
+        tried.append(checkpoint.generation)
         lab.clock.now_s += 5.0
+        if fails and checkpoint.generation > 1:
+            raise StoreError("away")
 
     monkeypatch.setattr(FileStore, "save", save_slowly)
     found: list[Any] = []
-    generation = look(found, lambda _: lab.record().generation)  # type: ignore[union-attr]
-    lab.consume([pause(0.0), generation, pause(0.9), generation, pause(0.2), generation])
-    assert found == [2, 2, 3]
+    last_tried = look(found, lambda _: tried[-1])
+    lab.consume([pause(0.9), last_tried, pause(0.2), last_tried, pause(0.9), last_tried, pause(0.2), last_tried])
+    assert found == [1, 2, 2, 3]
 
 
 def test_without_a_broker_there_is_no_checkpoint_and_the_last_one_stays_good() -> None:

@@ -117,7 +117,7 @@ def listening(server: psutil.Process) -> set[str]:
     """Addresses at which a process and its children listen."""
     found = set()
     for each in (server, *server.children(recursive=True)):
-        with suppress(psutil.NoSuchProcess):  # JupyterLab asks programs for their version, which end meanwhile
+        with suppress(psutil.NoSuchProcess):  # JupyterLab asks programs for their version; they may end meanwhile
             found |= {c.laddr.ip for c in each.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
     return found
 

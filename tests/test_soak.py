@@ -9,7 +9,7 @@ from soak import LAG_LIMIT, Outcome, Sample, soak
 from houses.certificate import Certificate
 
 OK: Certificate = SimpleNamespace(ok=True)  # type: ignore[assignment]
-STEADY = [Sample(1, 10_000 * number, 60.0, 16, 6, 100) for number in range(1, 101)]
+STEADY = [Sample(1, 500_000 + 10_000 * number, 60.0, 16, 6, 100) for number in range(1, 101)]
 
 
 @pytest.mark.slow

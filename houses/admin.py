@@ -5,15 +5,12 @@ from pathlib import Path
 
 import psutil
 
-from houses.config import Config
+from houses.config.config import Config
 from houses.errors import HousesError
-from houses.files import lock_owner
-from houses.kafka_process import is_alive
-from houses.say import Say
-from houses.stopping import ask_to_stop
+from houses.system.locks import ROLES, is_alive, lock_owner
+from houses.system.log import Say
+from houses.system.stopping import ask_to_stop
 
-ROLES = {"producer": "produce", "storno-loop": "storno-loop", "consumer": "consume"}
-"""Locks of a folder, in the order in which their holders are stopped: role -> verb that takes it."""
 _STOP_TIMEOUT_S = 15.0
 
 Holder = tuple[Path, str, psutil.Process]

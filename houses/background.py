@@ -4,7 +4,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from houses.metrics import describe_error
+from houses.errors import describe_error
 
 Work = Callable[[], object]
 

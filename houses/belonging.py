@@ -1,12 +1,12 @@
 """Whether a folder, its files, its checkpoint record and the topics belong together."""
 
 from houses.checkpoint import Binding, Checkpoint, TopicInfo, load_binding, save_binding
-from houses.config import Config
+from houses.config.config import Config
 from houses.errors import FolderError, MessageError, PositionError
-from houses.files import FileOps
 from houses.join import ClosedIds
 from houses.journal import Journal
 from houses.lines import parse_house_line
+from houses.system.files import FileOps
 
 
 def bound_to(config: Config, ops: FileOps, parts: TopicInfo, storno: TopicInfo) -> Binding:

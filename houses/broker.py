@@ -14,12 +14,12 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
 from houses import local_kafka
 from houses.checkpoint import TopicInfo
 from houses.clients import connect, connect_admin, error_text, may_start, metadata_of, result_of, unreachable
-from houses.config import Config
+from houses.config.config import Config
+from houses.config.models import KafkaConfig
 from houses.errors import BrokerError
 from houses.kafka_port import Look
 from houses.message import PARTS
-from houses.say import Say, be_silent
-from houses.settings import KafkaConfig
+from houses.system.log import Say, be_silent
 
 _PROBE_TIMEOUT_S = 2.0
 _ABSENT = (KafkaError.UNKNOWN_TOPIC_OR_PART,)

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import chain, zip_longest
 from typing import Any, Literal
 
-from houses.say import counted
+from houses.system.text import counted
 
 Kind = Literal["missing", "double", "wrong", "foreign", "storno", "checkpoint"]
 

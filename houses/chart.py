@@ -7,7 +7,7 @@ from typing import Any
 
 import anywidget
 
-from houses.metrics import describe_error
+from houses.errors import describe_error
 
 LOG = logging.getLogger(__name__)
 _HERE = Path(__file__).parent

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from houses.errors import FolderError, PositionError
-from houses.files import FileOps, read_file, replace_file, sync_folder
 from houses.message import PARTS
+from houses.system.files import FileOps, read_file, replace_file, sync_folder
 
 _FORMAT = "houses-checkpoint-1"
 

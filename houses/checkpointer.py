@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from houses.checkpoint import Checkpoint, CheckpointStore
-from houses.config import Config
-from houses.files import FileOps, sync_folder
+from houses.config.config import Config
 from houses.join import JoinTable
 from houses.journal import Journal
 from houses.message import PARTS, STORNO
 from houses.recovery import Recovered
 from houses.sidefiles import stage_side_files
+from houses.system.files import FileOps, sync_folder
 
 _MARK_BYTES = 64 << 10
 _MARK_S = 1.0

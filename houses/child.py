@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import IO, Any
 
-from houses.config import PROJECT_ROOT, Config, child_environment
-from houses.crashes import CrashPoint
+from houses.config.config import PROJECT_ROOT, Config, child_environment
 from houses.errors import HousesError
 from houses.message import STORNO
 from houses.metrics import last_metrics
+from houses.system.crash_points import CrashPoint
 
 LOG_NAME = "consumer.log"
 _START_TIMEOUT_S = 60.0

@@ -80,7 +80,7 @@ def hello_send(ctx: click.Context, count: int, interval: float) -> int:
     Example:
       houses hello send --count 3 --interval 0.5
     """
-    from houses.stopping import StoppedEarly, StopRequest
+    from houses.system.stopping import StoppedEarly, StopRequest
     from houses.teaching import hello_send as send
 
     stop_request = StopRequest()
@@ -102,7 +102,7 @@ def hello_listen(ctx: click.Context, from_beginning: bool) -> int:
     Example:
       houses hello listen --from-beginning
     """
-    from houses.stopping import StoppedEarly, StopRequest
+    from houses.system.stopping import StoppedEarly, StopRequest
     from houses.teaching import hello_listen as listen
 
     stop_request = StopRequest()
@@ -126,7 +126,7 @@ def naive(ctx: click.Context, folder: Path) -> int:
     Example:
       houses naive output/naive
     """
-    from houses.stopping import StoppedEarly, StopRequest
+    from houses.system.stopping import StoppedEarly, StopRequest
     from houses.teaching import naive_consume
 
     folder.mkdir(parents=True, exist_ok=True)

@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from houses.say import counted
+from houses.system.text import counted
 from houses.terminal import Count, HouseId, configured, print_json, progress, say, table
 
 if TYPE_CHECKING:
-    from houses.config import Config
+    from houses.config.config import Config
 
 
 @click.command()
@@ -77,7 +77,7 @@ def _show_recent(config: "Config", count: int, as_json: bool) -> None:
 
 
 def _why_none(config: "Config") -> str:
-    from houses.files import lock_owner
+    from houses.system.locks import lock_owner
 
     if lock_owner(config.folder, "consumer"):
         return "the consumer that runs has not come to one; houses status says more"

@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from houses.say import counted
+from houses.system.text import counted
 from houses.terminal import Count, HouseId, Seconds, configured, progress, say
 from houses.verbs import program
 
 if TYPE_CHECKING:
     from houses.checkpoint import TopicInfo
-    from houses.config import Config
+    from houses.config.config import Config
     from houses.producer import Producers
-    from houses.stopping import StopRequest
+    from houses.system.stopping import StopRequest
 
 _POLL_S = 0.1
 
@@ -53,7 +53,7 @@ class Fault(click.ParamType[tuple[str, float]]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, float]:
         """The configuration key below producer.faults, and the number."""
-        from houses.settings import PartFaults
+        from houses.config.models import PartFaults
 
         key, _, number = str(value).partition("=")
         part, _, fault = key.partition(".")
@@ -96,10 +96,10 @@ def produce(
     from houses.belonging import check_topics
     from houses.checkpoint import load_binding
     from houses.errors import ConfigError
-    from houses.files import REAL
     from houses.message import PARTS
     from houses.producer import Producers
-    from houses.stopping import StoppedEarly, StopRequest
+    from houses.system.files import REAL
+    from houses.system.stopping import StoppedEarly, StopRequest
 
     config = configured(ctx).with_values(
         rate_values(rates) | {f"producer.faults.{key}": value for key, value in faults}
@@ -202,9 +202,9 @@ def storno_loop(ctx: click.Context, interval: float | None) -> int:
     Example:
       houses storno-loop --interval 5
     """
-    from houses.files import FolderLock
-    from houses.stopping import StoppedEarly, StopRequest
     from houses.storno import StornoLoop
+    from houses.system.locks import FolderLock
+    from houses.system.stopping import StoppedEarly, StopRequest
 
     config = configured(ctx)
     _ready(config)

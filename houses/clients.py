@@ -11,9 +11,9 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, ClusterMetadata  # type: ignore[attr-defined]  # no __all__ there
 from pydantic import SecretStr
 
+from houses.config.models import KafkaConfig
 from houses.errors import BrokerError
 from houses.kafka_port import is_loopback, parse_address
-from houses.settings import KafkaConfig
 
 LOG = logging.getLogger("houses.kafka")
 """Where librdkafka's own messages go, instead of stderr."""

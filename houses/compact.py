@@ -7,13 +7,14 @@ from pathlib import Path
 
 from pyroaring import BitMap64
 
-from houses.config import Config
-from houses.files import REAL, FileOps
+from houses.config.config import Config
 from houses.lines import parse_house_line, split_lines
 from houses.linescan import blocks
 from houses.message import MAX_ID_DIGITS
-from houses.say import Say, be_silent, counted
 from houses.snapshot import read_register
+from houses.system.files import REAL, FileOps
+from houses.system.log import Say, be_silent
+from houses.system.text import counted
 
 LIVE_NAME = "houses_live.jsonl"
 _ID_AT = len('{"id":')

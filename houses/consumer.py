@@ -5,15 +5,16 @@ from collections.abc import Callable
 from contextlib import closing
 
 from houses.broker import ensure_topics, watermarks
-from houses.config import Config
-from houses.files import REAL, FileOps, FolderLock
+from houses.config.config import Config
 from houses.loop import ConsumerLoop
 from houses.metrics import Reporter
 from houses.recovery import BrokerView, recover
-from houses.say import Say
 from houses.source import Source
-from houses.stopping import StoppedEarly
 from houses.stores import checkpoint_store
+from houses.system.files import REAL, FileOps
+from houses.system.locks import FolderLock
+from houses.system.log import Say
+from houses.system.stopping import StoppedEarly
 
 
 def look_at_broker(config: Config, say: Say) -> BrokerView:

@@ -8,7 +8,7 @@ from typing import Any
 
 import ipywidgets as widgets  # type: ignore[import-untyped]  # it ships no types
 
-from houses.metrics import describe_error
+from houses.errors import describe_error
 from houses.results import Results
 
 _PROGRAM = threading.local()

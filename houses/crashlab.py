@@ -6,10 +6,11 @@ from typing import Any
 
 import pandas as pd
 
-from houses.crashes import AT_RANDOM
 from houses.experiment import Experiment
 from houses.message import PARTS
-from houses.say import Say, be_silent, counted
+from houses.system.crash_points import AT_RANDOM
+from houses.system.log import Say, be_silent
+from houses.system.text import counted
 from houses.timeline import restarts
 from houses.verify import verify
 

@@ -8,7 +8,7 @@ from houses.errors import HousesError
 from houses.experiment import Experiment
 from houses.feed import MetricsFeed
 from houses.message import PARTS
-from houses.say import counted
+from houses.system.text import counted
 
 _SILENT_S = 2.0
 _NOT_READING = ("starting", "recovering")

@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from houses import local_kafka
 from houses.analysis import plot_latency, plot_latency_over_time, summary
 from houses.certificate import Certificate
-from houses.config import Config
+from houses.config.config import Config
 from houses.errors import HousesError
 from houses.experiment import Experiment
 from houses.frames import Loaded
 from houses.picture import Picture, save_figure
-from houses.say import Say, counted
+from houses.system.log import Say
+from houses.system.text import counted
 
 _RATE_HZ = 500.0
 _STEP_S = 3.0

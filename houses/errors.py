@@ -35,3 +35,8 @@ class PositionError(HousesError):
 
 class MessageError(HousesError, ValueError):
     """A message, or a value meant for one, does not follow the wire format."""
+
+
+def describe_error(error: BaseException) -> str:
+    """An error in one line, as metrics and status show it."""
+    return str(error) if isinstance(error, HousesError) else f"{type(error).__name__}: {error}"

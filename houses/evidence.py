@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from pyroaring import BitMap64
 
 from houses.batch import decode_parts
+from houses.config.models import KafkaConfig
 from houses.errors import MessageError
 from houses.lines import RAW_CAP_BYTES
 from houses.linescan import Ints, hashes
 from houses.message import PARTS, decode_storno
-from houses.say import Say
-from houses.settings import KafkaConfig
+from houses.system.log import Say
 from houses.topics import Run, read_ranges
 
 BLANK, MALFORMED, WRONG_PARTITION = -1, -2, -3

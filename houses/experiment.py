@@ -12,16 +12,15 @@ from types import TracebackType
 from typing import Any, Self
 
 from houses.broker import watermarks
-from houses.config import Config, load
-from houses.errors import HousesError
+from houses.config.config import Config, load
+from houses.errors import HousesError, describe_error
 from houses.message import PARTS
-from houses.metrics import describe_error
 from houses.producer import Producers
 from houses.run import Run
 from houses.runfolder import full_keys, prepare, run_folder
-from houses.say import Say, be_silent, in_main_thread, warn
 from houses.steering import Steering
 from houses.storno import StornoSender
+from houses.system.log import Say, be_silent, in_main_thread, warn
 
 _OPEN: dict[Path, "Experiment"] = {}
 """The open experiments of this process by folder: a cell run twice finds its earlier one here."""

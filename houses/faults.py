@@ -8,8 +8,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from houses.config.models import PartFaults
 from houses.message import Part
-from houses.settings import PartFaults
 
 FAULTS_NAME = "faults.jsonl"
 _FLUSH_S = 1.0

@@ -6,8 +6,8 @@ from contextlib import suppress
 from houses.belonging import check_topics
 from houses.checkpoint import Binding
 from houses.errors import BrokerError
-from houses.say import Say
 from houses.source import Source
+from houses.system.log import Say
 
 _TIMEOUT_S = 2.0
 _DOUBT_TIMEOUT_S = 1.0

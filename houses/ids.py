@@ -7,8 +7,8 @@ from pathlib import Path
 from random import Random
 
 from houses.errors import FolderError
-from houses.files import REAL, FileOps, read_file, replace_file
 from houses.message import MAX_ID, MAX_ID_DIGITS, peek_id
+from houses.system.files import REAL, FileOps, read_file, replace_file
 from houses.tail import Record
 
 BLOCK_IDS = 10_000

@@ -6,7 +6,7 @@ import shutil
 import uuid
 from pathlib import Path
 
-from houses.files import REAL, replace_file
+from houses.system.files import REAL, replace_file
 
 # All paths in it are relative to the data folder, where the JVM runs: so a blank, a comma or a letter beyond ASCII in the
 # project's path needs no escape (the file is Latin-1), and a folder that was moved still starts.

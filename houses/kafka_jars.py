@@ -14,7 +14,7 @@ import platformdirs
 from filelock import FileLock
 
 from houses.errors import BrokerError
-from houses.say import Say
+from houses.system.log import Say
 
 KAFKA_VERSION = "4.3.1"
 CACHE_VARIABLE = "HOUSES_JAR_CACHE"

@@ -12,8 +12,9 @@ from typing import Any
 import psutil
 
 from houses.errors import BrokerError
-from houses.files import REAL, lock_owner, process_record, replace_file
 from houses.kafka_folder import clear_data, last_error, log_path, mark_formatted, new_cluster_id, read_cluster_id
+from houses.system.files import REAL, replace_file
+from houses.system.locks import is_alive, lock_owner, process_record
 
 _JVM_FLAGS = ("-Xms64m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true")
 _LOG_FLAGS = (
@@ -75,14 +76,6 @@ def find_process(folder: Path) -> psutil.Process | None:
     if process:
         _record(folder, process)
     return process
-
-
-def is_alive(process: psutil.Process) -> bool:
-    """Whether a process still runs: a killed child that nobody has waited for does not."""
-    try:
-        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
 
 
 def forget(folder: Path) -> None:

@@ -15,7 +15,7 @@ from ipykernel.kernelspec import RESOURCES, get_kernel_dict
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 
-from houses.config import PROJECT_ROOT
+from houses.config.config import PROJECT_ROOT
 from houses.runfolder import RUN_DIR_VARIABLE
 
 KERNEL_NAME = "python3"

@@ -14,9 +14,9 @@ from itertools import pairwise
 from numbers import Real
 from typing import Any
 
-from houses.crashes import AT_RANDOM, CrashPoint
 from houses.errors import ConfigError, HousesError
 from houses.runfolder import run_folder
+from houses.system.crash_points import AT_RANDOM, CrashPoint
 
 _HOLDS = {"at least": operator.ge, "more than": operator.gt, "at most": operator.le, "less than": operator.lt}
 _LIMIT = re.compile(rf"\b({'|'.join(_HOLDS)}) (-?\d+(?:,\d{{3}})*(?:\.\d+)?)(?: \* ([A-Za-z_]\w*))?")

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from houses.audit_storno import described
-from houses.config import Config
+from houses.config.config import Config
 from houses.errors import MessageError
 from houses.lines import HouseLine, parse_house_line, parse_reject_line, split_lines
 from houses.linescan import blocks

@@ -17,7 +17,7 @@ from houses import kafka_process as jvm
 from houses.errors import BrokerError
 from houses.kafka_jars import KAFKA_VERSION, ensure_jars
 from houses.kafka_port import Answer, cluster_id, free_port, is_loopback, look, parse_address, probe
-from houses.say import Say, be_silent
+from houses.system.log import Say, be_silent
 
 __all__ = ["Answer", "Status", "free_port", "is_loopback", "look", "parse_address", "probe", "start", "status", "stop"]
 

@@ -7,16 +7,17 @@ from collections.abc import Callable
 from houses.batch import decode_parts
 from houses.checkpoint import CheckpointStore
 from houses.checkpointer import Checkpointer
-from houses.config import Config
+from houses.config.config import Config
 from houses.errors import BrokerError, MessageError, StoreError
-from houses.files import FileOps
 from houses.identity import TopicIdentity
 from houses.join import House
 from houses.message import STORNO, Reject, decode_storno, utc_now
 from houses.metrics import Reporter
 from houses.recovery import Recovered
-from houses.say import Say, counted
 from houses.source import Chunk, Source
+from houses.system.files import FileOps
+from houses.system.log import Say
+from houses.system.text import counted
 
 _COMMIT_DELAY_S = 1.0
 _EVICT_EVERY_S = 1.0

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from houses.errors import FolderError, HousesError
+from houses.errors import FolderError, describe_error
 from houses.join import House
 from houses.message import PARTS
 
@@ -170,11 +170,6 @@ def _is_like(value: Any, like: Any) -> bool:
     return type(value) is type(like) and all(
         _is_like(n, 0) for n in (value.values() if isinstance(value, dict) else value)
     )
-
-
-def describe_error(error: BaseException) -> str:
-    """An error in one line, as metrics and status show it."""
-    return str(error) if isinstance(error, HousesError) else f"{type(error).__name__}: {error}"
 
 
 class Reporter:

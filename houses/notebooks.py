@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from houses.config import PROJECT_ROOT
+from houses.config.config import PROJECT_ROOT
 from houses.errors import HousesError
 
 NOTEBOOKS = PROJECT_ROOT / "notebooks"

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from pyroaring import BitMap64
 
-from houses.config import Config
+from houses.config.config import Config
 from houses.errors import MessageError
 from houses.evidence import PartitionLog
 from houses.lines import parse_house_line, parse_reject_line, split_lines
 from houses.linescan import Block, blocks, claimed_columns
 from houses.message import PARTS, STORNO, Reject, peek_id
-from houses.say import Say, be_silent
 from houses.snapshot import Snapshot, take_snapshot
+from houses.system.log import Say, be_silent
 from houses.topics import read_ranges
 
 

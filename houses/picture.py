@@ -13,7 +13,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from houses.say import visible
+from houses.system.text import visible
 
 COLOURS = {"foundation": "#0072B2", "wall": "#E69F00", "roof": "#009E73"}
 """Okabe-Ito: blue, orange and bluish green stay apart for colour-blind readers; markers and hatches tell them apart in print."""

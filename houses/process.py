@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from houses.broker import ensure_broker
-from houses.config import Config
+from houses.config.config import Config
 from houses.consumer import consume
-from houses.crashes import CrashingOps, CrashPoint
-from houses.files import REAL
 from houses.metrics import last_metrics
-from houses.say import Say, be_silent, counted, outcome
-from houses.stopping import StoppedEarly, StopRequest
+from houses.system.crash_points import CrashingOps, CrashPoint
+from houses.system.files import REAL
+from houses.system.log import Say, be_silent, outcome
+from houses.system.stopping import StoppedEarly, StopRequest
+from houses.system.text import counted
 
 _STOP_LIMIT_S = 4.5
 _COLLECT_EVERY_S = 60.0

@@ -10,17 +10,17 @@ from random import Random
 from types import TracebackType
 from typing import Self
 
-from houses.config import Config
+from houses.config.config import Config
+from houses.config.models import PartFaults
 from houses.errors import FolderError, HousesError
 from houses.faults import FAULTS_NAME, FaultLog
-from houses.files import FolderLock
 from houses.ids import TAIL_RECORDS, IdAllocator, highest_id, pick_recent
 from houses.message import PART_BY_NAME, PARTS
 from houses.pacing import TICK_S, check_rate
-from houses.say import Say, be_silent
 from houses.sender import Sender
-from houses.settings import PartFaults
 from houses.stream import PartCounts, PartStream, part_named
+from houses.system.locks import FolderLock
+from houses.system.log import Say, be_silent
 from houses.tail import last_records
 
 

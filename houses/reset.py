@@ -8,18 +8,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from houses import kafka_folder, local_kafka
-from houses.admin import ROLES
 from houses.broker import delete_topics, describe_topics, ensure_broker, watermarks
 from houses.checkpoint import Binding, CheckpointStore, FileStore, TopicInfo, load_binding, old_path
 from houses.child import LOG_NAME
 from houses.compact import LIVE_NAME
-from houses.config import SUMMARY_NAME, Config
+from houses.config.config import SUMMARY_NAME, Config
 from houses.errors import FolderError, PositionError
 from houses.faults import FAULTS_NAME
-from houses.files import REAL, FolderLock, lock_owner
 from houses.kafka_store import KafkaStore
-from houses.say import Say, counted
 from houses.stores import checkpoint_store
+from houses.system.files import REAL
+from houses.system.locks import ROLES, FolderLock, lock_owner
+from houses.system.log import Say
+from houses.system.text import counted
 
 
 @dataclass(frozen=True, slots=True)

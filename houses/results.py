@@ -13,18 +13,18 @@ import pandas as pd
 from houses import lineage
 from houses.analysis import summary
 from houses.certificate import Certificate
-from houses.config import SUMMARY_NAME, Config
+from houses.config.config import SUMMARY_NAME, Config
 from houses.errors import HousesError
-from houses.files import REAL, replace_file
 from houses.frames import Loaded, load, load_metrics
 from houses.guilt import waiting_table
 from houses.injected import truth
 from houses.metrics import last_metrics
 from houses.pending import PendingSet, pending_at
-from houses.say import Say, be_silent
 from houses.stores import checkpoint_store
 from houses.stories import Story
 from houses.stream import part_named
+from houses.system.files import REAL, replace_file
+from houses.system.log import Say, be_silent
 from houses.topics import peek, printable
 from houses.verify import verify
 from houses.waiting import waiting_houses

@@ -7,12 +7,12 @@ from contextlib import suppress
 
 from houses.broker import watermarks
 from houses.child import ConsumerChild, drain_targets
-from houses.config import Config
-from houses.crashes import CrashPoint
+from houses.config.config import Config
 from houses.errors import HousesError
 from houses.producer import Producers
-from houses.say import Say
 from houses.storno import StornoLoop
+from houses.system.crash_points import CrashPoint
+from houses.system.log import Say
 
 _TICK_S = 0.05
 _ABORTED = (

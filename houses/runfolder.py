@@ -9,15 +9,15 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from houses.admin import ROLES
 from houses.broker import delete_topics, describe_topics, ensure_broker, ensure_topics
 from houses.checkpoint import Binding, load_binding, save_binding
-from houses.config import PROJECT_ROOT, Config, load
-from houses.draft import KNOWN_KEYS
+from houses.config.config import PROJECT_ROOT, Config, load
+from houses.config.raw import KNOWN_KEYS
 from houses.errors import ConfigError, FolderError, PositionError
-from houses.files import REAL, lock_owner
 from houses.reset import deleting_stops_kafka, exclusive, known_files
-from houses.say import Say
+from houses.system.files import REAL
+from houses.system.locks import ROLES, lock_owner
+from houses.system.log import Say
 
 RUN_DIR_VARIABLE = "HOUSES_RUN_DIR"
 """Environment variable with the folder for the experiments of one headless run."""

@@ -23,7 +23,7 @@ from papermill.execute import remove_error_markers  # type: ignore[import-untype
 from papermill.iorw import load_notebook_node, write_ipynb  # type: ignore[import-untyped]
 
 from houses.cellwatch import PARAMETERS_NAME, CellWatch, ShowStep, StoppedError, seconds_in_cells, seconds_of_cells
-from houses.config import PROJECT_ROOT, SUMMARY_NAME
+from houses.config.config import PROJECT_ROOT, SUMMARY_NAME
 from houses.errors import HousesError
 from houses.failure import Failure
 from houses.kernel import KERNEL_NAME, LOG_NAME, Kernel, StopGuard

@@ -8,10 +8,11 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from houses.clients import connect, error_text, metadata_of
-from houses.config import Config
+from houses.config.config import Config
+from houses.config.models import ProducerConfig
 from houses.errors import BrokerError
-from houses.say import Say, be_silent, counted
-from houses.settings import ProducerConfig
+from houses.system.log import Say, be_silent
+from houses.system.text import counted
 
 _WAIT_S = 0.05
 _PRODUCER_ID_S = 0.55

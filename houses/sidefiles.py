@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 from pyroaring import BitMap64
 
-from houses.config import Config
-from houses.files import FileOps, read_file, stage_file
+from houses.config.config import Config
 from houses.join import ClosedIds, StornoRegister, excluded_parts, is_full
 from houses.lines import MAX_OFFSET
 from houses.message import FULL, MAX_ID, MAX_ID_DIGITS, mask_of
+from houses.system.files import FileOps, read_file, stage_file
 
 
 def stage_side_files(

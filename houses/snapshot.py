@@ -7,13 +7,14 @@ from pathlib import Path
 
 from houses.broker import describe_topics, watermarks
 from houses.checkpoint import Checkpoint, TopicInfo, load_binding
-from houses.config import Config
+from houses.config.config import Config
 from houses.errors import BrokerError, PositionError
-from houses.files import REAL, lock_owner
 from houses.linescan import file_length
 from houses.message import PARTS
 from houses.sidefiles import Register, decode_stornos
 from houses.stores import checkpoint_store
+from houses.system.files import REAL
+from houses.system.locks import lock_owner
 
 _TRIES = 10
 _RETRY_S = 0.05

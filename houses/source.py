@@ -12,7 +12,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from houses.broker import describe_topics, watermarks
 from houses.checkpoint import TopicInfo
 from houses.clients import NO_ACCESS, connect
-from houses.config import Config
+from houses.config.config import Config
 from houses.errors import BrokerError, HousesError, PositionError
 from houses.message import PARTS, STORNO
 

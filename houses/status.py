@@ -6,15 +6,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 from houses import local_kafka
-from houses.admin import ROLES
 from houses.broker import cluster_id, describe_topics, watermarks
 from houses.checkpoint import Binding, load_binding
-from houses.config import Config
+from houses.config.config import Config
 from houses.errors import BrokerError, FolderError
-from houses.files import REAL, lock_owner
 from houses.message import PARTS
 from houses.metrics import last_metrics, percentile_ms
-from houses.say import counted, outcome
+from houses.system.files import REAL
+from houses.system.locks import ROLES, lock_owner
+from houses.system.log import outcome
+from houses.system.text import counted
 
 _TIMEOUT_S = 3.0
 Ends = list[tuple[int, int]]

@@ -8,18 +8,17 @@ from random import Random
 from houses.background import Background
 from houses.checkpoint import Binding, load_binding
 from houses.child import ConsumerChild
-from houses.config import Config
-from houses.crashes import CrashPoint
-from houses.errors import FolderError, HousesError
-from houses.files import REAL
+from houses.config.config import Config
+from houses.config.models import PartFaults
+from houses.errors import FolderError, HousesError, describe_error
 from houses.message import PARTS
-from houses.metrics import describe_error
 from houses.results import Results
 from houses.run import Run
-from houses.say import Say
-from houses.settings import PartFaults
 from houses.storno import StornoSender, check_interval
 from houses.stream import PartCounts, part_named
+from houses.system.crash_points import CrashPoint
+from houses.system.files import REAL
+from houses.system.log import Say
 
 _TICK_S = 0.05
 _BLIND_DELAY_MS = (150.0, 400.0)

@@ -3,10 +3,10 @@
 from houses.bounded_store import BoundedStore
 from houses.checkpoint import CheckpointStore, FileStore, load_binding
 from houses.clients import client_config
-from houses.config import Config
+from houses.config.config import Config
 from houses.errors import StoreError
-from houses.files import REAL, FileOps
 from houses.kafka_store import KafkaStore
+from houses.system.files import REAL, FileOps
 
 
 def checkpoint_store(config: Config, ops: FileOps = REAL) -> CheckpointStore:

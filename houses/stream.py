@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 
+from houses.config.models import PartFaults
 from houses.errors import ConfigError
 from houses.faults import KINDS, FaultInjector, FaultLog
 from houses.ids import IdAllocator
 from houses.message import PART_BY_NAME, Part, encode_parts, utc_now
 from houses.pacing import Schedule
 from houses.sender import Sender
-from houses.settings import PartFaults
 
 BATCH = 2_000
 """Messages handed over at a time at most: the interpreter is held for 2 ms, not longer."""

@@ -7,8 +7,8 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from houses.broker import describe_topics, watermarks
 from houses.clients import connect, unreachable
+from houses.config.models import KafkaConfig
 from houses.errors import BrokerError
-from houses.settings import KafkaConfig
 
 
 class Record(NamedTuple):

@@ -10,11 +10,12 @@ from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, 
 
 from houses.broker import describe_topics, ensure_broker, ensure_topics_named
 from houses.clients import connect
-from houses.config import Config
+from houses.config.config import Config
 from houses.errors import BrokerError
-from houses.files import REAL, replace_file
 from houses.message import PARTS, peek_id
-from houses.say import Say, counted
+from houses.system.files import REAL, replace_file
+from houses.system.log import Say
+from houses.system.text import counted
 from houses.topics import printable
 
 _CONFIRM_TIMEOUT_MS = 10_000

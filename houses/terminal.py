@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from houses.say import visible
+from houses.system.text import visible
 from houses.verbs import as_typed
 
 if TYPE_CHECKING:
-    from houses.config import Config
+    from houses.config.config import Config
 
 _PLAIN_EVERY_S = 5.0
 _SHOWN_CHARACTERS = 40
@@ -84,7 +84,7 @@ def print_json(record: Mapping[str, Any]) -> None:
 
 def configured(ctx: click.Context) -> "Config":
     """The configuration that --config names; what its author should know is said once, on stderr."""
-    from houses.config import load
+    from houses.config.config import load
 
     path: Path | None = ctx.find_root().obj
     config = load(path)

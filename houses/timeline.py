@@ -11,8 +11,8 @@ from matplotlib.ticker import MaxNLocator
 
 from houses.message import PART_NAMES
 from houses.picture import ACCENT, BLACK, COLOURS, DASHES, MARKERS, PURPLE, SKY_BLUE, explain, figure_of, new_axes
-from houses.say import counted
 from houses.stream import part_named
+from houses.system.text import counted
 
 _PROCESSES = ((BLACK, "o"), (PURPLE, "D"), (SKY_BLUE, "v"))
 """Colours and markers, for one consumer process after the other."""

@@ -11,10 +11,10 @@ from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from houses.broker import describe_topics, watermarks
 from houses.clients import connect
-from houses.config import Config
+from houses.config.config import Config
+from houses.config.models import KafkaConfig
 from houses.errors import BrokerError, PositionError
-from houses.say import visible
-from houses.settings import KafkaConfig
+from houses.system.text import visible
 
 _BATCH = 10_000
 _POLL_S = 0.1

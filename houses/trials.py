@@ -5,11 +5,11 @@ from typing import Any
 
 import pandas as pd
 
-from houses.config import Config
+from houses.config.config import Config
 from houses.errors import HousesError
 from houses.experiment import Experiment
 from houses.metrics import histogram_since, percentile_ms
-from houses.say import Say, be_silent
+from houses.system.log import Say, be_silent
 
 _WARM_UP_S = 0.25
 """After the first house: what has piled up behind the first request, a slow one, is joined by then."""

@@ -16,12 +16,13 @@ from houses.audit_houses import audit_cancelled, audit_houses
 from houses.audit_rejects import audit_rejects
 from houses.audit_storno import StornoAudit
 from houses.certificate import Certificate, Findings
-from houses.config import Config
+from houses.config.config import Config
 from houses.evidence import BLANK, MALFORMED, PartitionLog, read_parts, read_stornos
 from houses.linescan import Ints
 from houses.message import PARTS, STORNO
-from houses.say import Say, be_silent, counted
 from houses.snapshot import Snapshot, take_snapshot
+from houses.system.log import Say, be_silent
+from houses.system.text import counted
 
 
 class _Waiting(NamedTuple):

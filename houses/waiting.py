@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from houses.batch import decode_parts
-from houses.config import Config
+from houses.config.config import Config
 from houses.message import PART_NAMES, PARTS
 from houses.metrics import last_metrics
 from houses.pending import pending_at
-from houses.say import Say, be_silent
 from houses.snapshot import take_snapshot
+from houses.system.log import Say, be_silent
 from houses.topics import read_ranges
 
 

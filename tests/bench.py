@@ -26,7 +26,7 @@ from kafka_lab import own_kafka
 
 from houses.broker import ensure_topics
 from houses.clients import client_config
-from houses.config import Config, load
+from houses.config.config import Config, load
 from houses.consumer import consume
 from houses.lines import reject_line, storno_line
 from houses.loop import ConsumerLoop
@@ -34,9 +34,9 @@ from houses.message import FULL, PARTS, Reject, encode_parts, utc_now
 from houses.metrics import last_metrics, percentile_ms
 from houses.process import CalmCollector
 from houses.producer import Producers
-from houses.say import be_silent
 from houses.sender import producer_settings
 from houses.source import consumer_settings
+from houses.system.log import be_silent
 
 _IDS_PER_TICK = 100  # as many messages share their time as at 10,000 a second
 _WARM_UP_S = 3.0

@@ -16,13 +16,13 @@ from kafka_lab import Values, read_jsonl, wait_until
 
 from houses.broker import ensure_topics
 from houses.certificate import Certificate
-from houses.config import Config, child_environment, load
+from houses.config.config import Config, child_environment, load
 from houses.errors import HousesError
 from houses.faults import FAULTS_NAME
-from houses.files import lock_owner
 from houses.message import PARTS
 from houses.producer import Producers
 from houses.storno import StornoLoop
+from houses.system.locks import lock_owner
 from houses.verify import verify
 
 _RATE_HZ = 300.0

@@ -16,11 +16,11 @@ from kafka_lab import Values, wait_until
 
 from houses.broker import ensure_topics
 from houses.cli import main
-from houses.config import PROJECT_ROOT, Config, child_environment
+from houses.config.config import PROJECT_ROOT, Config, child_environment
 from houses.consumer import consume
 from houses.metrics import last_metrics
 from houses.producer import Producers
-from houses.say import be_silent
+from houses.system.log import be_silent
 
 TIMEOUT_S = 120
 STOP_LIMIT_S = 15.0

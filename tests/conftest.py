@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 from kafka_lab import make_config
 
 from houses import local_kafka
-from houses.config import Config
+from houses.config.config import Config
 from houses.experiment import Experiment
 
 # How long an example takes says more of the machine than of the code.

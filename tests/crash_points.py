@@ -17,8 +17,8 @@ from reference import Line
 from simulated_disk import SimulatedDisk
 from simulation import ALL, Lab, Poll, Topics, check_end, config_of, parts
 
-from houses.files import REAL, FileOps
 from houses.message import PARTS, encode_storno
+from houses.system.files import REAL, FileOps
 
 _EVICTED = 3
 

@@ -14,7 +14,7 @@ from kafka_lab import own_kafka
 from mutants import MUTANTS, catching_point, catching_seed
 from power_cuts import cut_and_recover, cuts_of
 
-from houses.addresses import hide_password
+from houses.config.types import hide_password
 from houses.errors import HousesError
 
 

@@ -15,7 +15,7 @@ from urllib.request import Request, urlopen
 import psutil
 from playwright.sync_api import ConsoleMessage, Error, Locator, Page, sync_playwright
 
-from houses.config import PROJECT_ROOT
+from houses.config.config import PROJECT_ROOT
 from houses.local_kafka import free_port
 
 CHROMIUM = "/usr/bin/chromium"

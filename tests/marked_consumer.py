@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from houses.config import load
+from houses.config.config import load
 from houses.consumer import consume
-from houses.files import REAL, FileOps
-from houses.say import be_silent
+from houses.system.files import REAL, FileOps
+from houses.system.log import be_silent
 
 BEGIN, END = "call-begins", "call-ends"
 

@@ -9,13 +9,14 @@ from crash_points import every_point
 from power_cuts import cut_and_recover
 from simulated_disk import SimulatedDisk
 
-from houses import checkpoint, checkpointer, files, recovery, sidefiles
+from houses import checkpoint, checkpointer, recovery, sidefiles
 from houses.batch import PartBatch
 from houses.checkpointer import Checkpointer, TailMarks
-from houses.files import FileOps
 from houses.journal import Journal, JsonlFile
 from houses.loop import ConsumerLoop
 from houses.replay import DoneOffsets
+from houses.system import files
+from houses.system.files import FileOps
 
 
 class Mutant(NamedTuple):

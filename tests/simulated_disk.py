@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
-from houses.files import FileOps
+from houses.system.files import FileOps
 
 _REACHES = 0.7
 """Share of the changes not synced that reach the platter all the same."""

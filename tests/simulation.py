@@ -20,16 +20,16 @@ from reference import STORNO, Line, Reference
 from simulated_disk import Crash, SimulatedDisk
 
 from houses.checkpoint import Checkpoint, CheckpointStore, FileStore, TopicInfo
-from houses.config import Config
+from houses.config.config import Config
+from houses.config.models import ConsumerConfig, KafkaConfig, ProducerConfig
 from houses.errors import BrokerError
-from houses.files import FileOps
 from houses.loop import ConsumerLoop
 from houses.message import PARTS, encode_part
 from houses.metrics import Metrics, Reporter
 from houses.recovery import BrokerView, Recovered, recover
-from houses.settings import ConsumerConfig, KafkaConfig, ProducerConfig
 from houses.sidefiles import stage_side_files
 from houses.source import Chunk, Source
+from houses.system.files import FileOps
 
 Records = list[bytes | None]
 ROOT = Path("/lab")

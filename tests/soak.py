@@ -23,7 +23,7 @@ from matplotlib.axes import Axes
 
 from houses.broker import ensure_topics
 from houses.certificate import Certificate
-from houses.config import Config
+from houses.config.config import Config
 from houses.errors import HousesError
 from houses.message import PARTS
 from houses.metrics import last_metrics

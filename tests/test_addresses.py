@@ -9,10 +9,10 @@ import pytest
 from kafka_lab import make_config
 
 from houses.checkpoint import Binding, Checkpoint, TopicInfo, save_binding
-from houses.config import Config
+from houses.config.config import Config
 from houses.errors import StoreError
-from houses.files import REAL
 from houses.stores import checkpoint_store
+from houses.system.files import REAL
 
 RECORD = Checkpoint("", ("a", "b"), 1, (1, 2, 3), (4, 5, 6), 7, (8, 9, 10), (0, 1, 2))
 

@@ -17,12 +17,12 @@ from houses import reset as reset_module
 from houses.broker import delete_topics, describe_topics, ensure_topics, watermarks
 from houses.checkpoint import load_binding, save_binding
 from houses.clients import connect
-from houses.config import Config
+from houses.config.config import Config
 from houses.errors import FolderError, HousesError
-from houses.files import REAL, FolderLock, lock_owner, process_record
-from houses.kafka_process import is_alive
-from houses.say import be_silent
 from houses.stores import checkpoint_store
+from houses.system.files import REAL
+from houses.system.locks import FolderLock, is_alive, lock_owner, process_record
+from houses.system.log import be_silent
 from houses.verify import verify
 
 FILES = {

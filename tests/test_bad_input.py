@@ -49,19 +49,18 @@ from simulated_disk import SimulatedDisk
 from simulation import ALL, Lab, Poll, Topics, check_end, config_of, lab_of, parts, reference_of
 from test_cli import commands
 
-from houses import config
 from houses.analysis import plot_latency
 from houses.checkpoint import Binding, Checkpoint, TopicInfo, load_binding, save_binding
 from houses.cli import main
 from houses.cli_look import _show_recent as show_recent
 from houses.clients import client_config
 from houses.compact import compact
-from houses.config import Config
+from houses.config import config
+from houses.config.config import Config
 from houses.errors import HousesError, MessageError
 from houses.experiment import Experiment
 from houses.faults import FAULTS_NAME, FaultLog
 from houses.feed import MetricsFeed
-from houses.files import REAL
 from houses.frames import load, load_metrics
 from houses.growth import plot_pending
 from houses.ids import IdAllocator
@@ -80,6 +79,7 @@ from houses.sidefiles import decode_ids, decode_stornos, encode_ids
 from houses.snapshot import read_register
 from houses.status import status_lines
 from houses.sweeps import plot_sweep
+from houses.system.files import REAL
 from houses.timemachine import time_machine
 from houses.verify import verify
 from houses.waterfall import plot_waterfall

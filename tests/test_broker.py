@@ -30,9 +30,9 @@ from houses.broker import (
     watermarks,
 )
 from houses.clients import client_config, connect
-from houses.config import Config
+from houses.config.config import Config
+from houses.config.models import KafkaConfig, SecurityConfig
 from houses.errors import BrokerError
-from houses.settings import KafkaConfig, SecurityConfig
 from houses.tail import last_records
 
 

@@ -15,7 +15,7 @@ from kafka_lab import read_jsonl, wait_until
 from playwright.sync_api import Locator
 
 from houses import local_kafka
-from houses.config import PROJECT_ROOT
+from houses.config.config import PROJECT_ROOT
 
 pytestmark = pytest.mark.system
 

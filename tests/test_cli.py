@@ -14,7 +14,7 @@ from kafka_lab import Values
 
 from houses import local_kafka
 from houses.cli import cli, main
-from houses.draft import is_override
+from houses.config.raw import is_override
 from houses.verbs import VERBS, as_typed, remember_config
 
 HEAVY = {"pandas", "matplotlib", "numpy", "IPython", "ipywidgets", "rich", "papermill"}

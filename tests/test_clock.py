@@ -14,12 +14,12 @@ from finished_run import Sender
 from kafka_lab import make_lab, producers, read_jsonl, reading, wait_until
 
 from houses import message, metrics
-from houses.config import Config
+from houses.config.config import Config
 from houses.consumer import consume
-from houses.files import FolderLock, lock_owner
 from houses.message import PARTS
 from houses.metrics import last_metrics
-from houses.say import be_silent
+from houses.system.locks import FolderLock, lock_owner
+from houses.system.log import be_silent
 from houses.verify import verify
 
 DAY = timedelta(days=1)

@@ -12,7 +12,7 @@ from finished_run import (
 from kafka_lab import make_lab
 
 from houses.compact import compact
-from houses.config import Config
+from houses.config.config import Config
 from houses.errors import MessageError
 
 

@@ -11,11 +11,11 @@ import numpy
 import pytest
 import yaml
 
-from houses import config
-from houses.config import Config
-from houses.draft import KNOWN_KEYS, is_secret
+from houses.config import config
+from houses.config.config import Config
+from houses.config.models import Section, Settings
+from houses.config.raw import KNOWN_KEYS, is_secret
 from houses.errors import ConfigError, FolderError
-from houses.settings import Section, Settings
 
 LEGACY = Path(__file__).parent / "legacy"
 PASSWORD = "HOUSES_KAFKA__SECURITY__SASL_PASSWORD"

@@ -20,14 +20,14 @@ from topic_feed import Feed
 from houses.broker import delete_topics, describe_topics
 from houses.checkpoint import Checkpoint
 from houses.clients import client_config, connect
-from houses.config import Config
+from houses.config.config import Config
 from houses.consumer import consume
 from houses.errors import BrokerError, FolderError, PositionError
 from houses.kafka_store import KafkaStore
 from houses.message import STORNO
 from houses.metrics import last_metrics
-from houses.say import be_silent
 from houses.stores import checkpoint_store
+from houses.system.log import be_silent
 from houses.verify import verify
 
 GROUP = {"consumer.consumer_group": True}

@@ -8,7 +8,7 @@ import pytest
 from crash_points import CountingDisk, first_run_files
 from simulated_disk import SimulatedDisk
 
-from houses.files import FileOps
+from houses.system.files import FileOps
 
 CRASHTEST = Path(__file__).with_name("crashtest.py")
 

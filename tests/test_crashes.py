@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from houses.crashes import CrashingOps, CrashPoint
 from houses.errors import ConfigError
-from houses.files import replace_file
+from houses.system.crash_points import CrashingOps, CrashPoint
+from houses.system.files import replace_file
 
 
 class Died(BaseException):

@@ -13,7 +13,7 @@ from PIL import Image
 
 from houses import demo as demos
 from houses.certificate import Certificate
-from houses.config import Config
+from houses.config.config import Config
 from houses.errors import HousesError
 from houses.experiment import Experiment
 from houses.kafka_port import parse_address, probe

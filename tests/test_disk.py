@@ -16,7 +16,7 @@ from kafka_lab import read_jsonl, wait_until
 from simulated_disk import SimulatedDisk
 from simulation import Lab, Poll, Topics, check_end, config_of, parts
 
-from houses.config import Config
+from houses.config.config import Config
 from houses.errors import FolderError
 from houses.message import encode_storno
 from houses.verify import verify

@@ -14,17 +14,18 @@ import psutil
 import pytest
 from kafka_lab import make_config, wait_until
 
-from houses import checkpoint, config
+from houses import checkpoint
 from houses.broker import describe_topics, ensure_topics_named
 from houses.child import ConsumerChild
-from houses.config import Config
+from houses.config import config
+from houses.config.config import Config
 from houses.errors import BrokerError, ConfigError, FolderError, HousesError, PositionError
 from houses.experiment import Experiment
-from houses.files import REAL, FolderLock
-from houses.kafka_process import is_alive
 from houses.message import PARTS
 from houses.run import Run
 from houses.runfolder import full_keys, run_folder
+from houses.system.files import REAL
+from houses.system.locks import FolderLock, is_alive
 
 PART_NAMES = {part.name for part in PARTS}
 

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kafka_lab import read_jsonl
 
+from houses.config.models import PartFaults
 from houses.errors import MessageError
 from houses.faults import KINDS, MALFORMED, FaultInjector, FaultLog
 from houses.message import PARTS, Part, decode_part, encode_part, encode_parts
-from houses.settings import PartFaults
 
 WALL = PARTS[1]
 TS = "2026-01-31T12:00:00.000000Z"

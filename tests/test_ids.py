@@ -9,9 +9,9 @@ from random import Random
 import pytest
 
 from houses.errors import FolderError
-from houses.files import FileOps
 from houses.ids import BLOCK_IDS, IdAllocator, highest_id, pick_recent
 from houses.message import MAX_ID
+from houses.system.files import FileOps
 from houses.tail import Record
 
 

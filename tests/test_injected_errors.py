@@ -21,14 +21,14 @@ from mock_kafka import FETCH, OFFSET_COMMIT, PRODUCE, MockKafka, mock_kafka
 from houses import producer as producer_module
 from houses.checkpoint import Checkpoint
 from houses.clients import client_config, connect
-from houses.config import Config
+from houses.config.config import Config
 from houses.errors import AccessError, BrokerError, HousesError
-from houses.files import lock_owner
 from houses.kafka_store import KafkaStore
 from houses.producer import Producers
-from houses.say import be_silent
 from houses.sender import Sender
 from houses.source import Source
+from houses.system.locks import lock_owner
+from houses.system.log import be_silent
 
 RECOVERS = ""
 """In the tables: no error comes out. Anything else is a part of the error's text."""

@@ -16,7 +16,6 @@ from simulated_disk import Crash, SimulatedDisk
 
 from houses.batch import decode_parts
 from houses.errors import FolderError, MessageError
-from houses.files import REAL, read_file, replace_file
 from houses.join import House, StornoRegister
 from houses.journal import Journal, JsonlFile
 from houses.lines import (
@@ -31,6 +30,7 @@ from houses.lines import (
     storno_line,
 )
 from houses.message import FULL, PARTS, STORNO, Reject, Storno, encode_part
+from houses.system.files import REAL, read_file, replace_file
 
 LEGACY = Path(__file__).parent / "legacy"
 TOPICS = ("teszt-partitioned", "house-storno")

@@ -18,12 +18,12 @@ from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager, start_new_kernel
 from kafka_lab import make_config, wait_until
 
-from houses.config import PROJECT_ROOT, Config
+from houses.config.config import PROJECT_ROOT, Config
 from houses.experiment import Experiment
 from houses.kafka_port import parse_address, probe
-from houses.kafka_process import is_alive
 from houses.metrics import last_metrics
 from houses.runfolder import run_folder
+from houses.system.locks import is_alive
 
 TIMEOUT_S = 60
 MAKE = """

@@ -18,7 +18,7 @@ from finished_run import (
 )
 from kafka_lab import make_lab, read_jsonl, reading, wait_until
 
-from houses.config import Config
+from houses.config.config import Config
 from houses.lineage import story
 from houses.message import encode_storno
 from houses.metrics import last_metrics

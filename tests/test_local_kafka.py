@@ -20,8 +20,8 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 
 from houses import kafka_process, local_kafka
 from houses.errors import BrokerError
-from houses.files import process_record
 from houses.local_kafka import Status, free_port, probe, start, status, stop
+from houses.system.locks import process_record
 
 _START = "import sys, pathlib; from houses import local_kafka; print(local_kafka.start(pathlib.Path(sys.argv[1]), sys.argv[2]).pid)"
 

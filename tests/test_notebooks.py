@@ -16,7 +16,7 @@ import pytest
 from bench_notebooks import mock_of
 from matplotlib.image import imread
 
-from houses.config import PROJECT_ROOT
+from houses.config.config import PROJECT_ROOT
 
 NOTEBOOKS = sorted((PROJECT_ROOT / "notebooks").glob("*.ipynb"))
 SOLUTION = re.compile(r"<details><summary>Solution</summary>\n\n```python\n(.*?)```", re.DOTALL)

@@ -16,7 +16,7 @@ from topic_feed import Feed
 
 from houses import local_kafka
 from houses.clients import client_config, connect
-from houses.config import Config
+from houses.config.config import Config
 from houses.errors import PositionError
 from houses.message import PARTS, encode_part, encode_storno
 from houses.metrics import last_metrics

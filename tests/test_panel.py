@@ -13,7 +13,7 @@ from kafka_lab import wait_until
 
 import houses
 from houses.child import ConsumerChild
-from houses.config import Config
+from houses.config.config import Config
 from houses.experiment import Experiment
 from houses.panel import Panel, panel
 

@@ -29,11 +29,11 @@ from kafka_lab import read_jsonl, wait_until
 from houses import local_kafka
 from houses.broker import describe_topics
 from houses.checkpoint import FileStore
-from houses.config import Config
+from houses.config.config import Config
 from houses.errors import BrokerError
-from houses.files import REAL
 from houses.metrics import last_metrics
-from houses.stopping import stop_path
+from houses.system.files import REAL
+from houses.system.stopping import stop_path
 from houses.verify import verify
 
 WAYS = {"file": {}, "group": {"consumer.consumer_group": True, "consumer.group_id": "away"}}

@@ -21,14 +21,14 @@ from kafka_lab import (
     wait_until,
 )
 
-from houses.config import Config
+from houses.config.config import Config
+from houses.config.models import PartFaults
 from houses.errors import BrokerError, ConfigError, FolderError, HousesError
-from houses.files import lock_owner
 from houses.ids import BLOCK_IDS
 from houses.message import PARTS
 from houses.producer import Producers
-from houses.settings import PartFaults
 from houses.stream import PartStream
+from houses.system.locks import lock_owner
 from houses.tail import last_records
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from kafka_lab import ids_of, make_lab, part_ids, producers, read_jsonl, read_parts, seconds, sent, wait_until
 
-from houses.config import Config
+from houses.config.config import Config
+from houses.config.models import PartFaults
 from houses.message import PARTS
-from houses.settings import PartFaults
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from kafka_lab import wait_until
 
 from houses.cellwatch import Step, seconds_of_cells
 from houses.cli import main
-from houses.config import PROJECT_ROOT
+from houses.config.config import PROJECT_ROOT
 from houses.errors import HousesError
 from houses.failure import plain, short_frames
 from houses.notebooks import all_notebooks

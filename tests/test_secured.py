@@ -11,7 +11,7 @@ from command_line import make_project, run
 from kafka_lab import Values, own_kafka, read_jsonl
 
 from houses import kafka_folder, local_kafka
-from houses.config import Config
+from houses.config.config import Config
 
 USER, PASSWORD, WRONG = "alice", "s3cret-of-alice", "n0t-her-secret"
 PASSWORD_VARIABLE = "HOUSES_KAFKA__SECURITY__SASL_PASSWORD"

@@ -17,14 +17,15 @@ from houses import local_kafka
 from houses import producer as producer_module
 from houses.broker import ensure_topics
 from houses.clients import connect
-from houses.config import Config
+from houses.config.config import Config
+from houses.config.models import ProducerConfig
 from houses.errors import BrokerError, FolderError
-from houses.files import FileOps, lock_owner
 from houses.ids import IdAllocator
 from houses.message import PARTS
 from houses.producer import Producers
 from houses.sender import Sender, producer_settings
-from houses.settings import ProducerConfig
+from houses.system.files import FileOps
+from houses.system.locks import lock_owner
 from houses.tail import last_records
 
 

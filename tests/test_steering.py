@@ -11,14 +11,14 @@ import pytest
 from kafka_lab import read_parts, wait_until
 
 from houses.child import ConsumerChild
-from houses.config import Config
+from houses.config.config import Config
 from houses.errors import ConfigError, HousesError
 from houses.experiment import Experiment
 from houses.message import PARTS
 from houses.producer import Producers
 from houses.run import Run
-from houses.say import Say, in_main_thread
 from houses.storno import StornoLoop
+from houses.system.log import Say, in_main_thread
 
 TIMEOUT_S = 60
 PART_NAMES = {part.name for part in PARTS}

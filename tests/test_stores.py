@@ -18,11 +18,11 @@ from kafka_lab import Values, read_jsonl, wait_until
 from store_servers import ESCAPED, PASSWORD, Server, far_away, server
 
 from houses.checkpoint import Binding, Checkpoint, CheckpointStore, TopicInfo, save_binding
-from houses.config import Config
+from houses.config.config import Config
 from houses.errors import PositionError, StoreError
-from houses.files import REAL
 from houses.metrics import last_metrics
 from houses.stores import checkpoint_store
+from houses.system.files import REAL
 from houses.verify import verify
 
 pytestmark = pytest.mark.system

@@ -9,7 +9,7 @@ from confluent_kafka import Producer
 from kafka_lab import make_config, make_lab, wait_until
 
 from houses.clients import connect
-from houses.config import Config
+from houses.config.config import Config
 from houses.errors import BrokerError, ConfigError, MessageError
 from houses.message import PARTS, encode_part, utc_now
 from houses.producer import Producers

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 from confluent_kafka import Consumer
 
-from houses.settings import KafkaConfig
+from houses.config.models import KafkaConfig
 from houses.tail import _read_to_ends
 
 

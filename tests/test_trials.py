@@ -5,7 +5,7 @@ from unittest.mock import patch
 import pandas as pd
 import pytest
 
-from houses.config import Config
+from houses.config.config import Config
 from houses.errors import ConfigError, HousesError
 from houses.experiment import Experiment
 from houses.naive import NaiveConsumer

@@ -17,10 +17,10 @@ from houses import recent
 from houses.broker import delete_topics, describe_topics
 from houses.cli_send import rate_values
 from houses.clients import connect
-from houses.config import Config
-from houses.files import FolderLock, lock_owner
+from houses.config.config import Config
 from houses.message import PARTS, encode_part, utc_now
 from houses.recent import lines_from_end
+from houses.system.locks import FolderLock, lock_owner
 from houses.tail import last_records
 from houses.teaching import NAIVE_HOUSES, NAIVE_POSITIONS, naive_consume
 

@@ -18,11 +18,11 @@ from finished_run import (
 from kafka_lab import make_lab
 
 from houses.certificate import MEANING, Certificate, Findings
-from houses.config import Config
+from houses.config.config import Config
 from houses.consumer import consume
-from houses.files import FolderLock
 from houses.message import encode_storno
-from houses.say import be_silent
+from houses.system.locks import FolderLock
+from houses.system.log import be_silent
 from houses.verify import verify
 
 

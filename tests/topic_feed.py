@@ -11,10 +11,10 @@ from records import TS
 
 from houses.broker import delete_topics, describe_topics, ensure_topics
 from houses.clients import connect
-from houses.config import Config
+from houses.config.config import Config
 from houses.consumer import consume
 from houses.message import PARTS, STORNO, encode_part
-from houses.say import be_silent
+from houses.system.log import be_silent
 
 BATCH = 5000
 

@@ -1,20 +1,15 @@
-"""The file system as the lab uses it: positioned writes, real syncs, atomic replacement, one owner per folder.
+"""The file system as the lab uses it: positioned writes, real syncs, atomic replacement.
 
 Everything that must survive a crash goes through `FileOps`, so that a simulated disk or a crashing one can stand in
 for it.
 """
 
-import json
 import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
-
-import psutil
-from filelock import FileLock, Timeout
 
 from houses.errors import FolderError
 
@@ -151,67 +146,6 @@ def read_file(ops: FileOps, path: Path) -> bytes | None:
         return ops.read(fd, 0, ops.size(fd))
     finally:
         ops.close(fd)
-
-
-class FolderLock:
-    """One owner of a role ("consumer", "producer") per folder, across processes.
-
-    Released by the system when it dies.
-    """
-
-    def __init__(self, folder: Path, role: str) -> None:
-        """Nothing is taken before the `with` statement."""
-        self._role = role
-        self._folder = folder
-        self._pid_path = folder / f".{role}.pid"
-        # thread_local=False: the lock is one object for all threads that may stop its owner.
-        self._lock = FileLock(folder / f".{role}.lock", thread_local=False)
-
-    def __enter__(self) -> Self:
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise FolderError(self._held_message()) from None
-        self._pid_path.write_text(process_record(psutil.Process()), encoding="ascii")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pid_path.unlink(missing_ok=True)
-        self._lock.release()
-
-    def _held_message(self) -> str:
-        owner = lock_owner(self._folder, self._role)
-        who = f"process {owner.pid}" if owner else "another process"
-        return (
-            f"{self._folder}: {who} is already the {self._role} of this folder: "
-            "stop it first (houses stop), or use another folder (consumer.output_file)"
-        )
-
-
-def process_record(process: psutil.Process) -> str:
-    """What `lock_owner` knows a process by: its id, and when it began."""
-    return json.dumps({"pid": process.pid, "started_s": _started_s(process)})
-
-
-def _started_s(process: psutil.Process) -> float:
-    """A moment that stays the same for as long as the process lives, also when somebody sets the clock."""
-    # On Linux psutil adds the time of boot, which moves with the clock: without it, seconds since boot are left.
-    return process.create_time() - (psutil.boot_time() if sys.platform == "linux" else 0.0)
-
-
-def lock_owner(folder: Path, role: str) -> psutil.Process | None:
-    """The living process that holds a role of the folder, or None.
-
-    A process counts only when its start time is the recorded one: a process id alone may meanwhile be another program.
-    One that was killed and that its parent has not waited for (a zombie) holds nothing any more.
-    """
-    try:
-        record = json.loads((folder / f".{role}.pid").read_text(encoding="ascii"))
-        process = psutil.Process(record["pid"])
-        is_it = abs(_started_s(process) - record["started_s"]) < 1.0
-        return process if is_it and process.status() != psutil.STATUS_ZOMBIE else None
-    except (OSError, ValueError, KeyError, TypeError, psutil.Error):
-        return None
 
 
 @contextmanager

@@ -5,13 +5,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator, model_validator
 
-from houses.addresses import OffsetStore, split_password
-from houses.values import (
+from houses.config.types import (
     AbsolutePath,
     Count,
     CountOrOff,
     LinesFile,
     NotBool,
+    OffsetStore,
     Rate,
     RegisterFile,
     Seconds,
@@ -22,6 +22,7 @@ from houses.values import (
     bad,
     beside,
     locate,
+    split_password,
 )
 
 

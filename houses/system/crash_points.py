@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 
 from houses.errors import ConfigError
-from houses.files import FileOps
+from houses.system.files import FileOps
 
 AT_RANDOM = "at random"
 """In the place of a crash point: a kill from outside, whatever the consumer does just then."""

@@ -5,6 +5,8 @@ import threading
 import warnings
 from collections.abc import Callable
 
+from houses.system.text import counted
+
 LOG = logging.getLogger("houses")
 LOG.addHandler(logging.NullHandler())  # else logging itself prints what nobody asked for, under any cell of a notebook
 
@@ -15,11 +17,6 @@ def be_silent(_: str) -> None:
     """The default: nobody listens."""
 
 
-def counted(number: int, one: str, many: str = "") -> str:
-    """A number with its noun, `1 house` or `1,234 houses`; `many` where another s is not enough."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
-
-
 def outcome(kind: str, number: int) -> str:
     """A count as the consumer keeps it, with its kind: two of them are nouns, the others say what became of a message.
 
@@ -28,14 +25,6 @@ def outcome(kind: str, number: int) -> str:
         ('1 storno', '2 cancelled')
     """
     return counted(number, kind[:-1]) if kind in ("houses", "stornos") else f"{number:,} {kind}"
-
-
-def visible(text: str, keep: str = "\n") -> str:
-    """A text with all that could steer a terminal written out: names, errors and paths may come from anybody."""
-    # Nearly always there is nothing to do, and that is quickly seen.
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def warn(text: str) -> None:

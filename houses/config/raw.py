@@ -11,9 +11,9 @@ from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from houses.addresses import hide_password
+from houses.config.models import Section, Settings
+from houses.config.types import hide_password
 from houses.errors import ConfigError
-from houses.settings import Section, Settings
 
 Key = tuple[str, ...]
 _PREFIX = "HOUSES_"

@@ -13,13 +13,13 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from houses.draft import KNOWN_KEYS, Draft, Key, is_override, is_secret, variable_name
+from houses.config.models import ConsumerConfig, KafkaConfig, ProducerConfig, Settings
+from houses.config.raw import KNOWN_KEYS, Draft, Key, is_override, is_secret, variable_name
+from houses.config.types import beside, locate
 from houses.errors import ConfigError
-from houses.files import REAL, replace_file
-from houses.settings import ConsumerConfig, KafkaConfig, ProducerConfig, Settings
-from houses.values import beside, locate
+from houses.system.files import REAL, replace_file
 
-PROJECT_ROOT = Path(__file__).resolve().parents[1]
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
 SUMMARY_NAME = "summary.json"
 """Of an experiment and of a headless run: what it did and measured."""
 

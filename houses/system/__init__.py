@@ -1,0 +1,1 @@
+"""All that touches the operating system: files, locks, signals, crash points; and what is written for people."""

@@ -56,8 +56,8 @@ def kafka_stop(ctx: click.Context) -> None:
     Example:
       houses kafka stop
     """
-    from houses import local_kafka
     from houses.admin import holders
+    from houses.kafka.local import server as local_kafka
 
     config = configured(ctx)
     ran = local_kafka.status(config.data_dir).running

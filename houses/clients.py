@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from houses.config.models import KafkaConfig
 from houses.errors import BrokerError
-from houses.kafka_port import is_loopback, parse_address
+from houses.kafka.local.probe import is_loopback, parse_address
 
 LOG = logging.getLogger("houses.kafka")
 """Where librdkafka's own messages go, instead of stderr."""

@@ -3,13 +3,13 @@
 import time
 from dataclasses import dataclass, field
 
-from houses import local_kafka
 from houses.analysis import plot_latency, plot_latency_over_time, summary
 from houses.certificate import Certificate
 from houses.config.config import Config
 from houses.errors import HousesError
 from houses.experiment import Experiment
 from houses.frames import Loaded
+from houses.kafka.local import server as local_kafka
 from houses.picture import Picture, save_figure
 from houses.system.log import Say
 from houses.system.text import counted

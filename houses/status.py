@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from houses import local_kafka
 from houses.broker import cluster_id, describe_topics, watermarks
 from houses.checkpoint import Binding, load_binding
 from houses.config.config import Config
 from houses.errors import BrokerError, FolderError
+from houses.kafka.local import server as local_kafka
 from houses.message import PARTS
 from houses.metrics import last_metrics, percentile_ms
 from houses.system.files import REAL

@@ -16,7 +16,7 @@ import psutil
 from playwright.sync_api import ConsoleMessage, Error, Locator, Page, sync_playwright
 
 from houses.config.config import PROJECT_ROOT
-from houses.local_kafka import free_port
+from houses.kafka.local.server import free_port
 
 CHROMIUM = "/usr/bin/chromium"
 _FLAGS = [

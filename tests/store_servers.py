@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from houses.local_kafka import free_port
+from houses.kafka.local.server import free_port
 
 PASSWORD = "s3cret/@:%"  # characters that an address must escape
 ESCAPED = "s3cret%2F%40%3A%25"

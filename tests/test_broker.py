@@ -20,7 +20,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # no __all__ 
 from kafka_lab import make_config, make_lab
 from pydantic import SecretStr
 
-from houses import clients, local_kafka
+from houses import clients
 from houses.broker import (
     cluster_id,
     delete_topics,
@@ -33,6 +33,7 @@ from houses.clients import client_config, connect
 from houses.config.config import Config
 from houses.config.models import KafkaConfig, SecurityConfig
 from houses.errors import BrokerError
+from houses.kafka.local import server as local_kafka
 from houses.tail import last_records
 
 

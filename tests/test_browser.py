@@ -14,8 +14,8 @@ from jupyter_page import CHROMIUM, NotebookPage, blank_page, jupyter_lab, open_n
 from kafka_lab import read_jsonl, wait_until
 from playwright.sync_api import Locator
 
-from houses import local_kafka
 from houses.config.config import PROJECT_ROOT
+from houses.kafka.local import server as local_kafka
 
 pytestmark = pytest.mark.system
 

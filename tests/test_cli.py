@@ -12,9 +12,9 @@ import pytest
 from command_line import arguments, call, environment, make_project, on_terminal, read_houses, run, send_houses
 from kafka_lab import Values
 
-from houses import local_kafka
 from houses.cli import cli, main
 from houses.config.raw import is_override
+from houses.kafka.local import server as local_kafka
 from houses.verbs import VERBS, as_typed, remember_config
 
 HEAVY = {"pandas", "matplotlib", "numpy", "IPython", "ipywidgets", "rich", "papermill"}

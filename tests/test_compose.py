@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from houses.kafka_jars import KAFKA_VERSION
+from houses.kafka.local.jars import KAFKA_VERSION
 
 _COMPOSE: dict[str, Any] = yaml.safe_load(
     (Path(__file__).parents[1] / "docker-compose.yml").read_text(encoding="utf-8")

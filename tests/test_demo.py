@@ -16,7 +16,7 @@ from houses.certificate import Certificate
 from houses.config.config import Config
 from houses.errors import HousesError
 from houses.experiment import Experiment
-from houses.kafka_port import parse_address, probe
+from houses.kafka.local.probe import parse_address, probe
 
 
 class Demo(NamedTuple):

@@ -16,7 +16,7 @@ from headless import SIGNALS_S, Page, assert_offline, command
 from kafka_lab import wait_until
 
 from houses.config.config import PROJECT_ROOT
-from houses.kafka_port import parse_address, probe
+from houses.kafka.local.probe import parse_address, probe
 from houses.multirun import sweep_notebook
 from houses.runner import run_notebook
 

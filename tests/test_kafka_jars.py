@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from houses.errors import BrokerError
-from houses.kafka_jars import Jar, ensure_jars, pinned_jars
-from houses.kafka_port import free_port
+from houses.kafka.local.jars import Jar, ensure_jars, pinned_jars
+from houses.kafka.local.probe import free_port
 
 
 class Repository:

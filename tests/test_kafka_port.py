@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from houses.errors import BrokerError
-from houses.kafka_port import cluster_id, free_port, is_loopback, look, parse_address, probe
+from houses.kafka.local.probe import cluster_id, free_port, is_loopback, look, parse_address, probe
 
 Talk = Callable[[socket.socket], None]
 

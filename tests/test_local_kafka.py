@@ -18,9 +18,10 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # re-exported without an __all__
 
-from houses import kafka_process, local_kafka
 from houses.errors import BrokerError
-from houses.local_kafka import Status, free_port, probe, start, status, stop
+from houses.kafka.local import jvm as kafka_process
+from houses.kafka.local import server as local_kafka
+from houses.kafka.local.server import Status, free_port, probe, start, status, stop
 from houses.system.locks import process_record
 
 _START = "import sys, pathlib; from houses import local_kafka; print(local_kafka.start(pathlib.Path(sys.argv[1]), sys.argv[2]).pid)"

@@ -14,10 +14,10 @@ from kafka_lab import own_kafka, producers, read_jsonl, wait_until
 from records import TS
 from topic_feed import Feed
 
-from houses import local_kafka
 from houses.clients import client_config, connect
 from houses.config.config import Config
 from houses.errors import PositionError
+from houses.kafka.local import server as local_kafka
 from houses.message import PARTS, encode_part, encode_storno
 from houses.metrics import last_metrics
 from houses.producer import Producers

@@ -10,8 +10,9 @@ import pytest
 from command_line import make_project, run
 from kafka_lab import Values, own_kafka, read_jsonl
 
-from houses import kafka_folder, local_kafka
 from houses.config.config import Config
+from houses.kafka.local import jvm as kafka_folder
+from houses.kafka.local import server as local_kafka
 
 USER, PASSWORD, WRONG = "alice", "s3cret-of-alice", "n0t-her-secret"
 PASSWORD_VARIABLE = "HOUSES_KAFKA__SECURITY__SASL_PASSWORD"

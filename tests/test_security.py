@@ -21,7 +21,7 @@ from houses.child import ConsumerChild
 from houses.config import config
 from houses.config.config import PROJECT_ROOT
 from houses.errors import ConfigError
-from houses.local_kafka import free_port, probe
+from houses.kafka.local.server import free_port, probe
 from houses.runner import run_notebook
 from houses.system.files import REAL
 

@@ -13,7 +13,6 @@ from confluent_kafka import KafkaError
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # no __all__ there
 from kafka_lab import Values, ids_of, make_config, make_lab, read_parts, wait_until
 
-from houses import local_kafka
 from houses import producer as producer_module
 from houses.broker import ensure_topics
 from houses.clients import connect
@@ -21,6 +20,7 @@ from houses.config.config import Config
 from houses.config.models import ProducerConfig
 from houses.errors import BrokerError, FolderError
 from houses.ids import IdAllocator
+from houses.kafka.local import server as local_kafka
 from houses.message import PARTS
 from houses.producer import Producers
 from houses.sender import Sender, producer_settings

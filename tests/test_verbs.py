@@ -391,7 +391,7 @@ def test_hello_is_sent_and_heard(tmp_path: Path, kafka: str) -> None:
 
 def test_kafka_start_status_and_stop(tmp_path: Path) -> None:
     """The local one of a project: started, found, stopped, with its data kept; a second stop has nothing to do."""
-    from houses import local_kafka
+    from houses.kafka.local import server as local_kafka
 
     address = f"127.0.0.1:{local_kafka.free_port()}"
     made = make_project(tmp_path, address, {"kafka.data_dir": str(tmp_path / "kafka")})

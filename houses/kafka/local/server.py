@@ -12,11 +12,11 @@ from pathlib import Path
 import psutil
 from filelock import FileLock, Timeout
 
-from houses import kafka_folder as files
-from houses import kafka_process as jvm
 from houses.errors import BrokerError
-from houses.kafka_jars import KAFKA_VERSION, ensure_jars
-from houses.kafka_port import Answer, cluster_id, free_port, is_loopback, look, parse_address, probe
+from houses.kafka.local import jvm
+from houses.kafka.local import jvm as files
+from houses.kafka.local.jars import KAFKA_VERSION, ensure_jars
+from houses.kafka.local.probe import Answer, cluster_id, free_port, is_loopback, look, parse_address, probe
 from houses.system.log import Say, be_silent
 
 __all__ = ["Answer", "Status", "free_port", "is_loopback", "look", "parse_address", "probe", "start", "status", "stop"]

@@ -13,8 +13,8 @@ from houses import evidence
 from houses.certificate import Findings, Kind
 from houses.errors import MessageError
 from houses.evidence import Logs, StornoLog
-from houses.lines import split_lines
-from houses.linescan import Block, Ints, blocks
+from houses.records.blocks import Block, Ints, blocks
+from houses.records.lines import split_lines
 from houses.snapshot import Snapshot
 
 HOUSES, CANCELLED, REJECTS = range(3)

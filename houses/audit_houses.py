@@ -8,9 +8,9 @@ from pyroaring import BitMap64
 from houses.audit import CANCELLED, HOUSES, Audit
 from houses.audit_storno import StornoAudit
 from houses.errors import MessageError
-from houses.lines import HouseLine, parse_house_line
-from houses.linescan import Block, HouseColumns, Ints, claimed_columns, integers, part_hash
-from houses.message import FULL, PARTS
+from houses.records.blocks import Block, HouseColumns, Ints, claimed_columns, integers, part_hash
+from houses.records.lines import HouseLine, parse_house_line
+from houses.records.message import FULL, PARTS
 
 
 class _Row(NamedTuple):

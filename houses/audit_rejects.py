@@ -3,9 +3,9 @@
 from houses.audit import REJECTS, Audit
 from houses.errors import MessageError
 from houses.evidence import DOUBLE, FINE, NO_ID, PartitionLog, raw_hashes
-from houses.lines import gap_range, parse_reject_line
-from houses.linescan import Block, integers
-from houses.message import PARTS, STORNO, Reject, peek_id
+from houses.records.blocks import Block, integers
+from houses.records.lines import gap_range, parse_reject_line
+from houses.records.message import PARTS, STORNO, Reject, peek_id
 
 _REASONS = {*NO_ID, "duplicate", "evicted"}
 

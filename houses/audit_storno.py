@@ -6,8 +6,8 @@ from pyroaring import BitMap64
 
 from houses.certificate import Findings
 from houses.evidence import StornoLog
-from houses.lines import HouseLine
-from houses.message import FULL, PARTS
+from houses.records.lines import HouseLine
+from houses.records.message import FULL, PARTS
 from houses.snapshot import Snapshot
 
 

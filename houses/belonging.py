@@ -1,11 +1,12 @@
 """Whether a folder, its files, its checkpoint record and the topics belong together."""
 
-from houses.checkpoint import Binding, Checkpoint, TopicInfo, load_binding, save_binding
+from houses.checkpoint import Binding, Checkpoint, load_binding, save_binding
 from houses.config.config import Config
 from houses.errors import FolderError, MessageError, PositionError
-from houses.join import ClosedIds
 from houses.journal import Journal
-from houses.lines import parse_house_line
+from houses.kafka.clients import TopicInfo
+from houses.records.lines import parse_house_line
+from houses.records.registers import ClosedIds
 from houses.system.files import FileOps
 
 

@@ -9,19 +9,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from houses.errors import FolderError, PositionError
-from houses.message import PARTS
+from houses.kafka.clients import TopicInfo
+from houses.records.message import PARTS
 from houses.system.files import FileOps, read_file, replace_file, sync_folder
 
 _FORMAT = "houses-checkpoint-1"
-
-
-@dataclass(frozen=True, slots=True)
-class TopicInfo:
-    """A topic as the broker describes it. The id tells a topic made anew from the one before."""
-
-    name: str
-    id: str
-    partitions: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from houses.checkpoint import Checkpoint, CheckpointStore
 from houses.config.config import Config
 from houses.join import JoinTable
 from houses.journal import Journal
-from houses.message import PARTS, STORNO
+from houses.records.message import PARTS, STORNO
+from houses.records.registers import stage_side_files
 from houses.recovery import Recovered
-from houses.sidefiles import stage_side_files
 from houses.system.files import FileOps, sync_folder
 
 _MARK_BYTES = 64 << 10

@@ -10,8 +10,8 @@ from typing import IO, Any
 
 from houses.config.config import PROJECT_ROOT, Config, child_environment
 from houses.errors import HousesError
-from houses.message import STORNO
-from houses.metrics import last_metrics
+from houses.records.message import STORNO
+from houses.records.metrics import last_metrics
 from houses.system.crash_points import CrashPoint
 
 LOG_NAME = "consumer.log"

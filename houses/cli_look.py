@@ -54,9 +54,9 @@ def show(ctx: click.Context, last: int, pending: bool, house_id: int | None, as_
 
 
 def _show_recent(config: "Config", count: int, as_json: bool) -> None:
-    from houses.message import PART_NAMES, PARTS
+    from houses.kafka.reader import printable
     from houses.recent import recent_houses
-    from houses.topics import printable
+    from houses.records.message import PART_NAMES, PARTS
 
     houses = recent_houses(config.houses_path, config.storno_houses_path, count)
     if as_json:
@@ -87,7 +87,7 @@ def _why_none(config: "Config") -> str:
 
 
 def _show_pending(config: "Config", count: int, as_json: bool) -> None:
-    from houses.message import PART_NAMES
+    from houses.records.message import PART_NAMES
     from houses.waiting import waiting_houses
 
     with progress("Looking", None, err=True) as show:
@@ -136,7 +136,7 @@ def peek(
       houses peek --partition 1 --from 100
       houses peek --topic house-storno
     """
-    from houses.topics import peek as read
+    from houses.kafka.reader import peek as read
 
     records = read(configured(ctx), topic, partition, start, count)
     if records and not as_json:

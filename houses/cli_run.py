@@ -40,7 +40,7 @@ def kafka_start(ctx: click.Context) -> None:
     Example:
       houses kafka start
     """
-    from houses.broker import cluster_id, ensure_broker
+    from houses.kafka.broker import cluster_id, ensure_broker
 
     config = configured(ctx)
     ensure_broker(config, say)

@@ -10,8 +10,8 @@ from houses.terminal import Count, HouseId, Seconds, configured, progress, say
 from houses.verbs import program
 
 if TYPE_CHECKING:
-    from houses.checkpoint import TopicInfo
     from houses.config.config import Config
+    from houses.kafka.clients import TopicInfo
     from houses.producer import Producers
     from houses.system.stopping import StopRequest
 
@@ -25,7 +25,7 @@ class PartName(click.ParamType[str]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """The name, when there is such a part."""
-        from houses.message import PART_BY_NAME
+        from houses.records.message import PART_BY_NAME
 
         if value not in PART_BY_NAME:
             self.fail(f"{value!r} is not one of {', '.join(PART_BY_NAME)}", param, ctx)
@@ -96,8 +96,8 @@ def produce(
     from houses.belonging import check_topics
     from houses.checkpoint import load_binding
     from houses.errors import ConfigError
-    from houses.message import PARTS
     from houses.producer import Producers
+    from houses.records.message import PARTS
     from houses.system.files import REAL
     from houses.system.stopping import StoppedEarly, StopRequest
 
@@ -227,7 +227,7 @@ def storno_loop(ctx: click.Context, interval: float | None) -> int:
 
 def _ready(config: "Config") -> "tuple[TopicInfo, TopicInfo]":
     """The parts and the storno topic, in a Kafka that answers."""
-    from houses.broker import ensure_broker, ensure_topics
+    from houses.kafka.broker import ensure_broker, ensure_topics
 
     ensure_broker(config, say)
     return ensure_topics(config, say)

@@ -9,7 +9,7 @@ import numpy as np
 import orjson
 import pandas as pd
 
-from houses.message import FULL, PARTS, peek_id
+from houses.records.message import FULL, PARTS, peek_id
 
 Columns = dict[str, Any]
 """Column name -> array of the same length."""

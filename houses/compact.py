@@ -8,9 +8,9 @@ from pathlib import Path
 from pyroaring import BitMap64
 
 from houses.config.config import Config
-from houses.lines import parse_house_line, split_lines
-from houses.linescan import blocks
-from houses.message import MAX_ID_DIGITS
+from houses.records.blocks import blocks
+from houses.records.lines import parse_house_line, split_lines
+from houses.records.message import MAX_ID_DIGITS
 from houses.snapshot import read_register
 from houses.system.files import REAL, FileOps
 from houses.system.log import Say, be_silent

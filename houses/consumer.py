@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 
-from houses.broker import ensure_topics, watermarks
 from houses.config.config import Config
+from houses.kafka.broker import ensure_topics, watermarks
 from houses.loop import ConsumerLoop
-from houses.metrics import Reporter
+from houses.records.metrics import Reporter
 from houses.recovery import BrokerView, recover
 from houses.source import Source
 from houses.stores import checkpoint_store

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from houses.experiment import Experiment
-from houses.message import PARTS
+from houses.records.message import PARTS
 from houses.system.crash_points import AT_RANDOM
 from houses.system.log import Say, be_silent
 from houses.system.text import counted

@@ -7,7 +7,7 @@ from houses.child import ConsumerChild
 from houses.errors import HousesError
 from houses.experiment import Experiment
 from houses.feed import MetricsFeed
-from houses.message import PARTS
+from houses.records.message import PARTS
 from houses.system.text import counted
 
 _SILENT_S = 2.0

@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pyroaring import BitMap64
 
-from houses.batch import decode_parts
 from houses.config.models import KafkaConfig
 from houses.errors import MessageError
-from houses.lines import RAW_CAP_BYTES
-from houses.linescan import Ints, hashes
-from houses.message import PARTS, decode_storno
+from houses.kafka.reader import Run, read_ranges
+from houses.records.blocks import Ints, hashes
+from houses.records.decode import decode_parts
+from houses.records.lines import RAW_CAP_BYTES
+from houses.records.message import PARTS, decode_storno
 from houses.system.log import Say
-from houses.topics import Run, read_ranges
 
 BLANK, MALFORMED, WRONG_PARTITION = -1, -2, -3
 """In the place of a house id: no record at this offset; one that is no part; a part of another partition."""

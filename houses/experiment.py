@@ -11,11 +11,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from houses.broker import watermarks
 from houses.config.config import Config, load
 from houses.errors import HousesError, describe_error
-from houses.message import PARTS
+from houses.kafka.broker import watermarks
 from houses.producer import Producers
+from houses.records.message import PARTS
 from houses.run import Run
 from houses.runfolder import full_keys, prepare, run_folder
 from houses.steering import Steering

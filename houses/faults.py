@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 from houses.config.models import PartFaults
-from houses.message import Part
+from houses.records.message import Part
 
 FAULTS_NAME = "faults.jsonl"
 _FLUSH_S = 1.0

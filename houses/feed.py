@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from houses.metrics import histogram_since, parse_metrics, percentile_ms
+from houses.records.metrics import histogram_since, parse_metrics, percentile_ms
 
 _WINDOW_MS = 1000
 _KEPT_MS = 61_000

@@ -10,10 +10,9 @@ import pandas as pd
 
 from houses.columns import Columns, house_columns, reject_columns, storno_columns, times
 from houses.errors import FolderError
-from houses.join import excluded_parts
-from houses.lines import split_lines
-from houses.message import FULL, PART_NAMES
-from houses.metrics import parse_metrics
+from houses.records.lines import split_lines
+from houses.records.message import FULL, PART_NAMES, excluded_parts
+from houses.records.metrics import parse_metrics
 
 _CHUNK_BYTES = 1 << 20
 _NO_LINE = (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError)

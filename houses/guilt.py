@@ -9,7 +9,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from houses.message import FULL, PART_NAMES, PARTS
 from houses.pacing import TICK_S
 from houses.picture import (
     COLOURS,
@@ -23,6 +22,7 @@ from houses.picture import (
     number_log_axis,
     percent,
 )
+from houses.records.message import FULL, PART_NAMES, PARTS
 from houses.waiting import WaitingHouse
 
 _LEAST_MS = 0.1

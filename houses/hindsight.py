@@ -10,9 +10,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from pyroaring import BitMap64
 
-from houses.message import PART_NAMES
 from houses.pending import PendingSet
 from houses.picture import ACCENT, COLOURS, explain, figure_of, new_axes
+from houses.records.message import PART_NAMES
 from houses.results import Results
 
 _BAR_HEIGHT = 0.55

@@ -7,9 +7,9 @@ from pathlib import Path
 from random import Random
 
 from houses.errors import FolderError
-from houses.message import MAX_ID, MAX_ID_DIGITS, peek_id
+from houses.kafka.reader import Record
+from houses.records.message import MAX_ID, MAX_ID_DIGITS, peek_id
 from houses.system.files import REAL, FileOps, read_file, replace_file
-from houses.tail import Record
 
 BLOCK_IDS = 10_000
 """Ids reserved at a time: one fsync per block, and at most this many ids left unused by a crash."""

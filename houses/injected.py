@@ -8,8 +8,8 @@ import pandas as pd
 
 from houses.errors import FolderError
 from houses.faults import FAULTS_NAME, KINDS
-from houses.lines import split_lines
-from houses.message import PART_NAMES
+from houses.records.lines import split_lines
+from houses.records.message import PART_NAMES
 
 
 def truth(folder: Path | str) -> pd.DataFrame:

@@ -4,77 +4,13 @@ Pure: no clock, no files, no Kafka; batches in, batches out.
 """
 
 from collections import deque
-from collections.abc import Iterable, KeysView
+from collections.abc import KeysView
 
-from pyroaring import BitMap64
-
-from houses.batch import PartBatch, PartEntry, entry_bytes
-from houses.message import FULL, PARTS, Reject, Storno
-
-House = tuple[int, PartEntry, PartEntry, PartEntry]
-"""A completed house: its id and the entries of foundation, wall and roof."""
+from houses.records.decode import House, PartBatch, PartEntry, entry_bytes
+from houses.records.message import PARTS, Reject, Storno
+from houses.records.registers import ClosedIds, StornoRegister
 
 _STEP_S = 0.1
-
-
-class StornoRegister:
-    """Which parts of which houses are cancelled. States only grow, so the order of stornos does not matter."""
-
-    def __init__(self) -> None:
-        """Empty."""
-        self.masks: dict[int, int] = {}
-        """House id -> mask of the excluded parts; `message.FULL` is a full storno."""
-        self.offsets: dict[int, int] = {}
-        """House id -> offset of the storno that last changed its state, where known."""
-
-    def merge(self, storno: Storno, offset: int | None) -> bool:
-        """Add a storno; True when it changed the state of its house."""
-        before = self.masks.get(storno.id, 0)
-        after = before | storno.mask
-        if after == before:
-            return False
-        self.masks[storno.id] = after
-        if offset is not None:
-            self.offsets[storno.id] = offset
-        return True
-
-
-class ClosedIds:
-    """Ids that have had their line.
-
-    Written houses (in either file) and evicted ones. No part of them is taken again.
-    """
-
-    def __init__(self) -> None:
-        """Empty."""
-        self.written = BitMap64()
-        self.evicted = BitMap64()
-        self._top = -1
-
-    def add_written(self, ids: Iterable[int]) -> None:
-        """Close ids whose house is written."""
-        self._add(self.written, ids)
-
-    def add_evicted(self, ids: Iterable[int]) -> None:
-        """Close ids that were given up."""
-        self._add(self.evicted, ids)
-
-    def _add(self, bitmap: BitMap64, ids: Iterable[int]) -> None:
-        if ids := list(ids):
-            bitmap.update(ids)
-            self._top = max([self._top, *ids])
-
-    def replace(self, written: BitMap64, evicted: BitMap64) -> None:
-        """Take over the sets of an earlier run."""
-        self.written, self.evicted = written, evicted
-        self._top = max([bitmap.max() for bitmap in (written, evicted) if bitmap], default=-1)
-
-    def overlaps(self, ids: KeysView[int]) -> bool:
-        """Whether any of the ids is closed."""
-        if not ids or min(ids) > self._top:  # the usual case: ids arrive in ascending order
-            return False
-        batch = BitMap64(ids)
-        return bool(self.written.intersect(batch) or self.evicted.intersect(batch))
 
 
 class Frontier:
@@ -214,13 +150,3 @@ class JoinTable:
         if 2 * sum(i > behind for i in pending) < len(pending):
             return set(range(len(PARTS)))
         return {p for p, frontier in enumerate(self._frontiers) if frontier.highest > behind}
-
-
-def excluded_parts(mask: int) -> list[int]:
-    """The part numbers (1 to 3) of a mask."""
-    return [part.number for part in PARTS if mask & part.mask]
-
-
-def is_full(mask: int) -> bool:
-    """Whether all three parts are cancelled."""
-    return mask == FULL

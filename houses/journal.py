@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from houses.errors import FolderError
-from houses.join import House, StornoRegister
-from houses.lines import house_line, late_line, reject_line, split_lines, storno_line
-from houses.message import Reject
+from houses.records.decode import House
+from houses.records.lines import house_line, late_line, reject_line, split_lines, storno_line
+from houses.records.message import Reject
+from houses.records.registers import StornoRegister
 from houses.system.files import FileOps, read_file, stage_file, sync_folder
 
 FILES = ("houses", "storno", "rejects")

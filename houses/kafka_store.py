@@ -7,9 +7,9 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from houses.checkpoint import Checkpoint
-from houses.clients import NO_ACCESS, error_text
 from houses.errors import AccessError, BrokerError, PositionError
-from houses.message import PARTS
+from houses.kafka.clients import NO_ACCESS, error_text
+from houses.records.message import PARTS
 
 _METADATA_CAP_BYTES = 4096
 _REMEMBERED = 8

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from houses.audit_storno import described
 from houses.config.config import Config
 from houses.errors import MessageError
-from houses.lines import HouseLine, parse_house_line, parse_reject_line, split_lines
-from houses.linescan import blocks
-from houses.message import PARTS, STORNO, Part, PartMessage, Reject, decode_part, decode_storno, peek_id
-from houses.metrics import last_metrics
+from houses.kafka.reader import Run, read_ranges
+from houses.records.blocks import blocks
+from houses.records.lines import HouseLine, parse_house_line, parse_reject_line, split_lines
+from houses.records.message import PARTS, STORNO, Part, PartMessage, Reject, decode_part, decode_storno, peek_id
+from houses.records.metrics import last_metrics
 from houses.snapshot import Snapshot, take_snapshot
 from houses.stories import PartState, PartStory, State, StornoStory, Story
-from houses.topics import Run, read_ranges
 
 
 @dataclass(slots=True)

@@ -4,15 +4,14 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from houses.batch import decode_parts
 from houses.checkpoint import CheckpointStore
 from houses.checkpointer import Checkpointer
 from houses.config.config import Config
 from houses.errors import BrokerError, MessageError, StoreError
 from houses.identity import TopicIdentity
-from houses.join import House
-from houses.message import STORNO, Reject, decode_storno, utc_now
-from houses.metrics import Reporter
+from houses.records.decode import House, decode_parts
+from houses.records.message import STORNO, Reject, decode_storno, utc_now
+from houses.records.metrics import Reporter
 from houses.recovery import Recovered
 from houses.source import Chunk, Source
 from houses.system.files import FileOps

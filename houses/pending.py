@@ -10,12 +10,12 @@ from pyroaring import BitMap64
 from houses.config.config import Config
 from houses.errors import MessageError
 from houses.evidence import PartitionLog
-from houses.lines import parse_house_line, parse_reject_line, split_lines
-from houses.linescan import Block, blocks, claimed_columns
-from houses.message import PARTS, STORNO, Reject, peek_id
+from houses.kafka.reader import read_ranges
+from houses.records.blocks import Block, blocks, claimed_columns
+from houses.records.lines import parse_house_line, parse_reject_line, split_lines
+from houses.records.message import PARTS, STORNO, Reject, peek_id
 from houses.snapshot import Snapshot, take_snapshot
 from houses.system.log import Say, be_silent
-from houses.topics import read_ranges
 
 
 @dataclass(frozen=True, slots=True)

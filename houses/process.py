@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from houses.broker import ensure_broker
 from houses.config.config import Config
 from houses.consumer import consume
-from houses.metrics import last_metrics
+from houses.kafka.broker import ensure_broker
+from houses.records.metrics import last_metrics, outcome
 from houses.system.crash_points import CrashingOps, CrashPoint
 from houses.system.files import REAL
-from houses.system.log import Say, be_silent, outcome
+from houses.system.log import Say, be_silent
 from houses.system.stopping import StoppedEarly, StopRequest
 from houses.system.text import counted
 

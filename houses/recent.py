@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from houses.errors import FolderError, MessageError
-from houses.join import excluded_parts
-from houses.lines import HouseLine, parse_house_line
-from houses.message import PARTS
+from houses.records.lines import HouseLine, parse_house_line
+from houses.records.message import PARTS, excluded_parts
 
 _BLOCK_BYTES = 64 << 10
 

@@ -8,15 +8,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from houses.belonging import bound_to, check_files, check_owner
-from houses.checkpoint import Binding, Checkpoint, CheckpointStore, TopicInfo
+from houses.checkpoint import Binding, Checkpoint, CheckpointStore
 from houses.config.config import Config
 from houses.errors import FolderError, MessageError, PositionError
-from houses.join import ClosedIds, JoinTable, StornoRegister
+from houses.join import JoinTable
 from houses.journal import FILES, Journal, JsonlFile
-from houses.lines import gap_range, gap_reject, parse_house_line, parse_reject_line
-from houses.message import STORNO, Reject, Storno, peek_id
+from houses.kafka.clients import TopicInfo
+from houses.records.lines import gap_range, gap_reject, parse_house_line, parse_reject_line
+from houses.records.message import STORNO, Reject, Storno, peek_id
+from houses.records.registers import ClosedIds, StornoRegister, load_closed_ids, load_stornos
 from houses.replay import DoneOffsets
-from houses.sidefiles import load_closed_ids, load_stornos
 from houses.system.files import FileOps
 
 _WAYS_ON = "go on without them: houses consume --accept-gap; or start anew: houses reset --archive"

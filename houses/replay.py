@@ -1,9 +1,9 @@
 """What a restart reads again although it is done: the offsets that already have a line."""
 
-from houses.batch import PartBatch, entry_bytes
 from houses.errors import PositionError
-from houses.lines import RAW_CAP_BYTES
-from houses.message import STORNO
+from houses.records.decode import PartBatch, entry_bytes
+from houses.records.lines import RAW_CAP_BYTES
+from houses.records.message import STORNO
 
 
 class DoneOffsets:

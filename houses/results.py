@@ -18,14 +18,14 @@ from houses.errors import HousesError
 from houses.frames import Loaded, load, load_metrics
 from houses.guilt import waiting_table
 from houses.injected import truth
-from houses.metrics import last_metrics
+from houses.kafka.reader import peek, printable
 from houses.pending import PendingSet, pending_at
+from houses.records.message import part_named
+from houses.records.metrics import last_metrics
 from houses.stores import checkpoint_store
 from houses.stories import Story
-from houses.stream import part_named
 from houses.system.files import REAL, replace_file
 from houses.system.log import Say, be_silent
-from houses.topics import peek, printable
 from houses.verify import verify
 from houses.waiting import waiting_houses
 

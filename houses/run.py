@@ -5,10 +5,10 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from houses.broker import watermarks
 from houses.child import ConsumerChild, drain_targets
 from houses.config.config import Config
 from houses.errors import HousesError
+from houses.kafka.broker import watermarks
 from houses.producer import Producers
 from houses.storno import StornoLoop
 from houses.system.crash_points import CrashPoint

@@ -7,10 +7,10 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from houses.clients import connect, error_text, metadata_of
 from houses.config.config import Config
 from houses.config.models import ProducerConfig
 from houses.errors import BrokerError
+from houses.kafka.clients import connect, error_text, metadata_of
 from houses.system.log import Say, be_silent
 from houses.system.text import counted
 

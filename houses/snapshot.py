@@ -5,13 +5,14 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from houses.broker import describe_topics, watermarks
-from houses.checkpoint import Checkpoint, TopicInfo, load_binding
+from houses.checkpoint import Checkpoint, load_binding
 from houses.config.config import Config
 from houses.errors import BrokerError, PositionError
-from houses.linescan import file_length
-from houses.message import PARTS
-from houses.sidefiles import Register, decode_stornos
+from houses.kafka.broker import describe_topics, watermarks
+from houses.kafka.clients import TopicInfo
+from houses.records.blocks import file_length
+from houses.records.message import PARTS
+from houses.records.registers import Register, decode_stornos
 from houses.stores import checkpoint_store
 from houses.system.files import REAL
 from houses.system.locks import lock_owner

@@ -9,12 +9,11 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from houses.broker import describe_topics, watermarks
-from houses.checkpoint import TopicInfo
-from houses.clients import NO_ACCESS, connect
 from houses.config.config import Config
 from houses.errors import BrokerError, HousesError, PositionError
-from houses.message import PARTS, STORNO
+from houses.kafka.broker import describe_topics, watermarks
+from houses.kafka.clients import NO_ACCESS, TopicInfo, connect
+from houses.records.message import PARTS, STORNO
 
 LOG = logging.getLogger(__name__)
 

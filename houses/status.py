@@ -5,16 +5,15 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from houses.broker import cluster_id, describe_topics, watermarks
 from houses.checkpoint import Binding, load_binding
 from houses.config.config import Config
 from houses.errors import BrokerError, FolderError
+from houses.kafka.broker import cluster_id, describe_topics, watermarks
 from houses.kafka.local import server as local_kafka
-from houses.message import PARTS
-from houses.metrics import last_metrics, percentile_ms
+from houses.records.message import PARTS
+from houses.records.metrics import last_metrics, outcome, percentile_ms
 from houses.system.files import REAL
 from houses.system.locks import ROLES, lock_owner
-from houses.system.log import outcome
 from houses.system.text import counted
 
 _TIMEOUT_S = 3.0

@@ -11,11 +11,11 @@ from houses.child import ConsumerChild
 from houses.config.config import Config
 from houses.config.models import PartFaults
 from houses.errors import FolderError, HousesError, describe_error
-from houses.message import PARTS
+from houses.records.message import PARTS, part_named
 from houses.results import Results
 from houses.run import Run
 from houses.storno import StornoSender, check_interval
-from houses.stream import PartCounts, part_named
+from houses.stream import PartCounts
 from houses.system.crash_points import CrashPoint
 from houses.system.files import REAL
 from houses.system.log import Say

@@ -2,9 +2,9 @@
 
 from houses.bounded_store import BoundedStore
 from houses.checkpoint import CheckpointStore, FileStore, load_binding
-from houses.clients import client_config
 from houses.config.config import Config
 from houses.errors import StoreError
+from houses.kafka.clients import client_config
 from houses.kafka_store import KafkaStore
 from houses.system.files import REAL, FileOps
 

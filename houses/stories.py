@@ -6,8 +6,8 @@ from operator import or_
 from typing import Any, Literal
 
 from houses.audit_storno import described
-from houses.message import FULL, PARTS, Reject
-from houses.topics import printable
+from houses.kafka.reader import printable
+from houses.records.message import FULL, PARTS, Reject
 
 State = Literal["finished", "cancelled", "pending", "unread", "evicted", "unknown"]
 PartState = Literal["written", "pending", "unread", "evicted", "missing"]

@@ -8,14 +8,13 @@ from typing import NamedTuple, Self
 
 from confluent_kafka import KafkaError, Message, Producer
 
-from houses.clients import connect, metadata_of
 from houses.config.config import Config
 from houses.errors import BrokerError, ConfigError
 from houses.ids import RECENT_IDS, highest_id, pick_recent
-from houses.message import PARTS, encode_storno
-from houses.stream import part_named
+from houses.kafka.clients import connect, metadata_of
+from houses.kafka.reader import last_records
+from houses.records.message import PARTS, encode_storno, part_named
 from houses.system.log import Say, be_silent
-from houses.tail import last_records
 
 _LOOP_TIMEOUT_S = 4.0  # a stop waits for the storno that is on its way
 

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from random import Random
 
 from houses.config.models import PartFaults
-from houses.errors import ConfigError
 from houses.faults import KINDS, FaultInjector, FaultLog
 from houses.ids import IdAllocator
-from houses.message import PART_BY_NAME, Part, encode_parts, utc_now
 from houses.pacing import Schedule
+from houses.records.message import Part, encode_parts, utc_now
 from houses.sender import Sender
 
 BATCH = 2_000
@@ -20,13 +19,6 @@ BATCH = 2_000
 NO_FAULTS = PartFaults()
 _WORKERS_PERIOD = 10_007
 """After so many messages the random sequence of workers repeats; more than BATCH."""
-
-
-def part_named(name: str) -> Part:
-    """The part of that name; `ConfigError` lists the names when there is none."""
-    if name not in PART_BY_NAME:
-        raise ConfigError(f"part {name!r}: must be one of {', '.join(PART_BY_NAME)}")
-    return PART_BY_NAME[name]
 
 
 @dataclass(frozen=True, slots=True)

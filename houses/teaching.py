@@ -8,15 +8,15 @@ from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, Message, Producer, TopicPartition
 
-from houses.broker import describe_topics, ensure_broker, ensure_topics_named
-from houses.clients import connect
 from houses.config.config import Config
 from houses.errors import BrokerError
-from houses.message import PARTS, peek_id
+from houses.kafka.broker import describe_topics, ensure_broker, ensure_topics_named
+from houses.kafka.clients import connect
+from houses.kafka.reader import printable
+from houses.records.message import PARTS, peek_id
 from houses.system.files import REAL, replace_file
 from houses.system.log import Say
 from houses.system.text import counted
-from houses.topics import printable
 
 _CONFIRM_TIMEOUT_MS = 10_000
 _POLL_S = 0.1

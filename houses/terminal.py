@@ -33,7 +33,7 @@ class HouseId(click.ParamType[int]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """The number."""
-        from houses.message import MAX_ID_DIGITS
+        from houses.records.message import MAX_ID_DIGITS
 
         text = str(value)
         if not (text.isascii() and text.isdigit() and len(text) <= MAX_ID_DIGITS):

@@ -9,9 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from houses.message import PART_NAMES
 from houses.picture import ACCENT, BLACK, COLOURS, DASHES, MARKERS, PURPLE, SKY_BLUE, explain, figure_of, new_axes
-from houses.stream import part_named
+from houses.records.message import PART_NAMES, part_named
 from houses.system.text import counted
 
 _PROCESSES = ((BLACK, "o"), (PURPLE, "D"), (SKY_BLUE, "v"))

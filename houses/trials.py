@@ -8,7 +8,7 @@ import pandas as pd
 from houses.config.config import Config
 from houses.errors import HousesError
 from houses.experiment import Experiment
-from houses.metrics import histogram_since, percentile_ms
+from houses.records.metrics import histogram_since, percentile_ms
 from houses.system.log import Say, be_silent
 
 _WARM_UP_S = 0.25

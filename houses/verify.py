@@ -18,8 +18,8 @@ from houses.audit_storno import StornoAudit
 from houses.certificate import Certificate, Findings
 from houses.config.config import Config
 from houses.evidence import BLANK, MALFORMED, PartitionLog, read_parts, read_stornos
-from houses.linescan import Ints
-from houses.message import PARTS, STORNO
+from houses.records.blocks import Ints
+from houses.records.message import PARTS, STORNO
 from houses.snapshot import Snapshot, take_snapshot
 from houses.system.log import Say, be_silent
 from houses.system.text import counted

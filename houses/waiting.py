@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from houses.batch import decode_parts
 from houses.config.config import Config
-from houses.message import PART_NAMES, PARTS
-from houses.metrics import last_metrics
+from houses.kafka.reader import read_ranges
 from houses.pending import pending_at
+from houses.records.decode import decode_parts
+from houses.records.message import PART_NAMES, PARTS
+from houses.records.metrics import last_metrics
 from houses.snapshot import take_snapshot
 from houses.system.log import Say, be_silent
-from houses.topics import read_ranges
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from houses.message import PARTS
 from houses.picture import ACCENT, COLOURS, HATCHES, explain, figure_of, in_ms, new_axes
+from houses.records.message import PARTS
 from houses.stories import PartStory, Story, safe
 
 _MOST_NOTES = 4

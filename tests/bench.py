@@ -24,16 +24,16 @@ import script
 from confluent_kafka import Consumer, Producer, TopicPartition
 from kafka_lab import own_kafka
 
-from houses.broker import ensure_topics
-from houses.clients import client_config
 from houses.config.config import Config, load
 from houses.consumer import consume
-from houses.lines import reject_line, storno_line
+from houses.kafka.broker import ensure_topics
+from houses.kafka.clients import client_config
 from houses.loop import ConsumerLoop
-from houses.message import FULL, PARTS, Reject, encode_parts, utc_now
-from houses.metrics import last_metrics, percentile_ms
 from houses.process import CalmCollector
 from houses.producer import Producers
+from houses.records.lines import reject_line, storno_line
+from houses.records.message import FULL, PARTS, Reject, encode_parts, utc_now
+from houses.records.metrics import last_metrics, percentile_ms
 from houses.sender import producer_settings
 from houses.source import consumer_settings
 from houses.system.log import be_silent

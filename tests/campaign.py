@@ -14,13 +14,13 @@ from typing import NamedTuple
 from command_line import is_reading, make_project, read_houses, running
 from kafka_lab import Values, read_jsonl, wait_until
 
-from houses.broker import ensure_topics
 from houses.certificate import Certificate
 from houses.config.config import Config, child_environment, load
 from houses.errors import HousesError
 from houses.faults import FAULTS_NAME
-from houses.message import PARTS
+from houses.kafka.broker import ensure_topics
 from houses.producer import Producers
+from houses.records.message import PARTS
 from houses.storno import StornoLoop
 from houses.system.locks import lock_owner
 from houses.verify import verify

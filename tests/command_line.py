@@ -14,12 +14,12 @@ import kafka_lab
 import pytest
 from kafka_lab import Values, wait_until
 
-from houses.broker import ensure_topics
 from houses.cli import main
 from houses.config.config import PROJECT_ROOT, Config, child_environment
 from houses.consumer import consume
-from houses.metrics import last_metrics
+from houses.kafka.broker import ensure_topics
 from houses.producer import Producers
+from houses.records.metrics import last_metrics
 from houses.system.log import be_silent
 
 TIMEOUT_S = 120

@@ -17,7 +17,7 @@ from reference import Line
 from simulated_disk import SimulatedDisk
 from simulation import ALL, Lab, Poll, Topics, check_end, config_of, parts
 
-from houses.message import PARTS, encode_storno
+from houses.records.message import PARTS, encode_storno
 from houses.system.files import REAL, FileOps
 
 _EVICTED = 3

@@ -19,7 +19,7 @@ from damages import (
 )
 from finished_run import EVICTED, PENDING, TS, Files
 
-from houses.message import PARTS
+from houses.records.message import PARTS
 
 
 def evict_written_house(files: Files) -> None:

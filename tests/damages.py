@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from finished_run import TS, Files, Record
 
-from houses.message import PARTS
+from houses.records.message import PARTS
 
 Do = Callable[[Files], object]
 Pick = Callable[[Record], bool]

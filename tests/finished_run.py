@@ -9,10 +9,10 @@ from typing import Any
 from confluent_kafka import Producer
 from kafka_lab import make_lab, read_jsonl
 
-from houses.clients import client_config
 from houses.config.config import Config
 from houses.consumer import consume
-from houses.message import PARTS, Part, encode_part, encode_storno
+from houses.kafka.clients import client_config
+from houses.records.message import PARTS, Part, encode_part, encode_storno
 
 FOUNDATION, WALL, ROOF = PARTS
 HOUSES = 30

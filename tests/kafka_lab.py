@@ -12,16 +12,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from houses.broker import ensure_topics_named
 from houses.config import config
 from houses.config.config import Config
 from houses.consumer import consume
 from houses.errors import MessageError
+from houses.kafka.broker import ensure_topics_named
 from houses.kafka.local import server as local_kafka
-from houses.message import PARTS, PartMessage, decode_part
+from houses.kafka.reader import last_records
 from houses.producer import Producers
+from houses.records.message import PARTS, PartMessage, decode_part
 from houses.system.log import be_silent
-from houses.tail import last_records
 
 Values = dict[str, Any]
 

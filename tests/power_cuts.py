@@ -11,7 +11,7 @@ from reference import STORNO
 from simulation import Lab, Poll, Records, Topics, check_end, config_of, damage, parts
 
 from houses.errors import BrokerError, FolderError
-from houses.message import PARTS, encode_part, encode_storno
+from houses.records.message import PARTS, encode_part, encode_storno
 
 _JUNK: Records = [None, b"", b"junk", b"\xff\xfe", b"partition_1|id:", b'{"id":true}']
 

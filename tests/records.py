@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from hypothesis import strategies as st
 
-from houses.message import PARTS, Part, encode_part, encode_storno
+from houses.records.message import PARTS, Part, encode_part, encode_storno
 
 TS = "2026-01-31T12:00:00.000000Z"
 ODD_TEXTS = [

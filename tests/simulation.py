@@ -19,15 +19,16 @@ from records import TS
 from reference import STORNO, Line, Reference
 from simulated_disk import Crash, SimulatedDisk
 
-from houses.checkpoint import Checkpoint, CheckpointStore, FileStore, TopicInfo
+from houses.checkpoint import Checkpoint, CheckpointStore, FileStore
 from houses.config.config import Config
 from houses.config.models import ConsumerConfig, KafkaConfig, ProducerConfig
 from houses.errors import BrokerError
+from houses.kafka.clients import TopicInfo
 from houses.loop import ConsumerLoop
-from houses.message import PARTS, encode_part
-from houses.metrics import Metrics, Reporter
+from houses.records.message import PARTS, encode_part
+from houses.records.metrics import Metrics, Reporter
+from houses.records.registers import stage_side_files
 from houses.recovery import BrokerView, Recovered, recover
-from houses.sidefiles import stage_side_files
 from houses.source import Chunk, Source
 from houses.system.files import FileOps
 

@@ -21,13 +21,13 @@ from command_line import consuming, make_project, read_houses, running
 from kafka_lab import own_kafka, wait_until
 from matplotlib.axes import Axes
 
-from houses.broker import ensure_topics
 from houses.certificate import Certificate
 from houses.config.config import Config
 from houses.errors import HousesError
-from houses.message import PARTS
-from houses.metrics import last_metrics
+from houses.kafka.broker import ensure_topics
 from houses.picture import ACCENT, BLACK, DASHES, explain, figure_of, new_panels, save_figure
+from houses.records.message import PARTS
+from houses.records.metrics import last_metrics
 from houses.verify import verify
 
 _SMALL = {

@@ -8,9 +8,10 @@ from unittest.mock import patch
 import pytest
 from kafka_lab import make_config
 
-from houses.checkpoint import Binding, Checkpoint, TopicInfo, save_binding
+from houses.checkpoint import Binding, Checkpoint, save_binding
 from houses.config.config import Config
 from houses.errors import StoreError
+from houses.kafka.clients import TopicInfo
 from houses.stores import checkpoint_store
 from houses.system.files import REAL
 

@@ -11,14 +11,13 @@ import pytest
 from PIL import Image
 
 from houses import analysis, columns
-from houses.batch import PartEntry
 from houses.errors import FolderError
 from houses.frames import load, load_metrics
-from houses.join import House
-from houses.lines import house_line, late_line, reject_line, storno_line
-from houses.message import FULL, PART_NAMES, PARTS, Reject
-from houses.metrics import Metrics, MetricsFile
 from houses.picture import Picture, alt_text, in_ms, save_figure
+from houses.records.decode import House, PartEntry
+from houses.records.lines import house_line, late_line, reject_line, storno_line
+from houses.records.message import FULL, PART_NAMES, PARTS, Reject
+from houses.records.metrics import Metrics, MetricsFile
 
 LEGACY = Path(__file__).parent / "legacy"
 WALL = PARTS[1].mask

@@ -50,10 +50,9 @@ from simulation import ALL, Lab, Poll, Topics, check_end, config_of, lab_of, par
 from test_cli import commands
 
 from houses.analysis import plot_latency
-from houses.checkpoint import Binding, Checkpoint, TopicInfo, load_binding, save_binding
+from houses.checkpoint import Binding, Checkpoint, load_binding, save_binding
 from houses.cli import main
 from houses.cli_look import _show_recent as show_recent
-from houses.clients import client_config
 from houses.compact import compact
 from houses.config import config
 from houses.config.config import Config
@@ -65,17 +64,17 @@ from houses.frames import load, load_metrics
 from houses.growth import plot_pending
 from houses.ids import IdAllocator
 from houses.injected import truth
-from houses.join import ClosedIds
-from houses.lines import parse_house_line, parse_reject_line
-from houses.message import PARTS, decode_part, decode_storno
-from houses.metrics import Metrics, last_metrics
+from houses.kafka.clients import TopicInfo, client_config
 from houses.panel import panel
 from houses.parameters import check, read_parameters
 from houses.picture import mime_bundle, save_figure
 from houses.recent import recent_houses
+from houses.records.lines import parse_house_line, parse_reject_line
+from houses.records.message import PARTS, decode_part, decode_storno
+from houses.records.metrics import Metrics, last_metrics
+from houses.records.registers import ClosedIds, decode_ids, decode_stornos, encode_ids
 from houses.report import About, Used, write_report
 from houses.results import Results
-from houses.sidefiles import decode_ids, decode_stornos, encode_ids
 from houses.snapshot import read_register
 from houses.status import status_lines
 from houses.sweeps import plot_sweep

@@ -20,21 +20,14 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # no __all__ 
 from kafka_lab import make_config, make_lab
 from pydantic import SecretStr
 
-from houses import clients
-from houses.broker import (
-    cluster_id,
-    delete_topics,
-    describe_topics,
-    ensure_broker,
-    ensure_topics,
-    watermarks,
-)
-from houses.clients import client_config, connect
 from houses.config.config import Config
 from houses.config.models import KafkaConfig, SecurityConfig
 from houses.errors import BrokerError
+from houses.kafka import clients
+from houses.kafka.broker import cluster_id, delete_topics, describe_topics, ensure_broker, ensure_topics, watermarks
+from houses.kafka.clients import client_config, connect
 from houses.kafka.local import server as local_kafka
-from houses.tail import last_records
+from houses.kafka.reader import last_records
 
 
 @pytest.fixture

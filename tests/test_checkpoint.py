@@ -12,11 +12,20 @@ from pyroaring import BitMap64
 from simulated_disk import Crash, SimulatedDisk
 from simulation import config_of
 
-from houses.checkpoint import Binding, Checkpoint, FileStore, TopicInfo, load_binding, save_binding
+from houses.checkpoint import Binding, Checkpoint, FileStore, load_binding, save_binding
 from houses.errors import FolderError, PositionError
-from houses.join import ClosedIds, StornoRegister
-from houses.message import MAX_ID, Storno
-from houses.sidefiles import decode_ids, encode_ids, encode_stornos, load_closed_ids, load_stornos, stage_side_files
+from houses.kafka.clients import TopicInfo
+from houses.records.message import MAX_ID, Storno
+from houses.records.registers import (
+    ClosedIds,
+    StornoRegister,
+    decode_ids,
+    encode_ids,
+    encode_stornos,
+    load_closed_ids,
+    load_stornos,
+    stage_side_files,
+)
 
 PATH = Path("/out/consumer_offsets.json")
 NUMBERS = st.integers(0, 2**63 - 1)

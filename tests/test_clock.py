@@ -13,11 +13,11 @@ import pytest
 from finished_run import Sender
 from kafka_lab import make_lab, producers, read_jsonl, reading, wait_until
 
-from houses import message, metrics
 from houses.config.config import Config
 from houses.consumer import consume
-from houses.message import PARTS
-from houses.metrics import last_metrics
+from houses.records import message, metrics
+from houses.records.message import PARTS
+from houses.records.metrics import last_metrics
 from houses.system.locks import FolderLock, lock_owner
 from houses.system.log import be_silent
 from houses.verify import verify

@@ -12,7 +12,7 @@ from kafka_lab import read_jsonl
 from houses.config.models import PartFaults
 from houses.errors import MessageError
 from houses.faults import KINDS, MALFORMED, FaultInjector, FaultLog
-from houses.message import PARTS, Part, decode_part, encode_part, encode_parts
+from houses.records.message import PARTS, Part, decode_part, encode_part, encode_parts
 
 WALL = PARTS[1]
 TS = "2026-01-31T12:00:00.000000Z"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from houses.feed import MetricsFeed
-from houses.metrics import Metrics
+from houses.records.metrics import Metrics
 
 
 def line(second: float, houses: int, histogram: dict[str, int] | None = None, pid: int = 1, **more: Any) -> str:

@@ -11,7 +11,7 @@ from houses import guilt
 from houses.errors import FolderError
 from houses.faults import FAULTS_NAME, FaultLog
 from houses.injected import truth
-from houses.message import PART_NAMES, PARTS
+from houses.records.message import PART_NAMES, PARTS
 from houses.waiting import WaitingHouse
 
 

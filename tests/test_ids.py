@@ -10,9 +10,9 @@ import pytest
 
 from houses.errors import FolderError
 from houses.ids import BLOCK_IDS, IdAllocator, highest_id, pick_recent
-from houses.message import MAX_ID
+from houses.kafka.reader import Record
+from houses.records.message import MAX_ID
 from houses.system.files import FileOps
-from houses.tail import Record
 
 
 class FullDisk(FileOps):

@@ -20,9 +20,9 @@ from mock_kafka import FETCH, OFFSET_COMMIT, PRODUCE, MockKafka, mock_kafka
 
 from houses import producer as producer_module
 from houses.checkpoint import Checkpoint
-from houses.clients import client_config, connect
 from houses.config.config import Config
 from houses.errors import AccessError, BrokerError, HousesError
+from houses.kafka.clients import client_config, connect
 from houses.kafka_store import KafkaStore
 from houses.producer import Producers
 from houses.sender import Sender

@@ -12,11 +12,12 @@ from records import TS, part_values, storno_values
 from reference import Reference
 from simulated_disk import SimulatedDisk
 
-from houses.batch import PartBatch, decode_parts
 from houses.errors import MessageError
-from houses.join import ClosedIds, Frontier, JoinTable, StornoRegister
+from houses.join import Frontier, JoinTable
 from houses.journal import Journal
-from houses.message import FULL, PARTS, STORNO, Reject, Storno, decode_storno, encode_part
+from houses.records.decode import PartBatch, decode_parts
+from houses.records.message import FULL, PARTS, STORNO, Reject, Storno, decode_storno, encode_part
+from houses.records.registers import ClosedIds, StornoRegister
 
 IDS = st.integers(0, 6)
 TOPICS = ("teszt-partitioned", "house-storno")

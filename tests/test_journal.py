@@ -14,11 +14,10 @@ from hypothesis import strategies as st
 from records import TS, part_values
 from simulated_disk import Crash, SimulatedDisk
 
-from houses.batch import decode_parts
 from houses.errors import FolderError, MessageError
-from houses.join import House, StornoRegister
 from houses.journal import Journal, JsonlFile
-from houses.lines import (
+from houses.records.decode import House, decode_parts
+from houses.records.lines import (
     gap_range,
     gap_reject,
     house_line,
@@ -29,7 +28,8 @@ from houses.lines import (
     split_lines,
     storno_line,
 )
-from houses.message import FULL, PARTS, STORNO, Reject, Storno, encode_part
+from houses.records.message import FULL, PARTS, STORNO, Reject, Storno, encode_part
+from houses.records.registers import StornoRegister
 from houses.system.files import REAL, read_file, replace_file
 
 LEGACY = Path(__file__).parent / "legacy"

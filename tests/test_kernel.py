@@ -21,7 +21,7 @@ from kafka_lab import make_config, wait_until
 from houses.config.config import PROJECT_ROOT, Config
 from houses.experiment import Experiment
 from houses.kafka.local.probe import parse_address, probe
-from houses.metrics import last_metrics
+from houses.records.metrics import last_metrics
 from houses.runfolder import run_folder
 from houses.system.locks import is_alive
 

@@ -19,11 +19,11 @@ from finished_run import (
 from kafka_lab import make_lab, read_jsonl, reading, wait_until
 
 from houses.config.config import Config
+from houses.kafka.reader import first_and_end
 from houses.lineage import story
-from houses.message import encode_storno
-from houses.metrics import last_metrics
 from houses.pending import pending_at
-from houses.topics import first_and_end
+from houses.records.message import encode_storno
+from houses.records.metrics import last_metrics
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from records import TS, part_values
 from reference import read_part, read_storno
 
-from houses.batch import PartBatch, decode_parts, entry_bytes
 from houses.errors import MessageError
-from houses.message import (
+from houses.records.decode import PartBatch, decode_parts, entry_bytes
+from houses.records.message import (
     FULL,
     MAX_ID,
     PARTS,

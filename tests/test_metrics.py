@@ -10,7 +10,7 @@ from kafka_lab import make_config
 
 from houses.consumer import consume
 from houses.errors import FolderError
-from houses.metrics import Reporter, histogram_since, last_metrics, percentile_ms
+from houses.records.metrics import Reporter, histogram_since, last_metrics, percentile_ms
 from houses.system.log import be_silent
 from houses.system.stopping import StoppedEarly
 

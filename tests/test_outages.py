@@ -14,13 +14,13 @@ from kafka_lab import own_kafka, producers, read_jsonl, wait_until
 from records import TS
 from topic_feed import Feed
 
-from houses.clients import client_config, connect
 from houses.config.config import Config
 from houses.errors import PositionError
+from houses.kafka.clients import client_config, connect
 from houses.kafka.local import server as local_kafka
-from houses.message import PARTS, encode_part, encode_storno
-from houses.metrics import last_metrics
 from houses.producer import Producers
+from houses.records.message import PARTS, encode_part, encode_storno
+from houses.records.metrics import last_metrics
 from houses.stores import checkpoint_store
 from houses.verify import verify
 

@@ -7,13 +7,13 @@ import pytest
 from figures import assert_whole, legend_of, title_of
 from matplotlib.figure import Figure
 
-from houses.batch import PartEntry
 from houses.errors import HousesError
 from houses.frames import load
-from houses.lines import house_line, late_line, storno_line
-from houses.message import FULL
 from houses.outcomes import fates, plot_fates
 from houses.picture import alt_text
+from houses.records.decode import PartEntry
+from houses.records.lines import house_line, late_line, storno_line
+from houses.records.message import FULL
 
 NOON = "2026-01-31T12:00:00.000000Z"
 WALL = 2

@@ -25,11 +25,11 @@ from houses.config.config import Config
 from houses.config.models import PartFaults
 from houses.errors import BrokerError, ConfigError, FolderError, HousesError
 from houses.ids import BLOCK_IDS
-from houses.message import PARTS
+from houses.kafka.reader import last_records
 from houses.producer import Producers
+from houses.records.message import PARTS
 from houses.stream import PartStream
 from houses.system.locks import lock_owner
-from houses.tail import last_records
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from kafka_lab import ids_of, make_lab, part_ids, producers, read_jsonl, read_pa
 
 from houses.config.config import Config
 from houses.config.models import PartFaults
-from houses.message import PARTS
+from houses.records.message import PARTS
 
 
 @pytest.fixture

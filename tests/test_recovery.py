@@ -13,7 +13,7 @@ from reference import read_part
 from simulation import Lab, Poll, Records, Topics, check_end, config_of, damage
 
 from houses.errors import BrokerError, FolderError
-from houses.message import PARTS
+from houses.records.message import PARTS
 
 IDS = st.integers(0, 5)
 RECORDS = st.tuples(

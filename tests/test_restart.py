@@ -6,8 +6,9 @@ from unittest.mock import patch
 import pytest
 from simulation import ALL, Poll, Topics, check_end, lab_of, parts
 
-from houses.checkpoint import Binding, TopicInfo, load_binding
+from houses.checkpoint import Binding, load_binding
 from houses.errors import FolderError, PositionError
+from houses.kafka.clients import TopicInfo
 
 
 def pause(seconds: float) -> Poll:

@@ -14,19 +14,19 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 from kafka_lab import Values, ids_of, make_config, make_lab, read_parts, wait_until
 
 from houses import producer as producer_module
-from houses.broker import ensure_topics
-from houses.clients import connect
 from houses.config.config import Config
 from houses.config.models import ProducerConfig
 from houses.errors import BrokerError, FolderError
 from houses.ids import IdAllocator
+from houses.kafka.broker import ensure_topics
+from houses.kafka.clients import connect
 from houses.kafka.local import server as local_kafka
-from houses.message import PARTS
+from houses.kafka.reader import last_records
 from houses.producer import Producers
+from houses.records.message import PARTS
 from houses.sender import Sender, producer_settings
 from houses.system.files import FileOps
 from houses.system.locks import lock_owner
-from houses.tail import last_records
 
 
 class FullDisk(FileOps):

@@ -14,8 +14,8 @@ from houses.child import ConsumerChild
 from houses.config.config import Config
 from houses.errors import ConfigError, HousesError
 from houses.experiment import Experiment
-from houses.message import PARTS
 from houses.producer import Producers
+from houses.records.message import PARTS
 from houses.run import Run
 from houses.storno import StornoLoop
 from houses.system.log import Say, in_main_thread

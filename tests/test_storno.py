@@ -8,13 +8,13 @@ import pytest
 from confluent_kafka import Producer
 from kafka_lab import make_config, make_lab, wait_until
 
-from houses.clients import connect
 from houses.config.config import Config
 from houses.errors import BrokerError, ConfigError, MessageError
-from houses.message import PARTS, encode_part, utc_now
+from houses.kafka.clients import connect
+from houses.kafka.reader import last_records
 from houses.producer import Producers
+from houses.records.message import PARTS, encode_part, utc_now
 from houses.storno import StornoLoop, StornoSender, send_storno
-from houses.tail import last_records
 
 
 @pytest.fixture

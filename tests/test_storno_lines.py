@@ -9,7 +9,7 @@ from kafka_lab import wait_until
 from records import TS
 from topic_feed import Feed
 
-from houses.message import PARTS, encode_storno
+from houses.records.message import PARTS, encode_storno
 from houses.verify import verify
 
 FULL = encode_storno(7)

@@ -6,7 +6,7 @@ from typing import Any, cast
 from confluent_kafka import Consumer
 
 from houses.config.models import KafkaConfig
-from houses.tail import _read_to_ends
+from houses.kafka.reader import _read_to_ends
 
 
 class Growing:

@@ -11,10 +11,10 @@ from finished_run import (
 )
 from kafka_lab import make_lab
 
-from houses.clients import client_config
 from houses.config.config import Config
 from houses.errors import BrokerError
-from houses.topics import RawRecord, first_and_end, peek, printable, read_ranges
+from houses.kafka.clients import client_config
+from houses.kafka.reader import RawRecord, first_and_end, peek, printable, read_ranges
 
 
 @pytest.fixture(scope="module")

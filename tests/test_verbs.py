@@ -14,14 +14,14 @@ from confluent_kafka import Producer
 from kafka_lab import ids_of, read_jsonl, read_parts, wait_until
 
 from houses import recent
-from houses.broker import delete_topics, describe_topics
 from houses.cli_send import rate_values
-from houses.clients import connect
 from houses.config.config import Config
-from houses.message import PARTS, encode_part, utc_now
+from houses.kafka.broker import delete_topics, describe_topics
+from houses.kafka.clients import connect
+from houses.kafka.reader import last_records
 from houses.recent import lines_from_end
+from houses.records.message import PARTS, encode_part, utc_now
 from houses.system.locks import FolderLock, lock_owner
-from houses.tail import last_records
 from houses.teaching import NAIVE_HOUSES, NAIVE_POSITIONS, naive_consume
 
 HOSTILE = "\x1b[31mred\x07\u202eback[/bold]"

@@ -19,11 +19,11 @@ from finished_run import (
 )
 from kafka_lab import make_lab, reading
 
-from houses.broker import delete_topics, describe_topics, ensure_topics
-from houses.clients import client_config
 from houses.config.config import Config
 from houses.errors import BrokerError, PositionError
-from houses.message import PARTS, encode_part, encode_storno
+from houses.kafka.broker import delete_topics, describe_topics, ensure_topics
+from houses.kafka.clients import client_config
+from houses.records.message import PARTS, encode_part, encode_storno
 from houses.verify import verify
 
 

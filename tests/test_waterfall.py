@@ -6,7 +6,7 @@ import pytest
 from figures import assert_whole, title_of
 from matplotlib.figure import Figure
 
-from houses.message import FULL, PARTS, Reject
+from houses.records.message import FULL, PARTS, Reject
 from houses.stories import PartState, PartStory, StornoStory, Story
 from houses.waterfall import plot_waterfall
 

@@ -9,11 +9,11 @@ from confluent_kafka.admin import AdminClient
 from kafka_lab import Values, make_lab, read_jsonl
 from records import TS
 
-from houses.broker import delete_topics, describe_topics, ensure_topics
-from houses.clients import connect
 from houses.config.config import Config
 from houses.consumer import consume
-from houses.message import PARTS, STORNO, encode_part
+from houses.kafka.broker import delete_topics, describe_topics, ensure_topics
+from houses.kafka.clients import connect
+from houses.records.message import PARTS, STORNO, encode_part
 from houses.system.log import be_silent
 
 BATCH = 5000

@@ -5,8 +5,6 @@ import threading
 import warnings
 from collections.abc import Callable
 
-from houses.system.text import counted
-
 LOG = logging.getLogger("houses")
 LOG.addHandler(logging.NullHandler())  # else logging itself prints what nobody asked for, under any cell of a notebook
 
@@ -15,16 +13,6 @@ Say = Callable[[str], None]
 
 def be_silent(_: str) -> None:
     """The default: nobody listens."""
-
-
-def outcome(kind: str, number: int) -> str:
-    """A count as the consumer keeps it, with its kind: two of them are nouns, the others say what became of a message.
-
-    Example:
-        >>> outcome("stornos", 1), outcome("cancelled", 2)
-        ('1 storno', '2 cancelled')
-    """
-    return counted(number, kind[:-1]) if kind in ("houses", "stornos") else f"{number:,} {kind}"
 
 
 def warn(text: str) -> None:

@@ -6,7 +6,7 @@ from itertools import repeat
 from typing import NamedTuple
 
 from houses.errors import MessageError
-from houses.message import MAX_ID_DIGITS, PartMessage, Reject, decode_part
+from houses.records.message import MAX_ID_DIGITS, PartMessage, Reject, decode_part
 
 PartEntry = tuple[int, str, bytes | None]
 """What is kept of a part until its house is written; a plain tuple, as there are many.
@@ -14,6 +14,10 @@ PartEntry = tuple[int, str, bytes | None]
 Its offset; the members `ts`, `name` and `task` of its JSON object without the outermost quotes; the message as it came, or
 None when the id and these members give it back exactly (`entry_bytes`).
 """
+
+
+House = tuple[int, PartEntry, PartEntry, PartEntry]
+"""A completed house: its id and the entries of foundation, wall and roof."""
 
 
 _FEW = 64

@@ -1,20 +1,81 @@
-"""The two files beside the journal that a checkpoint refers to by its generation, and that can be rebuilt without it.
+"""What is remembered of all houses: the stornos, and the ids that have had their line; and the two files that hold it.
 
-storno_ids.json holds the storno register, closed_ids.bin the ids that have had their line.
+storno_ids.json and closed_ids.bin stand beside the journal. A checkpoint refers to them by its generation, and they can be
+rebuilt without it.
 """
 
 import hashlib
 import json
 import struct
+from collections.abc import Iterable, KeysView
 from typing import Any, NamedTuple
 
 from pyroaring import BitMap64
 
 from houses.config.config import Config
-from houses.join import ClosedIds, StornoRegister, excluded_parts, is_full
-from houses.lines import MAX_OFFSET
-from houses.message import FULL, MAX_ID, MAX_ID_DIGITS, mask_of
+from houses.records.lines import MAX_OFFSET
+from houses.records.message import FULL, MAX_ID, MAX_ID_DIGITS, Storno, excluded_parts, is_full, mask_of
 from houses.system.files import FileOps, read_file, stage_file
+
+
+class StornoRegister:
+    """Which parts of which houses are cancelled. States only grow, so the order of stornos does not matter."""
+
+    def __init__(self) -> None:
+        """Empty."""
+        self.masks: dict[int, int] = {}
+        """House id -> mask of the excluded parts; `message.FULL` is a full storno."""
+        self.offsets: dict[int, int] = {}
+        """House id -> offset of the storno that last changed its state, where known."""
+
+    def merge(self, storno: Storno, offset: int | None) -> bool:
+        """Add a storno; True when it changed the state of its house."""
+        before = self.masks.get(storno.id, 0)
+        after = before | storno.mask
+        if after == before:
+            return False
+        self.masks[storno.id] = after
+        if offset is not None:
+            self.offsets[storno.id] = offset
+        return True
+
+
+class ClosedIds:
+    """Ids that have had their line.
+
+    Written houses (in either file) and evicted ones. No part of them is taken again.
+    """
+
+    def __init__(self) -> None:
+        """Empty."""
+        self.written = BitMap64()
+        self.evicted = BitMap64()
+        self._top = -1
+
+    def add_written(self, ids: Iterable[int]) -> None:
+        """Close ids whose house is written."""
+        self._add(self.written, ids)
+
+    def add_evicted(self, ids: Iterable[int]) -> None:
+        """Close ids that were given up."""
+        self._add(self.evicted, ids)
+
+    def _add(self, bitmap: BitMap64, ids: Iterable[int]) -> None:
+        if ids := list(ids):
+            bitmap.update(ids)
+            self._top = max([self._top, *ids])
+
+    def replace(self, written: BitMap64, evicted: BitMap64) -> None:
+        """Take over the sets of an earlier run."""
+        self.written, self.evicted = written, evicted
+        self._top = max([bitmap.max() for bitmap in (written, evicted) if bitmap], default=-1)
+
+    def overlaps(self, ids: KeysView[int]) -> bool:
+        """Whether any of the ids is closed."""
+        if not ids or min(ids) > self._top:  # the usual case: ids arrive in ascending order
+            return False
+        batch = BitMap64(ids)
+        return bool(self.written.intersect(batch) or self.evicted.intersect(batch))
 
 
 def stage_side_files(

@@ -9,10 +9,9 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from houses.batch import PartEntry
 from houses.errors import MessageError
-from houses.join import House, excluded_parts, is_full
-from houses.message import FULL, MAX_ID, PARTS, STORNO, Reject, mask_of
+from houses.records.decode import House, PartEntry
+from houses.records.message import FULL, MAX_ID, PARTS, STORNO, Reject, excluded_parts, is_full, mask_of
 
 MAX_OFFSET = 2**63 - 1
 _PARTITIONS = {f"partition_{part.number}": part.partition for part in PARTS}

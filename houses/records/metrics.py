@@ -1,4 +1,4 @@
-"""What the consumer says about itself: lines of metrics.jsonl, and the latency histogram in them."""
+"""The lines of metrics.jsonl, in which the consumer tells of itself, and the latency histogram in them."""
 
 import json
 import math
@@ -14,8 +14,9 @@ from typing import Any
 import orjson
 
 from houses.errors import FolderError, describe_error
-from houses.join import House
-from houses.message import PARTS
+from houses.records.decode import House
+from houses.records.message import PARTS
+from houses.system.text import counted
 
 _FIRST_MS = 0.1
 _GROWTH = 1.1
@@ -218,3 +219,13 @@ def _utc_seconds(ts: str) -> float | None:
         return datetime.fromisoformat(ts).timestamp() if ts.endswith("Z") else None
     except ValueError:
         return None
+
+
+def outcome(kind: str, number: int) -> str:
+    """A count as the consumer keeps it, with its kind: two of them are nouns, the others say what became of a message.
+
+    Example:
+        >>> outcome("stornos", 1), outcome("cancelled", 2)
+        ('1 storno', '2 cancelled')
+    """
+    return counted(number, kind[:-1]) if kind in ("houses", "stornos") else f"{number:,} {kind}"

@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Collection, Mapping
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
@@ -14,6 +15,16 @@ from pydantic import SecretStr
 from houses.config.models import KafkaConfig
 from houses.errors import BrokerError
 from houses.kafka.local.probe import is_loopback, parse_address
+
+
+@dataclass(frozen=True, slots=True)
+class TopicInfo:
+    """A topic as the broker describes it. The id tells a topic made anew from the one before."""
+
+    name: str
+    id: str
+    partitions: int
+
 
 LOG = logging.getLogger("houses.kafka")
 """Where librdkafka's own messages go, instead of stderr."""

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from houses.lines import HouseLine
-from houses.message import PARTS
+from houses.records.lines import HouseLine
+from houses.records.message import PARTS
 
 Ints = NDArray[np.int64]
 _BLOCK_BYTES = 4 << 20

@@ -11,14 +11,22 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
     TopicDescription,
 )
 
-from houses.checkpoint import TopicInfo
-from houses.clients import connect, connect_admin, error_text, may_start, metadata_of, result_of, unreachable
 from houses.config.config import Config
 from houses.config.models import KafkaConfig
 from houses.errors import BrokerError
+from houses.kafka.clients import (
+    TopicInfo,
+    connect,
+    connect_admin,
+    error_text,
+    may_start,
+    metadata_of,
+    result_of,
+    unreachable,
+)
 from houses.kafka.local import server as local_kafka
 from houses.kafka.local.probe import Look
-from houses.message import PARTS
+from houses.records.message import PARTS
 from houses.system.log import Say, be_silent
 
 _PROBE_TIMEOUT_S = 2.0

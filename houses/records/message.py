@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from houses.errors import MessageError
+from houses.errors import ConfigError, MessageError
 
 MAX_ID = 10**18 - 1
 MAX_ID_DIGITS = 18
@@ -189,3 +189,20 @@ def _strict_int(message: dict[str, Any], key: str, low: int, high: int) -> int:
     if type(value) is not int or not low <= value <= high:  # bool is a subclass of int and no id
         raise MessageError(f"{key} is not a whole number from {low} to {high}")
     return value
+
+
+def excluded_parts(mask: int) -> list[int]:
+    """The part numbers (1 to 3) of a mask."""
+    return [part.number for part in PARTS if mask & part.mask]
+
+
+def is_full(mask: int) -> bool:
+    """Whether all three parts are cancelled."""
+    return mask == FULL
+
+
+def part_named(name: str) -> Part:
+    """The part of that name; `ConfigError` lists the names when there is none."""
+    if name not in PART_BY_NAME:
+        raise ConfigError(f"part {name!r}: must be one of {', '.join(PART_BY_NAME)}")
+    return PART_BY_NAME[name]

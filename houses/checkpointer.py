@@ -4,10 +4,10 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from houses.checkpoint import Checkpoint, CheckpointStore
 from houses.config.config import Config
 from houses.join import JoinTable
 from houses.journal import Journal
+from houses.offsets.checkpoint import Checkpoint, CheckpointStore
 from houses.records.message import PARTS, STORNO
 from houses.records.registers import stage_side_files
 from houses.recovery import Recovered

@@ -12,7 +12,7 @@ from houses.verbs import program
 if TYPE_CHECKING:
     from houses.config.config import Config
     from houses.kafka.clients import TopicInfo
-    from houses.producer import Producers
+    from houses.producer.producers import Producers
     from houses.system.stopping import StopRequest
 
 _POLL_S = 0.1
@@ -93,10 +93,9 @@ def produce(
       houses produce --count 500 --rate 200 --rate wall=50
       houses produce --fault roof.drop=0.01 --fault wall.delay_ms=200
     """
-    from houses.belonging import check_topics
-    from houses.checkpoint import load_binding
     from houses.errors import ConfigError
-    from houses.producer import Producers
+    from houses.offsets.binding import check_topics, load_binding
+    from houses.producer.producers import Producers
     from houses.records.message import PARTS
     from houses.system.files import REAL
     from houses.system.stopping import StoppedEarly, StopRequest
@@ -183,7 +182,7 @@ def storno(ctx: click.Context, house_id: int, part: str | None) -> None:
       houses storno 7
       houses storno 9 --part wall
     """
-    from houses.storno import send_storno
+    from houses.producer.storno import send_storno
 
     config = configured(ctx)
     _ready(config)
@@ -202,7 +201,7 @@ def storno_loop(ctx: click.Context, interval: float | None) -> int:
     Example:
       houses storno-loop --interval 5
     """
-    from houses.storno import StornoLoop
+    from houses.producer.storno import StornoLoop
     from houses.system.locks import FolderLock
     from houses.system.stopping import StoppedEarly, StopRequest
 

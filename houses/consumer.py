@@ -7,10 +7,10 @@ from contextlib import closing
 from houses.config.config import Config
 from houses.kafka.broker import ensure_topics, watermarks
 from houses.loop import ConsumerLoop
+from houses.offsets.stores import checkpoint_store
 from houses.records.metrics import Reporter
 from houses.recovery import BrokerView, recover
 from houses.source import Source
-from houses.stores import checkpoint_store
 from houses.system.files import REAL, FileOps
 from houses.system.locks import FolderLock
 from houses.system.log import Say

@@ -14,12 +14,12 @@ from typing import Any, Self
 from houses.config.config import Config, load
 from houses.errors import HousesError, describe_error
 from houses.kafka.broker import watermarks
-from houses.producer import Producers
+from houses.producer.producers import Producers
+from houses.producer.storno import StornoSender
 from houses.records.message import PARTS
 from houses.run import Run
 from houses.runfolder import full_keys, prepare, run_folder
 from houses.steering import Steering
-from houses.storno import StornoSender
 from houses.system.log import Say, be_silent, in_main_thread, warn
 
 _OPEN: dict[Path, "Experiment"] = {}

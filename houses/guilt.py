@@ -9,7 +9,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from houses.pacing import TICK_S
 from houses.picture import (
     COLOURS,
     DASHES,
@@ -22,6 +21,7 @@ from houses.picture import (
     number_log_axis,
     percent,
 )
+from houses.producer.stream import TICK_S
 from houses.records.message import FULL, PART_NAMES, PARTS
 from houses.waiting import WaitingHouse
 

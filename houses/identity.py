@@ -3,9 +3,8 @@
 from collections.abc import Callable
 from contextlib import suppress
 
-from houses.belonging import check_topics
-from houses.checkpoint import Binding
 from houses.errors import BrokerError
+from houses.offsets.binding import Binding, check_topics
 from houses.source import Source
 from houses.system.log import Say
 

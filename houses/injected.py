@@ -7,7 +7,7 @@ import orjson
 import pandas as pd
 
 from houses.errors import FolderError
-from houses.faults import FAULTS_NAME, KINDS
+from houses.producer.faults import FAULTS_NAME, KINDS
 from houses.records.lines import split_lines
 from houses.records.message import PART_NAMES
 

@@ -4,11 +4,11 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from houses.checkpoint import CheckpointStore
 from houses.checkpointer import Checkpointer
 from houses.config.config import Config
 from houses.errors import BrokerError, MessageError, StoreError
 from houses.identity import TopicIdentity
+from houses.offsets.checkpoint import CheckpointStore
 from houses.records.decode import House, decode_parts
 from houses.records.message import STORNO, Reject, decode_storno, utc_now
 from houses.records.metrics import Reporter

@@ -15,8 +15,8 @@ from houses.controls import Controls
 from houses.dashboard import Dashboard
 from houses.errors import ConfigError
 from houses.experiment import Experiment
+from houses.producer.storno import check_interval
 from houses.records.message import MAX_ID_DIGITS, PARTS
-from houses.storno import check_interval
 
 _SLIDER_TOP_HZ = 5_000
 _SURE_S = 5.0

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from houses.belonging import bound_to, check_files, check_owner
-from houses.checkpoint import Binding, Checkpoint, CheckpointStore
 from houses.config.config import Config
 from houses.errors import FolderError, MessageError, PositionError
 from houses.join import JoinTable
 from houses.journal import FILES, Journal, JsonlFile
 from houses.kafka.clients import TopicInfo
+from houses.offsets.binding import Binding, bound_to, check_files, check_owner
+from houses.offsets.checkpoint import Checkpoint, CheckpointStore
 from houses.records.lines import gap_range, gap_reject, parse_house_line, parse_reject_line
 from houses.records.message import STORNO, Reject, Storno, peek_id
 from houses.records.registers import ClosedIds, StornoRegister, load_closed_ids, load_stornos

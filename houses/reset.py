@@ -7,18 +7,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from houses.checkpoint import Binding, CheckpointStore, FileStore, load_binding, old_path
 from houses.child import LOG_NAME
 from houses.compact import LIVE_NAME
 from houses.config.config import SUMMARY_NAME, Config
 from houses.errors import FolderError, PositionError
-from houses.faults import FAULTS_NAME
 from houses.kafka.broker import delete_topics, describe_topics, ensure_broker, watermarks
 from houses.kafka.clients import TopicInfo
 from houses.kafka.local import jvm as kafka_folder
 from houses.kafka.local import server as local_kafka
-from houses.kafka_store import KafkaStore
-from houses.stores import checkpoint_store
+from houses.offsets.binding import Binding, load_binding
+from houses.offsets.checkpoint import CheckpointStore, FileStore, old_path
+from houses.offsets.kafka_store import KafkaStore
+from houses.offsets.stores import checkpoint_store
+from houses.producer.faults import FAULTS_NAME
 from houses.system.files import REAL
 from houses.system.locks import ROLES, FolderLock, lock_owner
 from houses.system.log import Say

@@ -19,10 +19,10 @@ from houses.frames import Loaded, load, load_metrics
 from houses.guilt import waiting_table
 from houses.injected import truth
 from houses.kafka.reader import peek, printable
+from houses.offsets.stores import checkpoint_store
 from houses.pending import PendingSet, pending_at
 from houses.records.message import part_named
 from houses.records.metrics import last_metrics
-from houses.stores import checkpoint_store
 from houses.stories import Story
 from houses.system.files import REAL, replace_file
 from houses.system.log import Say, be_silent

@@ -9,8 +9,8 @@ from houses.child import ConsumerChild, drain_targets
 from houses.config.config import Config
 from houses.errors import HousesError
 from houses.kafka.broker import watermarks
-from houses.producer import Producers
-from houses.storno import StornoLoop
+from houses.producer.producers import Producers
+from houses.producer.storno import StornoLoop
 from houses.system.crash_points import CrashPoint
 from houses.system.log import Say
 

@@ -5,15 +5,16 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from houses.checkpoint import Checkpoint, load_binding
 from houses.config.config import Config
 from houses.errors import BrokerError, PositionError
 from houses.kafka.broker import describe_topics, watermarks
 from houses.kafka.clients import TopicInfo
+from houses.offsets.binding import load_binding
+from houses.offsets.checkpoint import Checkpoint
+from houses.offsets.stores import checkpoint_store
 from houses.records.blocks import file_length
 from houses.records.message import PARTS
 from houses.records.registers import Register, decode_stornos
-from houses.stores import checkpoint_store
 from houses.system.files import REAL
 from houses.system.locks import lock_owner
 

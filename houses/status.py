@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from houses.checkpoint import Binding, load_binding
 from houses.config.config import Config
 from houses.errors import BrokerError, FolderError
 from houses.kafka.broker import cluster_id, describe_topics, watermarks
 from houses.kafka.local import server as local_kafka
+from houses.offsets.binding import Binding, load_binding
 from houses.records.message import PARTS
 from houses.records.metrics import last_metrics, outcome, percentile_ms
 from houses.system.files import REAL

@@ -6,16 +6,16 @@ from collections.abc import Callable
 from random import Random
 
 from houses.background import Background
-from houses.checkpoint import Binding, load_binding
 from houses.child import ConsumerChild
 from houses.config.config import Config
 from houses.config.models import PartFaults
 from houses.errors import FolderError, HousesError, describe_error
+from houses.offsets.binding import Binding, load_binding
+from houses.producer.storno import StornoSender, check_interval
+from houses.producer.stream import PartCounts
 from houses.records.message import PARTS, part_named
 from houses.results import Results
 from houses.run import Run
-from houses.storno import StornoSender, check_interval
-from houses.stream import PartCounts
 from houses.system.crash_points import CrashPoint
 from houses.system.files import REAL
 from houses.system.log import Say

@@ -30,11 +30,11 @@ from houses.kafka.broker import ensure_topics
 from houses.kafka.clients import client_config
 from houses.loop import ConsumerLoop
 from houses.process import CalmCollector
-from houses.producer import Producers
+from houses.producer.producers import Producers
+from houses.producer.sender import producer_settings
 from houses.records.lines import reject_line, storno_line
 from houses.records.message import FULL, PARTS, Reject, encode_parts, utc_now
 from houses.records.metrics import last_metrics, percentile_ms
-from houses.sender import producer_settings
 from houses.source import consumer_settings
 from houses.system.log import be_silent
 

@@ -17,11 +17,11 @@ from kafka_lab import Values, read_jsonl, wait_until
 from houses.certificate import Certificate
 from houses.config.config import Config, child_environment, load
 from houses.errors import HousesError
-from houses.faults import FAULTS_NAME
 from houses.kafka.broker import ensure_topics
-from houses.producer import Producers
+from houses.producer.faults import FAULTS_NAME
+from houses.producer.producers import Producers
+from houses.producer.storno import StornoLoop
 from houses.records.message import PARTS
-from houses.storno import StornoLoop
 from houses.system.locks import lock_owner
 from houses.verify import verify
 

@@ -18,7 +18,7 @@ from houses.cli import main
 from houses.config.config import PROJECT_ROOT, Config, child_environment
 from houses.consumer import consume
 from houses.kafka.broker import ensure_topics
-from houses.producer import Producers
+from houses.producer.producers import Producers
 from houses.records.metrics import last_metrics
 from houses.system.log import be_silent
 

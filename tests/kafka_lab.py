@@ -19,7 +19,7 @@ from houses.errors import MessageError
 from houses.kafka.broker import ensure_topics_named
 from houses.kafka.local import server as local_kafka
 from houses.kafka.reader import last_records
-from houses.producer import Producers
+from houses.producer.producers import Producers
 from houses.records.message import PARTS, PartMessage, decode_part
 from houses.system.log import be_silent
 

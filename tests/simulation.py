@@ -19,12 +19,12 @@ from records import TS
 from reference import STORNO, Line, Reference
 from simulated_disk import Crash, SimulatedDisk
 
-from houses.checkpoint import Checkpoint, CheckpointStore, FileStore
 from houses.config.config import Config
 from houses.config.models import ConsumerConfig, KafkaConfig, ProducerConfig
 from houses.errors import BrokerError
 from houses.kafka.clients import TopicInfo
 from houses.loop import ConsumerLoop
+from houses.offsets.checkpoint import Checkpoint, CheckpointStore, FileStore
 from houses.records.message import PARTS, encode_part
 from houses.records.metrics import Metrics, Reporter
 from houses.records.registers import stage_side_files

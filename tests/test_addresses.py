@@ -8,11 +8,12 @@ from unittest.mock import patch
 import pytest
 from kafka_lab import make_config
 
-from houses.checkpoint import Binding, Checkpoint, save_binding
 from houses.config.config import Config
 from houses.errors import StoreError
 from houses.kafka.clients import TopicInfo
-from houses.stores import checkpoint_store
+from houses.offsets.binding import Binding, save_binding
+from houses.offsets.checkpoint import Checkpoint
+from houses.offsets.stores import checkpoint_store
 from houses.system.files import REAL
 
 RECORD = Checkpoint("", ("a", "b"), 1, (1, 2, 3), (4, 5, 6), 7, (8, 9, 10), (0, 1, 2))

@@ -14,13 +14,13 @@ from kafka_lab import read_jsonl, wait_until
 
 from houses import admin
 from houses import reset as reset_module
-from houses.checkpoint import load_binding, save_binding
 from houses.config.config import Config
 from houses.errors import FolderError, HousesError
 from houses.kafka.broker import delete_topics, describe_topics, ensure_topics, watermarks
 from houses.kafka.clients import connect
 from houses.kafka.local import server as local_kafka
-from houses.stores import checkpoint_store
+from houses.offsets.binding import load_binding, save_binding
+from houses.offsets.stores import checkpoint_store
 from houses.system.files import REAL
 from houses.system.locks import FolderLock, is_alive, lock_owner, process_record
 from houses.system.log import be_silent

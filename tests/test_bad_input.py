@@ -50,7 +50,6 @@ from simulation import ALL, Lab, Poll, Topics, check_end, config_of, lab_of, par
 from test_cli import commands
 
 from houses.analysis import plot_latency
-from houses.checkpoint import Binding, Checkpoint, load_binding, save_binding
 from houses.cli import main
 from houses.cli_look import _show_recent as show_recent
 from houses.compact import compact
@@ -58,16 +57,18 @@ from houses.config import config
 from houses.config.config import Config
 from houses.errors import HousesError, MessageError
 from houses.experiment import Experiment
-from houses.faults import FAULTS_NAME, FaultLog
 from houses.feed import MetricsFeed
 from houses.frames import load, load_metrics
 from houses.growth import plot_pending
-from houses.ids import IdAllocator
 from houses.injected import truth
 from houses.kafka.clients import TopicInfo, client_config
+from houses.offsets.binding import Binding, load_binding, save_binding
+from houses.offsets.checkpoint import Checkpoint
 from houses.panel import panel
 from houses.parameters import check, read_parameters
 from houses.picture import mime_bundle, save_figure
+from houses.producer.faults import FAULTS_NAME, FaultLog
+from houses.producer.ids import IdAllocator
 from houses.recent import recent_houses
 from houses.records.lines import parse_house_line, parse_reject_line
 from houses.records.message import PARTS, decode_part, decode_storno

@@ -12,9 +12,10 @@ from pyroaring import BitMap64
 from simulated_disk import Crash, SimulatedDisk
 from simulation import config_of
 
-from houses.checkpoint import Binding, Checkpoint, FileStore, load_binding, save_binding
 from houses.errors import FolderError, PositionError
 from houses.kafka.clients import TopicInfo
+from houses.offsets.binding import Binding, load_binding, save_binding
+from houses.offsets.checkpoint import Checkpoint, FileStore
 from houses.records.message import MAX_ID, Storno
 from houses.records.registers import (
     ClosedIds,

@@ -17,16 +17,16 @@ from confluent_kafka.admin import AdminClient, NewPartitions  # type: ignore[att
 from kafka_lab import read_jsonl, wait_until
 from topic_feed import Feed
 
-from houses.checkpoint import Checkpoint
 from houses.config.config import Config
 from houses.consumer import consume
 from houses.errors import BrokerError, FolderError, PositionError
 from houses.kafka.broker import delete_topics, describe_topics
 from houses.kafka.clients import client_config, connect
-from houses.kafka_store import KafkaStore
+from houses.offsets.checkpoint import Checkpoint
+from houses.offsets.kafka_store import KafkaStore
+from houses.offsets.stores import checkpoint_store
 from houses.records.message import STORNO
 from houses.records.metrics import last_metrics
-from houses.stores import checkpoint_store
 from houses.system.log import be_silent
 from houses.verify import verify
 

@@ -14,13 +14,13 @@ import psutil
 import pytest
 from kafka_lab import make_config, wait_until
 
-from houses import checkpoint
 from houses.child import ConsumerChild
 from houses.config import config
 from houses.config.config import Config
 from houses.errors import BrokerError, ConfigError, FolderError, HousesError, PositionError
 from houses.experiment import Experiment
 from houses.kafka.broker import describe_topics, ensure_topics_named
+from houses.offsets import checkpoint
 from houses.records.message import PARTS
 from houses.run import Run
 from houses.runfolder import full_keys, run_folder

@@ -11,7 +11,7 @@ from kafka_lab import read_jsonl
 
 from houses.config.models import PartFaults
 from houses.errors import MessageError
-from houses.faults import KINDS, MALFORMED, FaultInjector, FaultLog
+from houses.producer.faults import KINDS, MALFORMED, FaultInjector, FaultLog
 from houses.records.message import PARTS, Part, decode_part, encode_part, encode_parts
 
 WALL = PARTS[1]

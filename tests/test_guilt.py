@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 
 from houses import guilt
 from houses.errors import FolderError
-from houses.faults import FAULTS_NAME, FaultLog
 from houses.injected import truth
+from houses.producer.faults import FAULTS_NAME, FaultLog
 from houses.records.message import PART_NAMES, PARTS
 from houses.waiting import WaitingHouse
 

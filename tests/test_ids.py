@@ -9,8 +9,8 @@ from random import Random
 import pytest
 
 from houses.errors import FolderError
-from houses.ids import BLOCK_IDS, IdAllocator, highest_id, pick_recent
 from houses.kafka.reader import Record
+from houses.producer.ids import BLOCK_IDS, IdAllocator, highest_id, pick_recent
 from houses.records.message import MAX_ID
 from houses.system.files import FileOps
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulation import ALL, FakeSource, Lab, Poll, Topics, check_end, config_of, lab_of, parts
 
-from houses.checkpoint import Checkpoint, FileStore
 from houses.errors import AccessError, BrokerError, FolderError, PositionError, StoreError
+from houses.offsets.checkpoint import Checkpoint, FileStore
 
 NOTHING = (0, 0, 0, 0)
 

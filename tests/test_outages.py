@@ -18,10 +18,10 @@ from houses.config.config import Config
 from houses.errors import PositionError
 from houses.kafka.clients import client_config, connect
 from houses.kafka.local import server as local_kafka
-from houses.producer import Producers
+from houses.offsets.stores import checkpoint_store
+from houses.producer.producers import Producers
 from houses.records.message import PARTS, encode_part, encode_storno
 from houses.records.metrics import last_metrics
-from houses.stores import checkpoint_store
 from houses.verify import verify
 
 KILLS = 20

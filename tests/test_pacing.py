@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from houses.errors import ConfigError
-from houses.pacing import MAX_RATE_HZ, Schedule, check_rate
+from houses.producer.stream import MAX_RATE_HZ, Schedule, check_rate
 
 rates = st.floats(0, MAX_RATE_HZ)
 steps = st.lists(st.tuples(st.floats(0, 1000), rates), max_size=20)

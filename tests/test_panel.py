@@ -317,7 +317,7 @@ def test_an_error_of_repeated_stornos_is_shown_while_they_go_on(
     def fail(*_: object) -> None:
         raise RuntimeError("no storno today")
 
-    monkeypatch.setattr("houses.storno.StornoSender.send", fail)
+    monkeypatch.setattr("houses.producer.storno.StornoSender.send", fail)
     shown = panel(exp)
     with exp.running():
         exp.storno_every(0.1)
@@ -365,7 +365,7 @@ def test_a_killed_consumer_and_a_failed_producer_are_seen(exp: Experiment, monke
     exp.start()
     exp.kill_consumer()
     assert status(shown)["consumer"] == "killed"
-    monkeypatch.setattr("houses.stream.encode_parts", fail)
+    monkeypatch.setattr("houses.producer.stream.encode_parts", fail)
     wait_until(lambda: bool(exp.producer_error), "a producer has failed")
     assert frame(shown)["error"] == "RuntimeError: the roof fell in"
     with pytest.raises(RuntimeError, match="the roof fell in"):

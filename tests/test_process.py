@@ -26,11 +26,11 @@ from command_line import (
 )
 from kafka_lab import read_jsonl, wait_until
 
-from houses.checkpoint import FileStore
 from houses.config.config import Config
 from houses.errors import BrokerError
 from houses.kafka.broker import describe_topics
 from houses.kafka.local import server as local_kafka
+from houses.offsets.checkpoint import FileStore
 from houses.records.metrics import last_metrics
 from houses.system.files import REAL
 from houses.system.stopping import stop_path

@@ -24,11 +24,11 @@ from kafka_lab import (
 from houses.config.config import Config
 from houses.config.models import PartFaults
 from houses.errors import BrokerError, ConfigError, FolderError, HousesError
-from houses.ids import BLOCK_IDS
 from houses.kafka.reader import last_records
-from houses.producer import Producers
+from houses.producer.ids import BLOCK_IDS
+from houses.producer.producers import Producers
+from houses.producer.stream import PartStream
 from houses.records.message import PARTS
-from houses.stream import PartStream
 from houses.system.locks import lock_owner
 
 

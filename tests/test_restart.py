@@ -6,9 +6,9 @@ from unittest.mock import patch
 import pytest
 from simulation import ALL, Poll, Topics, check_end, lab_of, parts
 
-from houses.checkpoint import Binding, load_binding
 from houses.errors import FolderError, PositionError
 from houses.kafka.clients import TopicInfo
+from houses.offsets.binding import Binding, load_binding
 
 
 def pause(seconds: float) -> Poll:

@@ -13,18 +13,18 @@ from confluent_kafka import KafkaError
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # no __all__ there
 from kafka_lab import Values, ids_of, make_config, make_lab, read_parts, wait_until
 
-from houses import producer as producer_module
 from houses.config.config import Config
 from houses.config.models import ProducerConfig
 from houses.errors import BrokerError, FolderError
-from houses.ids import IdAllocator
 from houses.kafka.broker import ensure_topics
 from houses.kafka.clients import connect
 from houses.kafka.local import server as local_kafka
 from houses.kafka.reader import last_records
-from houses.producer import Producers
+from houses.producer import producers as producer_module
+from houses.producer.ids import IdAllocator
+from houses.producer.producers import Producers
+from houses.producer.sender import Sender, producer_settings
 from houses.records.message import PARTS
-from houses.sender import Sender, producer_settings
 from houses.system.files import FileOps
 from houses.system.locks import lock_owner
 

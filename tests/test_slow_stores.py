@@ -10,10 +10,10 @@ from threading import Event
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from houses.bounded_store import BoundedStore
-from houses.checkpoint import Checkpoint, taken_over
 from houses.errors import PositionError, StoreError
-from houses.sql_store import SqlStore
+from houses.offsets.bounded_store import BoundedStore
+from houses.offsets.checkpoint import Checkpoint, taken_over
+from houses.offsets.sql_store import SqlStore
 
 RECORD = Checkpoint("folder", ("a", "b"), 1, (1, 2, 3), (4, 5, 6), 7, (8, 9, 10), (0, 1, 2))
 SOON_S = 0.15

@@ -14,10 +14,10 @@ from houses.child import ConsumerChild
 from houses.config.config import Config
 from houses.errors import ConfigError, HousesError
 from houses.experiment import Experiment
-from houses.producer import Producers
+from houses.producer.producers import Producers
+from houses.producer.storno import StornoLoop
 from houses.records.message import PARTS
 from houses.run import Run
-from houses.storno import StornoLoop
 from houses.system.log import Say, in_main_thread
 
 TIMEOUT_S = 60
@@ -217,7 +217,7 @@ def test_a_failing_producer_is_raised_by_the_cell_that_waits(exp: Experiment, mo
         raise RuntimeError("the roof fell in")
 
     exp.start()
-    monkeypatch.setattr("houses.stream.encode_parts", fail)
+    monkeypatch.setattr("houses.producer.stream.encode_parts", fail)
     with pytest.raises(RuntimeError, match="the roof fell in"), exp.running(seconds=30):
         pass
     assert not exp.is_running and not exp.consumer_alive

@@ -17,12 +17,13 @@ from command_line import consuming, ends, make_project, read_houses, run, runnin
 from kafka_lab import Values, read_jsonl, wait_until
 from store_servers import ESCAPED, PASSWORD, Server, far_away, server
 
-from houses.checkpoint import Binding, Checkpoint, CheckpointStore, save_binding
 from houses.config.config import Config
 from houses.errors import PositionError, StoreError
 from houses.kafka.clients import TopicInfo
+from houses.offsets.binding import Binding, save_binding
+from houses.offsets.checkpoint import Checkpoint, CheckpointStore
+from houses.offsets.stores import checkpoint_store
 from houses.records.metrics import last_metrics
-from houses.stores import checkpoint_store
 from houses.system.files import REAL
 from houses.verify import verify
 

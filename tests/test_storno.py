@@ -12,9 +12,9 @@ from houses.config.config import Config
 from houses.errors import BrokerError, ConfigError, MessageError
 from houses.kafka.clients import connect
 from houses.kafka.reader import last_records
-from houses.producer import Producers
+from houses.producer.producers import Producers
+from houses.producer.storno import StornoLoop, StornoSender, send_storno
 from houses.records.message import PARTS, encode_part, utc_now
-from houses.storno import StornoLoop, StornoSender, send_storno
 
 
 @pytest.fixture

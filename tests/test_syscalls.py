@@ -13,7 +13,7 @@ from command_line import environment, make_project, read_houses, send_houses
 from marked_consumer import BEGIN, END
 
 from houses.config.config import Config
-from houses.storno import send_storno
+from houses.producer.storno import send_storno
 
 pytestmark = pytest.mark.system
 

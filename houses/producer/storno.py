@@ -10,9 +10,9 @@ from confluent_kafka import KafkaError, Message, Producer
 
 from houses.config.config import Config
 from houses.errors import BrokerError, ConfigError
-from houses.ids import RECENT_IDS, highest_id, pick_recent
 from houses.kafka.clients import connect, metadata_of
 from houses.kafka.reader import last_records
+from houses.producer.ids import RECENT_IDS, highest_id, pick_recent
 from houses.records.message import PARTS, encode_storno, part_named
 from houses.system.log import Say, be_silent
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
-from houses.checkpoint import Checkpoint, CheckpointStore
 from houses.errors import StoreError
+from houses.offsets.checkpoint import Checkpoint, CheckpointStore
 
 T = TypeVar("T")
 _PATIENCE_S = 10.0

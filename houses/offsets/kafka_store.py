@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from houses.checkpoint import Checkpoint
 from houses.errors import AccessError, BrokerError, PositionError
 from houses.kafka.clients import NO_ACCESS, error_text
+from houses.offsets.checkpoint import Checkpoint
 from houses.records.message import PARTS
 
 _METADATA_CAP_BYTES = 4096

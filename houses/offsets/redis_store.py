@@ -8,8 +8,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from houses.checkpoint import Checkpoint, taken_over
 from houses.errors import StoreError
+from houses.offsets.checkpoint import Checkpoint, taken_over
 
 _CONNECT_S, _ANSWER_S = 3, 5
 _REPLACE = """

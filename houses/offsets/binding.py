@@ -1,13 +1,50 @@
-"""Whether a folder, its files, its checkpoint record and the topics belong together."""
+"""Which topics a folder belongs to, and whether folder, checkpoint record and topics belong together."""
 
-from houses.checkpoint import Binding, Checkpoint, load_binding, save_binding
+import json
+import uuid
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
 from houses.config.config import Config
 from houses.errors import FolderError, MessageError, PositionError
 from houses.journal import Journal
 from houses.kafka.clients import TopicInfo
+from houses.offsets.checkpoint import Checkpoint
 from houses.records.lines import parse_house_line
 from houses.records.registers import ClosedIds
-from houses.system.files import FileOps
+from houses.system.files import FileOps, read_file, replace_file
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """What an output folder belongs to: its own UUID and the two topics that it was filled from."""
+
+    folder: str
+    parts: TopicInfo
+    storno: TopicInfo
+
+    @classmethod
+    def new(cls, parts: TopicInfo, storno: TopicInfo) -> "Binding":
+        """A binding with a folder UUID that was never used before."""
+        return cls(str(uuid.uuid4()), parts, storno)
+
+
+def save_binding(ops: FileOps, path: Path, binding: Binding) -> None:
+    """Write the binding file durably."""
+    replace_file(ops, path, (json.dumps(asdict(binding), indent=1) + "\n").encode())
+
+
+def load_binding(ops: FileOps, path: Path) -> Binding | None:
+    """The binding of a folder, None when it has none; `FolderError` when the file is damaged."""
+    if (data := read_file(ops, path)) is None:
+        return None
+    try:
+        record = json.loads(data)
+        return Binding(str(uuid.UUID(record["folder"])), TopicInfo(**record["parts"]), TopicInfo(**record["storno"]))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise FolderError(
+            f"{path}: damaged ({data[:60]!r}): restore it, or start anew with: houses reset --archive"
+        ) from None
 
 
 def bound_to(config: Config, ops: FileOps, parts: TopicInfo, storno: TopicInfo) -> Binding:

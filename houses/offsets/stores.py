@@ -1,11 +1,12 @@
 """Which store keeps the checkpoint of a folder, as the configuration says."""
 
-from houses.bounded_store import BoundedStore
-from houses.checkpoint import CheckpointStore, FileStore, load_binding
 from houses.config.config import Config
 from houses.errors import StoreError
 from houses.kafka.clients import client_config
-from houses.kafka_store import KafkaStore
+from houses.offsets.binding import load_binding
+from houses.offsets.bounded_store import BoundedStore
+from houses.offsets.checkpoint import CheckpointStore, FileStore
+from houses.offsets.kafka_store import KafkaStore
 from houses.system.files import REAL, FileOps
 
 
@@ -33,10 +34,10 @@ def _server_store(config: Config, address: str, ops: FileOps) -> CheckpointStore
     password = secret.get_secret_value() if secret else None
     try:
         if address.startswith("redis"):
-            from houses.redis_store import RedisStore
+            from houses.offsets.redis_store import RedisStore
 
             return RedisStore(address, password, folder)
-        from houses.sql_store import SqlStore
+        from houses.offsets.sql_store import SqlStore
 
         return SqlStore(address, password, folder)
     except ModuleNotFoundError as error:

@@ -13,13 +13,12 @@ from typing import Self
 from houses.config.config import Config
 from houses.config.models import PartFaults
 from houses.errors import FolderError, HousesError
-from houses.faults import FAULTS_NAME, FaultLog
-from houses.ids import TAIL_RECORDS, IdAllocator, highest_id, pick_recent
 from houses.kafka.reader import last_records
-from houses.pacing import TICK_S, check_rate
+from houses.producer.faults import FAULTS_NAME, FaultLog
+from houses.producer.ids import TAIL_RECORDS, IdAllocator, highest_id, pick_recent
+from houses.producer.sender import Sender
+from houses.producer.stream import TICK_S, PartCounts, PartStream, check_rate
 from houses.records.message import PART_BY_NAME, PARTS, part_named
-from houses.sender import Sender
-from houses.stream import PartCounts, PartStream
 from houses.system.locks import FolderLock
 from houses.system.log import Say, be_silent
 

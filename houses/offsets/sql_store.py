@@ -27,8 +27,8 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.pool import NullPool
 
-from houses.checkpoint import Checkpoint, taken_over
 from houses.errors import HousesError, StoreError
+from houses.offsets.checkpoint import Checkpoint, taken_over
 
 _CONNECT_S, _ANSWER_S = 3, 5
 _PGSQL = {

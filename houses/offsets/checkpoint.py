@@ -1,51 +1,17 @@
-"""Where reading goes on after a stop: the checkpoint record, its stores, and the binding of a folder to its topics."""
+"""Where reading goes on after a stop: the checkpoint record, and the store that keeps it in a file."""
 
 import json
-import uuid
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
-from houses.errors import FolderError, PositionError
-from houses.kafka.clients import TopicInfo
+from houses.errors import PositionError
 from houses.records.message import PARTS
 from houses.system.files import FileOps, read_file, replace_file, sync_folder
 
 _FORMAT = "houses-checkpoint-1"
-
-
-@dataclass(frozen=True, slots=True)
-class Binding:
-    """What an output folder belongs to: its own UUID and the two topics that it was filled from."""
-
-    folder: str
-    parts: TopicInfo
-    storno: TopicInfo
-
-    @classmethod
-    def new(cls, parts: TopicInfo, storno: TopicInfo) -> "Binding":
-        """A binding with a folder UUID that was never used before."""
-        return cls(str(uuid.uuid4()), parts, storno)
-
-
-def save_binding(ops: FileOps, path: Path, binding: Binding) -> None:
-    """Write the binding file durably."""
-    replace_file(ops, path, (json.dumps(asdict(binding), indent=1) + "\n").encode())
-
-
-def load_binding(ops: FileOps, path: Path) -> Binding | None:
-    """The binding of a folder, None when it has none; `FolderError` when the file is damaged."""
-    if (data := read_file(ops, path)) is None:
-        return None
-    try:
-        record = json.loads(data)
-        return Binding(str(uuid.UUID(record["folder"])), TopicInfo(**record["parts"]), TopicInfo(**record["storno"]))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise FolderError(
-            f"{path}: damaged ({data[:60]!r}): restore it, or start anew with: houses reset --archive"
-        ) from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""Where read positions live: a file, Kafka's group, a database, Redis; and which topics a folder belongs to."""

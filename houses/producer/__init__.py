@@ -1,0 +1,1 @@
+"""The part threads: ids, pacing, faults, sending; and stornos."""

@@ -101,7 +101,7 @@ def consume(ctx: click.Context, /, until_end: bool, crash_at: str | None, **choi
       houses consume --until-end
       houses consume --crash-at "after sync houses.jsonl 200"
     """
-    from houses.process import run_consumer
+    from houses.consumer.consumer import run_consumer
 
     config, choices = configured(ctx), choices | {"until_end": until_end, "crash_at": crash_at}
     if not until_end or crash_at:  # who is killed leaves no terminal behind as it was

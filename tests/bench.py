@@ -25,17 +25,16 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from kafka_lab import own_kafka
 
 from houses.config.config import Config, load
-from houses.consumer import consume
+from houses.consumer.consumer import CalmCollector, consume
+from houses.consumer.loop import ConsumerLoop
+from houses.consumer.source import consumer_settings
 from houses.kafka.broker import ensure_topics
 from houses.kafka.clients import client_config
-from houses.loop import ConsumerLoop
-from houses.process import CalmCollector
 from houses.producer.producers import Producers
 from houses.producer.sender import producer_settings
 from houses.records.lines import reject_line, storno_line
 from houses.records.message import FULL, PARTS, Reject, encode_parts, utc_now
 from houses.records.metrics import last_metrics, percentile_ms
-from houses.source import consumer_settings
 from houses.system.log import be_silent
 
 _IDS_PER_TICK = 100  # as many messages share their time as at 10,000 a second

@@ -16,7 +16,7 @@ from kafka_lab import Values, wait_until
 
 from houses.cli import main
 from houses.config.config import PROJECT_ROOT, Config, child_environment
-from houses.consumer import consume
+from houses.consumer.consumer import consume
 from houses.kafka.broker import ensure_topics
 from houses.producer.producers import Producers
 from houses.records.metrics import last_metrics

@@ -10,7 +10,7 @@ from confluent_kafka import Producer
 from kafka_lab import make_lab, read_jsonl
 
 from houses.config.config import Config
-from houses.consumer import consume
+from houses.consumer.consumer import consume
 from houses.kafka.clients import client_config
 from houses.records.message import PARTS, Part, encode_part, encode_storno
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from houses.config import config
 from houses.config.config import Config
-from houses.consumer import consume
+from houses.consumer.consumer import consume
 from houses.errors import MessageError
 from houses.kafka.broker import ensure_topics_named
 from houses.kafka.local import server as local_kafka

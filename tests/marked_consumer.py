@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from houses.config.config import load
-from houses.consumer import consume
+from houses.consumer.consumer import consume
 from houses.system.files import REAL, FileOps
 from houses.system.log import be_silent
 

@@ -9,14 +9,14 @@ from crash_points import every_point
 from power_cuts import cut_and_recover
 from simulated_disk import SimulatedDisk
 
-from houses import checkpointer, recovery
-from houses.checkpointer import Checkpointer, TailMarks
-from houses.journal import Journal, JsonlFile
-from houses.loop import ConsumerLoop
+from houses.consumer import checkpointer, recovery
+from houses.consumer.checkpointer import Checkpointer, TailMarks
+from houses.consumer.journal import Journal, JsonlFile
+from houses.consumer.loop import ConsumerLoop
+from houses.consumer.recovery import DoneOffsets
 from houses.offsets import checkpoint
 from houses.records import registers as sidefiles
 from houses.records.decode import PartBatch
-from houses.replay import DoneOffsets
 from houses.system import files
 from houses.system.files import FileOps
 

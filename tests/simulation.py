@@ -21,15 +21,16 @@ from simulated_disk import Crash, SimulatedDisk
 
 from houses.config.config import Config
 from houses.config.models import ConsumerConfig, KafkaConfig, ProducerConfig
+from houses.consumer.loop import ConsumerLoop
+from houses.consumer.recovery import BrokerView, Recovered, recover
+from houses.consumer.reporter import Reporter
+from houses.consumer.source import Chunk, Source
 from houses.errors import BrokerError
 from houses.kafka.clients import TopicInfo
-from houses.loop import ConsumerLoop
 from houses.offsets.checkpoint import Checkpoint, CheckpointStore, FileStore
 from houses.records.message import PARTS, encode_part
-from houses.records.metrics import Metrics, Reporter
+from houses.records.metrics import Metrics
 from houses.records.registers import stage_side_files
-from houses.recovery import BrokerView, Recovered, recover
-from houses.source import Chunk, Source
 from houses.system.files import FileOps
 
 Records = list[bytes | None]
@@ -249,8 +250,8 @@ class Lab:
         source = self.source = FakeSource(self.topics, turns, self.clock)
         source.kill = kill
         with (
-            patch("houses.loop.time", SimpleNamespace(monotonic=self.clock.monotonic)),
-            patch("houses.checkpointer.stage_side_files", self._stage),
+            patch("houses.consumer.loop.time", SimpleNamespace(monotonic=self.clock.monotonic)),
+            patch("houses.consumer.checkpointer.stage_side_files", self._stage),
         ):
             try:
                 self._run(source, rest, accept_gap)

@@ -11,13 +11,14 @@ import pytest
 from PIL import Image
 
 from houses import analysis, columns
+from houses.consumer.reporter import MetricsFile
 from houses.errors import FolderError
 from houses.frames import load, load_metrics
 from houses.picture import Picture, alt_text, in_ms, save_figure
 from houses.records.decode import House, PartEntry
 from houses.records.lines import house_line, late_line, reject_line, storno_line
 from houses.records.message import FULL, PART_NAMES, PARTS, Reject
-from houses.records.metrics import Metrics, MetricsFile
+from houses.records.metrics import Metrics
 
 LEGACY = Path(__file__).parent / "legacy"
 WALL = PARTS[1].mask

@@ -14,7 +14,7 @@ from finished_run import Sender
 from kafka_lab import make_lab, producers, read_jsonl, reading, wait_until
 
 from houses.config.config import Config
-from houses.consumer import consume
+from houses.consumer.consumer import consume
 from houses.records import message, metrics
 from houses.records.message import PARTS
 from houses.records.metrics import last_metrics

@@ -18,7 +18,7 @@ from kafka_lab import read_jsonl, wait_until
 from topic_feed import Feed
 
 from houses.config.config import Config
-from houses.consumer import consume
+from houses.consumer.consumer import consume
 from houses.errors import BrokerError, FolderError, PositionError
 from houses.kafka.broker import delete_topics, describe_topics
 from houses.kafka.clients import client_config, connect

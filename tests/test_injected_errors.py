@@ -19,6 +19,7 @@ from kafka_lab import make_config, wait_until
 from mock_kafka import FETCH, OFFSET_COMMIT, PRODUCE, MockKafka, mock_kafka
 
 from houses.config.config import Config
+from houses.consumer.source import Source
 from houses.errors import AccessError, BrokerError, HousesError
 from houses.kafka.clients import client_config, connect
 from houses.offsets.checkpoint import Checkpoint
@@ -26,7 +27,6 @@ from houses.offsets.kafka_store import KafkaStore
 from houses.producer import producers as producer_module
 from houses.producer.producers import Producers
 from houses.producer.sender import Sender
-from houses.source import Source
 from houses.system.locks import lock_owner
 from houses.system.log import be_silent
 

@@ -12,9 +12,9 @@ from records import TS, part_values, storno_values
 from reference import Reference
 from simulated_disk import SimulatedDisk
 
+from houses.consumer.join import Frontier, JoinTable
+from houses.consumer.journal import Journal
 from houses.errors import MessageError
-from houses.join import Frontier, JoinTable
-from houses.journal import Journal
 from houses.records.decode import PartBatch, decode_parts
 from houses.records.message import FULL, PARTS, STORNO, Reject, Storno, decode_storno, encode_part
 from houses.records.registers import ClosedIds, StornoRegister

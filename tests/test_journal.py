@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from records import TS, part_values
 from simulated_disk import Crash, SimulatedDisk
 
+from houses.consumer.journal import Journal, JsonlFile
 from houses.errors import FolderError, MessageError
-from houses.journal import Journal, JsonlFile
 from houses.records.decode import House, decode_parts
 from houses.records.lines import (
     gap_range,
@@ -261,7 +261,7 @@ def test_lines_are_found_however_they_fall_into_chunks(texts: list[bytes], chunk
     data = b"".join(text + b"\n" for text in texts) + (b"" if ended else b"rest")
     disk.put(PATHS[0], data)
     file = JsonlFile(disk, PATHS[0])
-    with patch("houses.journal._SCAN_BYTES", chunk):
+    with patch("houses.consumer.journal._SCAN_BYTES", chunk):
         found = list(file.lines(0))
         assert b"".join(line for _, line in found) == data
         assert [data[at : at + len(line)] for at, line in found] == [line for _, line in found]

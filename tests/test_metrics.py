@@ -8,9 +8,10 @@ from unittest.mock import patch
 import pytest
 from kafka_lab import make_config
 
-from houses.consumer import consume
+from houses.consumer.consumer import consume
+from houses.consumer.reporter import Reporter
 from houses.errors import FolderError
-from houses.records.metrics import Reporter, histogram_since, last_metrics, percentile_ms
+from houses.records.metrics import histogram_since, last_metrics, percentile_ms
 from houses.system.log import be_silent
 from houses.system.stopping import StoppedEarly
 
@@ -80,6 +81,6 @@ def test_measurements_that_cannot_be_opened_are_one_clear_error(tmp_path: Path) 
 def test_a_consumer_that_is_stopped_before_it_reads_is_not_taken_for_killed(tmp_path: Path) -> None:
     """Its last state is `stopped`, and so says `houses status`."""
     made = make_config(tmp_path, "127.0.0.1:1")
-    with patch("houses.consumer.look_at_broker", side_effect=StoppedEarly), pytest.raises(StoppedEarly):
+    with patch("houses.consumer.consumer.look_at_broker", side_effect=StoppedEarly), pytest.raises(StoppedEarly):
         consume(made, lambda: False, be_silent)
     assert (last_metrics(made.metrics_path) or {})["state"] == "stopped"

@@ -19,7 +19,7 @@ from kafka_lab import make_lab
 
 from houses.certificate import MEANING, Certificate, Findings
 from houses.config.config import Config
-from houses.consumer import consume
+from houses.consumer.consumer import consume
 from houses.records.message import encode_storno
 from houses.system.locks import FolderLock
 from houses.system.log import be_silent

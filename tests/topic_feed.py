@@ -10,7 +10,7 @@ from kafka_lab import Values, make_lab, read_jsonl
 from records import TS
 
 from houses.config.config import Config
-from houses.consumer import consume
+from houses.consumer.consumer import consume
 from houses.kafka.broker import delete_topics, describe_topics, ensure_topics
 from houses.kafka.clients import connect
 from houses.records.message import PARTS, STORNO, encode_part

@@ -6,12 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from houses.config.config import Config
-from houses.errors import FolderError, MessageError, PositionError
-from houses.journal import Journal
+from houses.errors import FolderError, PositionError
 from houses.kafka.clients import TopicInfo
 from houses.offsets.checkpoint import Checkpoint
-from houses.records.lines import parse_house_line
-from houses.records.registers import ClosedIds
 from houses.system.files import FileOps, read_file, replace_file
 
 
@@ -87,36 +84,3 @@ def check_owner(checkpoint: Checkpoint | None, binding: Binding, store: str) -> 
         )
     if checkpoint.topic_ids != (binding.parts.id, binding.storno.id):
         raise PositionError(f"{store}: was saved for other topics; start from the files with: houses consume --rescan")
-
-
-def check_files(checkpoint: Checkpoint | None, journal: Journal) -> None:
-    """`FolderError` unless each file reaches to its synced length, and a line ends there."""
-    for file, synced in zip(journal.files, checkpoint.synced if checkpoint else (0, 0, 0), strict=True):
-        if synced and not file.length_bytes:
-            what = f"missing or empty, but {synced} bytes were on the disk at the last checkpoint"
-        elif file.length_bytes < synced:
-            what = f"{file.length_bytes} bytes long, but {synced} were on the disk at the last checkpoint"
-        # A cut at the synced length would go through the middle of a line, and lose the houses behind it.
-        elif synced and not file.line_ends_at(synced):
-            what = f"changed at or before byte {synced}, where a line ended at the last checkpoint"
-        else:
-            continue
-        rescan = "or read again what the files do not hold: houses consume --rescan; " if _can_go_on(journal) else ""
-        raise FolderError(f"{file.path}: {what}: restore the file; {rescan}or start anew: houses reset --archive")
-
-
-def _can_go_on(journal: Journal) -> bool:
-    """Whether the files as they are can be gone on with: each house is there once, and before its late lines."""
-    written = ClosedIds()
-    for file in (journal.houses, journal.storno):
-        for _, line in file.lines(0):
-            if not line.endswith(b"\n"):  # torn: will be cut
-                continue
-            try:
-                house = parse_house_line(line)
-            except MessageError:
-                return False
-            if house.late != (house.id in written.written):
-                return False
-            written.add_written([house.id])
-    return True

@@ -8,17 +8,71 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from houses.config.config import Config
+from houses.consumer.join import JoinTable
+from houses.consumer.journal import FILES, Journal, JsonlFile
 from houses.errors import FolderError, MessageError, PositionError
-from houses.join import JoinTable
-from houses.journal import FILES, Journal, JsonlFile
 from houses.kafka.clients import TopicInfo
-from houses.offsets.binding import Binding, bound_to, check_files, check_owner
+from houses.offsets.binding import Binding, bound_to, check_owner
 from houses.offsets.checkpoint import Checkpoint, CheckpointStore
-from houses.records.lines import gap_range, gap_reject, parse_house_line, parse_reject_line
+from houses.records.decode import PartBatch, entry_bytes
+from houses.records.lines import RAW_CAP_BYTES, gap_range, gap_reject, parse_house_line, parse_reject_line
 from houses.records.message import STORNO, Reject, Storno, peek_id
 from houses.records.registers import ClosedIds, StornoRegister, load_closed_ids, load_stornos
-from houses.replay import DoneOffsets
 from houses.system.files import FileOps
+
+
+class DoneOffsets:
+    """Offsets that already have a line.
+
+    A record read again is skipped only when it is the one that the line speaks of.
+    """
+
+    def __init__(self) -> None:
+        """Nothing done."""
+        self._lines: tuple[dict[int, int | bytes], ...] = ({}, {}, {}, {})
+
+    def add(self, partition: int, offset: int, content: int | bytes) -> None:
+        """Note a line: the house id of a written part, or the (capped) bytes of a rejected record."""
+        self._lines[partition][offset] = content
+
+    def forget(self) -> None:
+        """Free the memory: nothing will be read again."""
+        for lines in self._lines:
+            lines.clear()
+
+    def end(self, partition: int) -> int:
+        """The offset behind the last one that has a line; 0 without any."""
+        return max(self._lines[partition], default=-1) + 1
+
+    def count(self, partition: int, start: int, end: int) -> int:
+        """How many offsets from `start` on and below `end` have a line."""
+        return sum(start <= done < end for done in self._lines[partition])
+
+    def without_done(self, batch: PartBatch) -> PartBatch:
+        """The batch without what is done already; `PositionError` when a record is not the one of its line."""
+        ids, entries, lines = [], [], self._lines[batch.partition]
+        for house_id, entry in zip(batch.ids, batch.entries, strict=True):
+            if lines.get(entry[0]) == house_id:  # the usual case, without the bytes of the message
+                continue
+            if not self.is_done(batch.partition, entry[0], house_id, entry_bytes(batch.partition, house_id, entry)):
+                ids.append(house_id)
+                entries.append(entry)
+        rejects = [r for r in batch.rejects if not self.is_done(batch.partition, r.offset, None, r.raw)]
+        return PartBatch(batch.partition, ids, entries, rejects)
+
+    def is_done(self, partition: int, offset: int, house_id: int | None, raw: bytes) -> bool:
+        """Whether this very record has its line; `PositionError` when another record has."""
+        content = self._lines[partition].get(offset)
+        if content is None:
+            return False
+        if content in (house_id, raw[:RAW_CAP_BYTES]):
+            return True
+        where = "the storno topic" if partition == STORNO else f"partition {partition}"
+        raise PositionError(
+            f"offset {offset} of {where} holds {raw[:60]!r}, but the files say {content!r}: "
+            "this is not the topic that they were written from; start anew with: houses reset --archive"
+        )
+
 
 _WAYS_ON = "go on without them: houses consume --accept-gap; or start anew: houses reset --archive"
 
@@ -254,3 +308,36 @@ def _begin_at(state: Recovered, partition: int, offset: int) -> None:
         state.storno_next = offset
     else:
         state.low[partition] = offset
+
+
+def check_files(checkpoint: Checkpoint | None, journal: Journal) -> None:
+    """`FolderError` unless each file reaches to its synced length, and a line ends there."""
+    for file, synced in zip(journal.files, checkpoint.synced if checkpoint else (0, 0, 0), strict=True):
+        if synced and not file.length_bytes:
+            what = f"missing or empty, but {synced} bytes were on the disk at the last checkpoint"
+        elif file.length_bytes < synced:
+            what = f"{file.length_bytes} bytes long, but {synced} were on the disk at the last checkpoint"
+        # A cut at the synced length would go through the middle of a line, and lose the houses behind it.
+        elif synced and not file.line_ends_at(synced):
+            what = f"changed at or before byte {synced}, where a line ended at the last checkpoint"
+        else:
+            continue
+        rescan = "or read again what the files do not hold: houses consume --rescan; " if _can_go_on(journal) else ""
+        raise FolderError(f"{file.path}: {what}: restore the file; {rescan}or start anew: houses reset --archive")
+
+
+def _can_go_on(journal: Journal) -> bool:
+    """Whether the files as they are can be gone on with: each house is there once, and before its late lines."""
+    written = ClosedIds()
+    for file in (journal.houses, journal.storno):
+        for _, line in file.lines(0):
+            if not line.endswith(b"\n"):  # torn: will be cut
+                continue
+            try:
+                house = parse_house_line(line)
+            except MessageError:
+                return False
+            if house.late != (house.id in written.written):
+                return False
+            written.add_written([house.id])
+    return True

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from houses.config.config import Config
-from houses.join import JoinTable
-from houses.journal import Journal
+from houses.consumer.join import JoinTable
+from houses.consumer.journal import Journal
+from houses.consumer.recovery import Recovered
 from houses.offsets.checkpoint import Checkpoint, CheckpointStore
 from houses.records.message import PARTS, STORNO
 from houses.records.registers import stage_side_files
-from houses.recovery import Recovered
 from houses.system.files import FileOps, sync_folder
 
 _MARK_BYTES = 64 << 10

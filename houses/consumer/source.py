@@ -1,4 +1,7 @@
-"""The Kafka side of the consumer: batches by partition, positions, pausing, and what each error means."""
+"""The Kafka side of the consumer: batches by partition, positions, pausing, what each error means.
+
+And whether the topics behind their names are still the ones that the folder was filled from.
+"""
 
 import logging
 from bisect import bisect_left
@@ -13,7 +16,9 @@ from houses.config.config import Config
 from houses.errors import BrokerError, HousesError, PositionError
 from houses.kafka.broker import describe_topics, watermarks
 from houses.kafka.clients import NO_ACCESS, TopicInfo, connect
+from houses.offsets.binding import Binding, check_topics
 from houses.records.message import PARTS, STORNO
+from houses.system.log import Say
 
 LOG = logging.getLogger(__name__)
 
@@ -215,3 +220,54 @@ class Source:
         """Leave the broker."""
         if not self._dead:
             self._client.close()
+
+
+_TIMEOUT_S = 2.0
+_DOUBT_TIMEOUT_S = 1.0
+_DOUBT_EVERY_S = 2.0
+
+
+class TopicIdentity:
+    """Asks the broker for the ids of the topics; after a broker error they are in doubt until it has answered."""
+
+    def __init__(self, binding: Binding, source: Source, now_s: float, say: Say) -> None:
+        """Nothing is asked yet; `say` hears of the end of an outage."""
+        self._say = say
+        self._binding = binding
+        self._source = source
+        self._due_s = now_s
+
+    def check(self, timeout_s: float = _TIMEOUT_S) -> None:
+        """End the doubt.
+
+        Raises:
+            PositionError: a topic is another one. BrokerError: no broker to ask, and the doubt stays.
+        """
+        check_topics(self._binding, *self._source.describe_topics(timeout_s))
+        if self._source.last_error:
+            self._say("Kafka answers again")
+        self._source.identity_in_doubt = False
+        self._source.last_error = ""
+
+    def _ask(self) -> None:
+        # No broker to ask: the doubt stays.
+        with suppress(BrokerError):
+            self.check(_DOUBT_TIMEOUT_S)
+
+    def ask_in_doubt(self, now_s: float) -> None:
+        """Ask every two seconds while there is a doubt, also when no record comes."""
+        if self._source.identity_in_doubt and now_s >= self._due_s:
+            self._due_s = now_s + _DOUBT_EVERY_S
+            self._ask()
+
+    def is_known(self, should_stop: Callable[[], bool], meanwhile: Callable[[], None]) -> bool:
+        """After a broker error no record is taken before its topic is known to be the same one.
+
+        Args:
+            should_stop: asked before each attempt; told to stop, it returns False.
+            meanwhile: called after each attempt.
+        """
+        while self._source.identity_in_doubt and not should_stop():
+            self._ask()
+            meanwhile()
+        return not self._source.identity_in_doubt

@@ -1,20 +1,78 @@
-"""The consumer's own process: it stops within five seconds of a request, and leaves memory to reference counts."""
+"""The join consumer of a folder: all that one run needs, opened in order and closed again; and the process that is it."""
 
 import gc
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 
 from houses.config.config import Config
-from houses.consumer import consume
-from houses.kafka.broker import ensure_broker
+from houses.consumer.loop import ConsumerLoop
+from houses.consumer.recovery import BrokerView, recover
+from houses.consumer.reporter import Reporter
+from houses.consumer.source import Source
+from houses.kafka.broker import ensure_broker, ensure_topics, watermarks
+from houses.offsets.stores import checkpoint_store
 from houses.records.metrics import last_metrics, outcome
 from houses.system.crash_points import CrashingOps, CrashPoint
-from houses.system.files import REAL
+from houses.system.files import REAL, FileOps
+from houses.system.locks import FolderLock
 from houses.system.log import Say, be_silent
 from houses.system.stopping import StoppedEarly, StopRequest
 from houses.system.text import counted
+
+
+def look_at_broker(config: Config, say: Say) -> BrokerView:
+    """Topics (made when absent) and their first and end offsets."""
+    parts, storno = ensure_topics(config, say)
+    ends = watermarks(config.kafka, parts.name, (0, 1, 2))
+    return BrokerView(parts, storno, (*(ends[p] for p in (0, 1, 2)), watermarks(config.kafka, storno.name, (0,))[0]))
+
+
+def consume(
+    config: Config,
+    should_stop: Callable[[], bool],
+    say: Say,
+    *,
+    ops: FileOps = REAL,
+    accept_gap: bool = False,
+    rescan: bool = False,
+    until_end: bool = False,
+) -> Counter[str]:
+    """Run the consumer of a folder in this thread until `should_stop()`; returns the outcomes by kind.
+
+    Args:
+        ops: the file operations; another object stands for another disk.
+        accept_gap: go on although records were deleted before they were read; one `gap` line a partition says so.
+        rescan: forget the checkpoint and read the files instead.
+        until_end: stop at the end that the topics have now.
+    Raises:
+        FolderError, PositionError, BrokerError: as the message says; what was written stays valid.
+    """
+    config.folder.mkdir(parents=True, exist_ok=True)
+    with FolderLock(config.folder, "consumer"):
+        reporter = Reporter(config.metrics_path)
+        try:
+            broker = look_at_broker(config, say)
+            with closing(checkpoint_store(config, ops)) as store:
+                if rescan:
+                    store.forget()
+                recovered = recover(config, ops, store, broker, accept_gap=accept_gap, say=say)
+                with closing(recovered.journal), closing(Source(config, say)) as source:
+                    loop = ConsumerLoop(config, ops, store, recovered, source, reporter, should_stop, say)
+                    counts = loop.run([end for _, end in broker.watermarks] if until_end else None)
+        except StoppedEarly:
+            reporter.metrics.state = "stopped"
+            reporter.close()
+            raise
+        except Exception as error:
+            reporter.close(error)
+            raise
+        reporter.close()
+        return counts
+
 
 _STOP_LIMIT_S = 4.5
 _COLLECT_EVERY_S = 60.0

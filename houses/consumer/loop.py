@@ -4,16 +4,15 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from houses.checkpointer import Checkpointer
 from houses.config.config import Config
+from houses.consumer.checkpointer import Checkpointer
+from houses.consumer.recovery import Recovered
+from houses.consumer.reporter import Reporter
+from houses.consumer.source import Chunk, Source, TopicIdentity
 from houses.errors import BrokerError, MessageError, StoreError
-from houses.identity import TopicIdentity
 from houses.offsets.checkpoint import CheckpointStore
 from houses.records.decode import House, decode_parts
 from houses.records.message import STORNO, Reject, decode_storno, utc_now
-from houses.records.metrics import Reporter
-from houses.recovery import Recovered
-from houses.source import Chunk, Source
 from houses.system.files import FileOps
 from houses.system.log import Say
 from houses.system.text import counted

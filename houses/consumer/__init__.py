@@ -1,0 +1,1 @@
+"""The core: join, journal, recovery, checkpoints, the loop."""

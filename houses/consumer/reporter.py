@@ -1,0 +1,122 @@
+"""What a running consumer writes about itself into metrics.jsonl."""
+
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+from houses.errors import FolderError, describe_error
+from houses.records.decode import House
+from houses.records.metrics import Metrics
+
+_FIRST_MS = 0.1
+
+
+_GROWTH = 1.1
+
+
+_SAMPLE_PER_COMMIT = 100
+
+
+_TS_CHARACTERS = len("2026-01-31T12:00:00.000000Z")
+
+
+class LatencyHistogram:
+    """Counts of latencies in buckets that grow by a tenth each, from 0.1 ms on."""
+
+    def __init__(self) -> None:
+        """Empty."""
+        self._counts: Counter[int] = Counter()
+
+    def add(self, latencies_ms: Iterable[float]) -> None:
+        """Count latencies in milliseconds."""
+        self._counts.update(math.ceil(math.log(max(ms, _FIRST_MS) / _FIRST_MS, _GROWTH)) for ms in latencies_ms)
+
+    def to_json(self) -> dict[str, int]:
+        """Upper bound of each filled bucket in ms -> count, ascending."""
+        return {f"{_FIRST_MS * _GROWTH**i:.4g}": self._counts[i] for i in sorted(self._counts)}
+
+
+class MetricsFile:
+    """Appends lines to metrics.jsonl; not synced, as nothing depends on them."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file for appending."""
+        try:
+            self._file = path.open("ab", buffering=0)
+        except OSError as error:
+            raise FolderError(f"{path}: cannot be opened for writing ({error.strerror}): check the folder") from None
+        self._torn = bool(self._file.tell()) and not _ends_line(path)
+        """Whether the last line is a part only, of a killed process or on a disk that was full; the next one ends it."""
+
+    def write(self, metrics: Metrics) -> None:
+        """Add a line with the time and the process id; a disk that does not take it is no error."""
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        line = {"time": now, "pid": os.getpid()} | asdict(metrics)
+        data = b"\n" * self._torn + json.dumps(line, separators=(",", ":")).encode() + b"\n"
+        # Measurements never end the consumer: what must be on the disk has its own error, with its own advice.
+        with suppress(OSError):
+            self._torn = self._file.write(data) < len(data)
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._file.close()
+
+
+def _ends_line(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read() == b"\n"
+
+
+class Reporter:
+    """Keeps the figures of one run of the consumer and writes them to metrics.jsonl."""
+
+    def __init__(self, path: Path) -> None:
+        """Begin with a first line, state `starting`."""
+        self.metrics = Metrics()
+        self.counts: Counter[str] = Counter()
+        self._latency = LatencyHistogram()
+        self._sent: list[str] = []
+        self._file = MetricsFile(path)
+        self.write()
+
+    def written(self, houses: list[House], cancelled: int) -> None:
+        """Count completed houses; of a sample, keep when the last part was sent."""
+        self.counts["houses"] += len(houses) - cancelled
+        self.counts["cancelled"] += cancelled
+        step = max(1, len(houses) // _SAMPLE_PER_COMMIT)
+        self._sent += [max(entry[1][:_TS_CHARACTERS] for entry in house[1:]) for house in houses[::step]]
+
+    def committed(self) -> None:
+        """All houses so far are on the disk now."""
+        self.metrics.commits += bool(self._sent)
+        now_s = datetime.now(UTC).timestamp()
+        self._latency.add((now_s - sent_s) * 1000 for ts in self._sent if (sent_s := _utc_seconds(ts)) is not None)
+        self._sent.clear()
+
+    def write(self) -> None:
+        """Add a line with the figures as they are."""
+        self.metrics.counts = dict(self.counts)
+        self.metrics.durable_latency_ms = self._latency.to_json()
+        self._file.write(self.metrics)
+
+    def close(self, error: BaseException | None = None) -> None:
+        """Add the last line, with the error that ended the run, if one did."""
+        if error is not None:
+            self.metrics.state, self.metrics.last_error = "failed", describe_error(error)
+        self.write()
+        self._file.close()
+
+
+def _utc_seconds(ts: str) -> float | None:
+    """Unix time of a time as we send it; None for the older local times, whose zone nobody knows."""
+    try:
+        return datetime.fromisoformat(ts).timestamp() if ts.endswith("Z") else None
+    except ValueError:
+        return None

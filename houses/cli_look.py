@@ -55,8 +55,8 @@ def show(ctx: click.Context, last: int, pending: bool, house_id: int | None, as_
 
 def _show_recent(config: "Config", count: int, as_json: bool) -> None:
     from houses.kafka.reader import printable
-    from houses.recent import recent_houses
     from houses.records.message import PART_NAMES, PARTS
+    from houses.verify.recent import recent_houses
 
     houses = recent_houses(config.houses_path, config.storno_houses_path, count)
     if as_json:
@@ -88,7 +88,7 @@ def _why_none(config: "Config") -> str:
 
 def _show_pending(config: "Config", count: int, as_json: bool) -> None:
     from houses.records.message import PART_NAMES
-    from houses.waiting import waiting_houses
+    from houses.verify.pending import waiting_houses
 
     with progress("Looking", None, err=True) as show:
         houses = waiting_houses(config, lambda line: show(0, line))
@@ -107,7 +107,7 @@ def _show_pending(config: "Config", count: int, as_json: bool) -> None:
 
 
 def _show_story(config: "Config", house_id: int, as_json: bool) -> None:
-    from houses.lineage import story
+    from houses.verify.story import story
 
     told = story(config, house_id)
     if as_json:
@@ -160,7 +160,7 @@ def verify(ctx: click.Context, as_json: bool) -> int:
     Example:
       houses verify
     """
-    from houses.verify import verify as prove
+    from houses.verify.verify import verify as prove
 
     with progress("Verifying", None, err=True) as show:
         certificate = prove(configured(ctx), lambda line: show(0, line))
@@ -182,7 +182,7 @@ def compact(ctx: click.Context) -> None:
     Example:
       houses compact
     """
-    from houses.compact import compact as write_live
+    from houses.verify.compact import compact as write_live
 
     config = configured(ctx)
     with progress("Writing", None, err=True) as show:

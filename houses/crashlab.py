@@ -12,7 +12,7 @@ from houses.system.crash_points import AT_RANDOM
 from houses.system.log import Say, be_silent
 from houses.system.text import counted
 from houses.timeline import restarts
-from houses.verify import verify
+from houses.verify.verify import verify
 
 _LONGEST_WAIT_S = 2.0
 _CHECKPOINT_TIMEOUT_S = 10.0

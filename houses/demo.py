@@ -4,7 +4,6 @@ import time
 from dataclasses import dataclass, field
 
 from houses.analysis import plot_latency, plot_latency_over_time, summary
-from houses.certificate import Certificate
 from houses.config.config import Config
 from houses.errors import HousesError
 from houses.experiment import Experiment
@@ -13,6 +12,7 @@ from houses.kafka.local import server as local_kafka
 from houses.picture import Picture, save_figure
 from houses.system.log import Say
 from houses.system.text import counted
+from houses.verify.certificate import Certificate
 
 _RATE_HZ = 500.0
 _STEP_S = 3.0

@@ -23,7 +23,7 @@ from houses.picture import (
 )
 from houses.producer.stream import TICK_S
 from houses.records.message import FULL, PART_NAMES, PARTS
-from houses.waiting import WaitingHouse
+from houses.verify.pending import WaitingHouse
 
 _LEAST_MS = 0.1
 _LEAST_TOP_MS = 10.0

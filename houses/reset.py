@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from houses.child import LOG_NAME
-from houses.compact import LIVE_NAME
 from houses.config.config import SUMMARY_NAME, Config
 from houses.errors import FolderError, PositionError
 from houses.kafka.broker import delete_topics, describe_topics, ensure_broker, watermarks
@@ -24,6 +23,7 @@ from houses.system.files import REAL
 from houses.system.locks import ROLES, FolderLock, lock_owner
 from houses.system.log import Say
 from houses.system.text import counted
+from houses.verify.compact import LIVE_NAME
 
 
 @dataclass(frozen=True, slots=True)

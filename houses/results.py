@@ -10,9 +10,7 @@ from typing import Any
 import orjson
 import pandas as pd
 
-from houses import lineage
 from houses.analysis import summary
-from houses.certificate import Certificate
 from houses.config.config import SUMMARY_NAME, Config
 from houses.errors import HousesError
 from houses.frames import Loaded, load, load_metrics
@@ -20,14 +18,15 @@ from houses.guilt import waiting_table
 from houses.injected import truth
 from houses.kafka.reader import peek, printable
 from houses.offsets.stores import checkpoint_store
-from houses.pending import PendingSet, pending_at
 from houses.records.message import part_named
 from houses.records.metrics import last_metrics
-from houses.stories import Story
 from houses.system.files import REAL, replace_file
 from houses.system.log import Say, be_silent
-from houses.verify import verify
-from houses.waiting import waiting_houses
+from houses.verify import story as lineage
+from houses.verify.certificate import Certificate
+from houses.verify.pending import PendingSet, pending_at, waiting_houses
+from houses.verify.story import Story
+from houses.verify.verify import verify
 
 
 class Results:

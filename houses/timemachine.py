@@ -10,9 +10,9 @@ import pandas as pd
 from houses.background import Background
 from houses.controls import Controls
 from houses.hindsight import moments, plot_pending_at, positions_of
-from houses.pending import PendingSet
 from houses.picture import mime_bundle
 from houses.results import Results
+from houses.verify.pending import PendingSet
 
 _CELL = '<td style="padding:0 24px 0 0;text-align:{};font-variant-numeric:tabular-nums">{}</td>'
 

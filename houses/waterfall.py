@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from houses.picture import ACCENT, COLOURS, HATCHES, explain, figure_of, in_ms, new_axes
 from houses.records.message import PARTS
-from houses.stories import PartStory, Story, safe
+from houses.verify.story import PartStory, Story, safe
 
 _MOST_NOTES = 4
 """Stornos and rejects that are told of one by one."""

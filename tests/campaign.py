@@ -14,7 +14,6 @@ from typing import NamedTuple
 from command_line import is_reading, make_project, read_houses, running
 from kafka_lab import Values, read_jsonl, wait_until
 
-from houses.certificate import Certificate
 from houses.config.config import Config, child_environment, load
 from houses.errors import HousesError
 from houses.kafka.broker import ensure_topics
@@ -23,7 +22,8 @@ from houses.producer.producers import Producers
 from houses.producer.storno import StornoLoop
 from houses.records.message import PARTS
 from houses.system.locks import lock_owner
-from houses.verify import verify
+from houses.verify.certificate import Certificate
+from houses.verify.verify import verify
 
 _RATE_HZ = 300.0
 _RECENT_BYTES = 1 << 16

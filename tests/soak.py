@@ -21,14 +21,14 @@ from command_line import consuming, make_project, read_houses, running
 from kafka_lab import own_kafka, wait_until
 from matplotlib.axes import Axes
 
-from houses.certificate import Certificate
 from houses.config.config import Config
 from houses.errors import HousesError
 from houses.kafka.broker import ensure_topics
 from houses.picture import ACCENT, BLACK, DASHES, explain, figure_of, new_panels, save_figure
 from houses.records.message import PARTS
 from houses.records.metrics import last_metrics
-from houses.verify import verify
+from houses.verify.certificate import Certificate
+from houses.verify.verify import verify
 
 _SMALL = {
     "consumer.max_batch": 1000,

@@ -24,7 +24,7 @@ from houses.offsets.stores import checkpoint_store
 from houses.system.files import REAL
 from houses.system.locks import FolderLock, is_alive, lock_owner, process_record
 from houses.system.log import be_silent
-from houses.verify import verify
+from houses.verify.verify import verify
 
 FILES = {
     "binding.json",

@@ -52,7 +52,6 @@ from test_cli import commands
 from houses.analysis import plot_latency
 from houses.cli import main
 from houses.cli_look import _show_recent as show_recent
-from houses.compact import compact
 from houses.config import config
 from houses.config.config import Config
 from houses.errors import HousesError, MessageError
@@ -69,19 +68,20 @@ from houses.parameters import check, read_parameters
 from houses.picture import mime_bundle, save_figure
 from houses.producer.faults import FAULTS_NAME, FaultLog
 from houses.producer.ids import IdAllocator
-from houses.recent import recent_houses
 from houses.records.lines import parse_house_line, parse_reject_line
 from houses.records.message import PARTS, decode_part, decode_storno
 from houses.records.metrics import Metrics, last_metrics
 from houses.records.registers import ClosedIds, decode_ids, decode_stornos, encode_ids
 from houses.report import About, Used, write_report
 from houses.results import Results
-from houses.snapshot import read_register
 from houses.status import status_lines
 from houses.sweeps import plot_sweep
 from houses.system.files import REAL
 from houses.timemachine import time_machine
-from houses.verify import verify
+from houses.verify.compact import compact
+from houses.verify.recent import recent_houses
+from houses.verify.snapshot import read_register
+from houses.verify.verify import verify
 from houses.waterfall import plot_waterfall
 
 SEED = 20260131

@@ -13,8 +13,8 @@ import pytest
 from campaign import Follower, Outcome, campaign
 from kafka_lab import wait_until
 
-from houses.certificate import Certificate
 from houses.errors import HousesError
+from houses.verify.certificate import Certificate
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from houses.records.message import PARTS
 from houses.records.metrics import last_metrics
 from houses.system.locks import FolderLock, lock_owner
 from houses.system.log import be_silent
-from houses.verify import verify
+from houses.verify.verify import verify
 
 DAY = timedelta(days=1)
 

@@ -11,9 +11,9 @@ from finished_run import (
 )
 from kafka_lab import make_lab
 
-from houses.compact import compact
 from houses.config.config import Config
 from houses.errors import MessageError
+from houses.verify.compact import compact
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ from houses.offsets.stores import checkpoint_store
 from houses.records.message import STORNO
 from houses.records.metrics import last_metrics
 from houses.system.log import be_silent
-from houses.verify import verify
+from houses.verify.verify import verify
 
 GROUP = {"consumer.consumer_group": True}
 STORES = {"file": {"consumer.consumer_group": False}, "group": GROUP}

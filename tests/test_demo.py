@@ -12,11 +12,11 @@ from command_line import arguments, environment, make_project
 from PIL import Image
 
 from houses import demo as demos
-from houses.certificate import Certificate
 from houses.config.config import Config
 from houses.errors import HousesError
 from houses.experiment import Experiment
 from houses.kafka.local.probe import parse_address, probe
+from houses.verify.certificate import Certificate
 
 
 class Demo(NamedTuple):

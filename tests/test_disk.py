@@ -19,7 +19,7 @@ from simulation import Lab, Poll, Topics, check_end, config_of, parts
 from houses.config.config import Config
 from houses.errors import FolderError
 from houses.records.message import encode_storno
-from houses.verify import verify
+from houses.verify.verify import verify
 
 CHANGING = ("open", "write_at", "sync", "truncate", "rename", "sync_dir")
 ERRORS = (errno.ENOSPC, errno.EIO)

@@ -12,7 +12,7 @@ from houses.errors import FolderError
 from houses.injected import truth
 from houses.producer.faults import FAULTS_NAME, FaultLog
 from houses.records.message import PART_NAMES, PARTS
-from houses.waiting import WaitingHouse
+from houses.verify.pending import WaitingHouse
 
 
 def waited(**last_by_ms: list[float]) -> pd.DataFrame:

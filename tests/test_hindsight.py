@@ -15,9 +15,9 @@ import houses
 from houses.errors import BrokerError
 from houses.experiment import Experiment
 from houses.hindsight import check_moments, moments, plot_moments, plot_pending_at, positions_of
-from houses.pending import PendingSet
 from houses.picture import alt_text
 from houses.timemachine import TimeMachine, _numbers, time_machine
+from houses.verify.pending import PendingSet
 
 THREE = PendingSet((5, 3, 2), BitMap64([2, 3, 9]), BitMap64(), (BitMap64([2, 3, 9]), BitMap64([2]), BitMap64()))
 NOTHING = PendingSet((0, 0, 0), BitMap64(), BitMap64(), (BitMap64(), BitMap64(), BitMap64()))

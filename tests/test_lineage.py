@@ -20,10 +20,10 @@ from kafka_lab import make_lab, read_jsonl, reading, wait_until
 
 from houses.config.config import Config
 from houses.kafka.reader import first_and_end
-from houses.lineage import story
-from houses.pending import pending_at
 from houses.records.message import encode_storno
 from houses.records.metrics import last_metrics
+from houses.verify.pending import pending_at
+from houses.verify.story import story
 
 
 @pytest.fixture(scope="module")

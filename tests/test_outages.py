@@ -22,7 +22,7 @@ from houses.offsets.stores import checkpoint_store
 from houses.producer.producers import Producers
 from houses.records.message import PARTS, encode_part, encode_storno
 from houses.records.metrics import last_metrics
-from houses.verify import verify
+from houses.verify.verify import verify
 
 KILLS = 20
 FREEZE_S = 60.0

@@ -34,7 +34,7 @@ from houses.offsets.checkpoint import FileStore
 from houses.records.metrics import last_metrics
 from houses.system.files import REAL
 from houses.system.stopping import stop_path
-from houses.verify import verify
+from houses.verify.verify import verify
 
 WAYS = {"file": {}, "group": {"consumer.consumer_group": True, "consumer.group_id": "away"}}
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from soak import LAG_LIMIT, Outcome, Sample, soak
 
-from houses.certificate import Certificate
+from houses.verify.certificate import Certificate
 
 OK: Certificate = SimpleNamespace(ok=True)  # type: ignore[assignment]
 STEADY = [Sample(1, 500_000 + 10_000 * number, 60.0, 16, 6, 100) for number in range(1, 101)]

@@ -25,7 +25,7 @@ from houses.offsets.checkpoint import Checkpoint, CheckpointStore
 from houses.offsets.stores import checkpoint_store
 from houses.records.metrics import last_metrics
 from houses.system.files import REAL
-from houses.verify import verify
+from houses.verify.verify import verify
 
 pytestmark = pytest.mark.system
 

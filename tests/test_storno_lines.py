@@ -10,7 +10,7 @@ from records import TS
 from topic_feed import Feed
 
 from houses.records.message import PARTS, encode_storno
-from houses.verify import verify
+from houses.verify.verify import verify
 
 FULL = encode_storno(7)
 FOUNDATION, WALL, ROOF = (encode_storno(7, part) for part in PARTS)

@@ -13,16 +13,16 @@ from command_line import call, check, consuming, ends, make_project, read_houses
 from confluent_kafka import Producer
 from kafka_lab import ids_of, read_jsonl, read_parts, wait_until
 
-from houses import recent
 from houses.cli_send import rate_values
 from houses.config.config import Config
 from houses.kafka.broker import delete_topics, describe_topics
 from houses.kafka.clients import connect
 from houses.kafka.reader import last_records
-from houses.recent import lines_from_end
 from houses.records.message import PARTS, encode_part, utc_now
 from houses.system.locks import FolderLock, lock_owner
 from houses.teaching import NAIVE_HOUSES, NAIVE_POSITIONS, naive_consume
+from houses.verify import recent
+from houses.verify.recent import lines_from_end
 
 HOSTILE = "\x1b[31mred\x07\u202eback[/bold]"
 

@@ -17,13 +17,13 @@ from finished_run import (
 )
 from kafka_lab import make_lab
 
-from houses.certificate import MEANING, Certificate, Findings
 from houses.config.config import Config
 from houses.consumer.consumer import consume
 from houses.records.message import encode_storno
 from houses.system.locks import FolderLock
 from houses.system.log import be_silent
-from houses.verify import verify
+from houses.verify.certificate import MEANING, Certificate, Findings
+from houses.verify.verify import verify
 
 
 @pytest.fixture(scope="module")

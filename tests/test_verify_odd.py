@@ -24,7 +24,7 @@ from houses.errors import BrokerError, PositionError
 from houses.kafka.broker import delete_topics, describe_topics, ensure_topics
 from houses.kafka.clients import client_config
 from houses.records.message import PARTS, encode_part, encode_storno
-from houses.verify import verify
+from houses.verify.verify import verify
 
 
 @pytest.fixture

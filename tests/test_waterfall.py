@@ -7,7 +7,7 @@ from figures import assert_whole, title_of
 from matplotlib.figure import Figure
 
 from houses.records.message import FULL, PARTS, Reject
-from houses.stories import PartState, PartStory, StornoStory, Story
+from houses.verify.story import PartState, PartStory, StornoStory, Story
 from houses.waterfall import plot_waterfall
 
 

@@ -11,10 +11,10 @@ from houses.config.config import Config
 from houses.records.blocks import blocks
 from houses.records.lines import parse_house_line, split_lines
 from houses.records.message import MAX_ID_DIGITS
-from houses.snapshot import read_register
 from houses.system.files import REAL, FileOps
 from houses.system.log import Say, be_silent
 from houses.system.text import counted
+from houses.verify.snapshot import read_register
 
 LIVE_NAME = "houses_live.jsonl"
 _ID_AT = len('{"id":')

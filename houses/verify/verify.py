@@ -11,18 +11,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from houses.audit import Audit
-from houses.audit_houses import audit_cancelled, audit_houses
-from houses.audit_rejects import audit_rejects
-from houses.audit_storno import StornoAudit
-from houses.certificate import Certificate, Findings
 from houses.config.config import Config
-from houses.evidence import BLANK, MALFORMED, PartitionLog, read_parts, read_stornos
 from houses.records.blocks import Ints
 from houses.records.message import PARTS, STORNO
-from houses.snapshot import Snapshot, take_snapshot
 from houses.system.log import Say, be_silent
 from houses.system.text import counted
+from houses.verify.audit import Audit, audit_cancelled, audit_houses, audit_rejects
+from houses.verify.certificate import Certificate, Findings
+from houses.verify.snapshot import Snapshot, take_snapshot
+from houses.verify.stornos import StornoAudit
+from houses.verify.topic_log import BLANK, MALFORMED, PartitionLog, read_parts, read_stornos
 
 
 class _Waiting(NamedTuple):

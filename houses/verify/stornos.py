@@ -1,14 +1,14 @@
-"""Holding storno states against each other: the topic, storno_ids.json, and the lines of storno_houses.jsonl."""
+"""Storno states compared: the topic, storno_ids.json, and the lines of storno_houses.jsonl."""
 
 from collections.abc import Iterator
 
 from pyroaring import BitMap64
 
-from houses.certificate import Findings
-from houses.evidence import StornoLog
 from houses.records.lines import HouseLine
 from houses.records.message import FULL, PARTS
-from houses.snapshot import Snapshot
+from houses.verify.certificate import Findings
+from houses.verify.snapshot import Snapshot
+from houses.verify.topic_log import StornoLog
 
 
 class StornoAudit:

@@ -1,21 +1,24 @@
-"""Which houses were incomplete at given positions: rebuilt from the files and from what has no line yet."""
+"""The pending houses: at given positions, rebuilt from the files and from what has no line yet; and what they lack now."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from pyroaring import BitMap64
 
 from houses.config.config import Config
 from houses.errors import MessageError
-from houses.evidence import PartitionLog
 from houses.kafka.reader import read_ranges
 from houses.records.blocks import Block, blocks, claimed_columns
+from houses.records.decode import decode_parts
 from houses.records.lines import parse_house_line, parse_reject_line, split_lines
-from houses.records.message import PARTS, STORNO, Reject, peek_id
-from houses.snapshot import Snapshot, take_snapshot
+from houses.records.message import PART_NAMES, PARTS, STORNO, Reject, peek_id
+from houses.records.metrics import last_metrics
 from houses.system.log import Say, be_silent
+from houses.verify.snapshot import Snapshot, take_snapshot
+from houses.verify.topic_log import PartitionLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,3 +177,45 @@ def _result(state: _State) -> PendingSet:
         (uncertain if passed_over else state.pending).add(house_id)
     first, second, third = (came & state.pending for came in state.came)
     return PendingSet(state.positions, state.pending, uncertain, (first, second, third))
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingHouse:
+    """A house of which one or two parts have come."""
+
+    id: int
+    offsets: Mapping[str, int]
+    """Name of each part that has come -> offset of its record."""
+
+    @property
+    def missing(self) -> list[str]:
+        """Names of the parts that have not come."""
+        return [name for name in PART_NAMES if name not in self.offsets]
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as plain values."""
+        return {"id": self.id, "offsets": dict(self.offsets), "missing": self.missing}
+
+
+def waiting_houses(config: Config, say: Say = be_silent) -> list[WaitingHouse]:
+    """The houses that are incomplete where the consumer stands now, by id.
+
+    Args:
+        say: told now and then how far it is.
+    Raises:
+        PositionError, BrokerError: see `snapshot.take_snapshot`.
+    """
+    snapshot = take_snapshot(config)
+    said = last_metrics(config.metrics_path) or {}
+    # What it said last may be later than its checkpoint.
+    positions = [*map(max, snapshot.position, said.get("position", (0, 0, 0)))]
+    pending = pending_at(config, positions, say).ids
+    low = snapshot.checkpoint.low if snapshot.checkpoint else (0, 0, 0)
+    ranges = {p: (max(low[p], snapshot.marks[p][0]), positions[p]) for p in range(len(PARTS))}
+    offsets: dict[int, dict[str, int]] = defaultdict(dict)
+    for run in read_ranges(config.kafka, snapshot.topics[0], ranges):
+        batch = decode_parts(run.partition, run.offsets, run.values())
+        for house_id, entry in zip(batch.ids, batch.entries, strict=True):
+            if house_id in pending:
+                offsets[house_id].setdefault(PARTS[run.partition].name, entry[0])
+    return [WaitingHouse(house_id, offsets[house_id]) for house_id in pending]

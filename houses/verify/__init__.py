@@ -1,0 +1,1 @@
+"""Proof and stories from outside; knows nothing of the consumer."""

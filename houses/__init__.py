@@ -7,28 +7,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from houses.analysis import plot_latency, plot_latency_over_time, summary
-    from houses.crashlab import crash, try_crashes
     from houses.errors import HousesError
-    from houses.experiment import Experiment
-    from houses.frames import load, load_metrics
-    from houses.growth import littles_law, plot_pending
-    from houses.guilt import blame, blame_pending, evicted, plot_blame, plot_pending_blame
-    from houses.hindsight import check_moments, moments, plot_moments, plot_pending_at
-    from houses.injected import truth
-    from houses.losses import plot_losses
+    from houses.lab.analysis.blame import blame, blame_pending, evicted, plot_blame, plot_pending_blame
+    from houses.lab.analysis.fates import fates, plot_fates, plot_losses
+    from houses.lab.analysis.figure import as_table, save_figure
+    from houses.lab.analysis.frames import load, load_metrics, truth
+    from houses.lab.analysis.latency import plot_latency, plot_latency_over_time, summary
+    from houses.lab.analysis.sweep import plot_sweep
+    from houses.lab.analysis.timeline import littles_law, plot_pending, plot_timeline, plot_watermarks, restarts
+    from houses.lab.analysis.waterfall import plot_waterfall
+    from houses.lab.experiment import Experiment
+    from houses.lab.moments import check_moments, moments, plot_moments, plot_pending_at
+    from houses.lab.naive import NaiveConsumer
+    from houses.lab.trials import crash, sweep, try_crashes
     from houses.multirun import sweep_notebook
-    from houses.naive import NaiveConsumer
-    from houses.outcomes import fates, plot_fates
     from houses.panel import panel
-    from houses.picture import save_figure
     from houses.runner import run_notebook
-    from houses.sweeps import plot_sweep
-    from houses.tables import as_table
-    from houses.timeline import plot_timeline, plot_watermarks, restarts
     from houses.timemachine import time_machine
-    from houses.trials import sweep
-    from houses.waterfall import plot_waterfall
 
 __version__ = "1.0.0"
 __all__ = [

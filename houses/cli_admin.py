@@ -18,7 +18,7 @@ def stop(ctx: click.Context, everywhere: bool) -> None:
     Example:
       houses stop
     """
-    from houses.admin import stop as stop_all
+    from houses.lab.stop import stop as stop_all
 
     stop_all(configured(ctx), say, everywhere=everywhere)
 
@@ -40,8 +40,8 @@ def reset(ctx: click.Context, yes: bool, keep_kafka: bool, archive: bool, offset
       houses reset --archive
       houses reset --offsets --yes
     """
-    from houses.reset import exclusive, plan_reset
-    from houses.reset import reset as carry_out
+    from houses.lab.reset import exclusive, plan_reset
+    from houses.lab.reset import reset as carry_out
 
     config = configured(ctx)
     with exclusive(config.folder):
@@ -126,8 +126,8 @@ def naive(ctx: click.Context, folder: Path) -> int:
     Example:
       houses naive output/naive
     """
+    from houses.lab.naive import naive_consume
     from houses.system.stopping import StoppedEarly, StopRequest
-    from houses.teaching import naive_consume
 
     folder.mkdir(parents=True, exist_ok=True)
     stop_request = StopRequest()

@@ -16,7 +16,7 @@ def demo(ctx: click.Context) -> Any:
     Example:
       houses demo
     """
-    from houses.demo import demo as run
+    from houses.lab.demo import demo as run
 
     return run(configured(ctx), say)
 
@@ -56,8 +56,8 @@ def kafka_stop(ctx: click.Context) -> None:
     Example:
       houses kafka stop
     """
-    from houses.admin import holders
     from houses.kafka.local import server as local_kafka
+    from houses.lab.stop import holders
 
     config = configured(ctx)
     ran = local_kafka.status(config.data_dir).running

@@ -9,7 +9,7 @@ from typing import Any
 import ipywidgets as widgets  # type: ignore[import-untyped]  # it ships no types
 
 from houses.errors import describe_error
-from houses.results import Results
+from houses.lab.results import Results
 
 _PROGRAM = threading.local()
 """`on` while this thread sets values that nobody has typed."""

@@ -3,10 +3,10 @@
 import time
 from typing import Any
 
-from houses.child import ConsumerChild
 from houses.errors import HousesError
-from houses.experiment import Experiment
 from houses.feed import MetricsFeed
+from houses.lab.consumer_process import ConsumerChild
+from houses.lab.experiment import Experiment
 from houses.records.message import PARTS
 from houses.system.text import counted
 

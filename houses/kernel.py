@@ -16,7 +16,7 @@ from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 
 from houses.config.config import PROJECT_ROOT
-from houses.runfolder import RUN_DIR_VARIABLE
+from houses.lab.run_folder import RUN_DIR_VARIABLE
 
 KERNEL_NAME = "python3"
 LOG_NAME = "kernel.log"

@@ -15,7 +15,7 @@ from numbers import Real
 from typing import Any
 
 from houses.errors import ConfigError, HousesError
-from houses.runfolder import run_folder
+from houses.lab.run_folder import run_folder
 from houses.system.crash_points import AT_RANDOM, CrashPoint
 
 _HOLDS = {"at least": operator.ge, "more than": operator.gt, "at most": operator.le, "less than": operator.lt}

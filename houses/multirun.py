@@ -11,11 +11,11 @@ import pandas as pd
 
 from houses.cellwatch import Step
 from houses.errors import HousesError
+from houses.lab.analysis.figure import save_figure
+from houses.lab.analysis.sweep import plot_sweep
 from houses.notebooks import find_notebook
 from houses.parameters import check, read_parameters
-from houses.picture import save_figure
 from houses.runner import RUNS, NotebookRun, new_folder, run_notebook
-from houses.sweeps import plot_sweep
 
 TABLE_NAME = "sweep.csv"
 _FIGURE = "sweep"

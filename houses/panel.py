@@ -14,7 +14,7 @@ from houses.chart import LiveChart
 from houses.controls import Controls
 from houses.dashboard import Dashboard
 from houses.errors import ConfigError
-from houses.experiment import Experiment
+from houses.lab.experiment import Experiment
 from houses.producer.storno import check_interval
 from houses.records.message import MAX_ID_DIGITS, PARTS
 

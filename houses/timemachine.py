@@ -7,11 +7,11 @@ from typing import Any
 import ipywidgets as widgets  # type: ignore[import-untyped]  # it ships no types
 import pandas as pd
 
-from houses.background import Background
 from houses.controls import Controls
-from houses.hindsight import moments, plot_pending_at, positions_of
-from houses.picture import mime_bundle
-from houses.results import Results
+from houses.lab.analysis.figure import mime_bundle
+from houses.lab.background import Background
+from houses.lab.moments import moments, plot_pending_at, positions_of
+from houses.lab.results import Results
 from houses.verify.pending import PendingSet
 
 _CELL = '<td style="padding:0 24px 0 0;text-align:{};font-variant-numeric:tabular-nums">{}</td>'

@@ -443,7 +443,7 @@ def _reject(number: int) -> str:
 
 def _load_s(folder: Path, table: str) -> float:
     """Seconds that an output folder takes to be read, of which one table has 1,000,000 rows or more."""
-    from houses.frames import load as load_tables
+    from houses.lab.analysis.frames import load as load_tables
 
     begun_s = time.perf_counter()
     assert len(getattr(load_tables(folder), table)) >= 1_000_000

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, settings
 from kafka_lab import make_config
 
 from houses.config.config import Config
-from houses.experiment import Experiment
 from houses.kafka.local import server as local_kafka
+from houses.lab.experiment import Experiment
 
 # How long an example takes says more of the machine than of the code.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])

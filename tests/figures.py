@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from houses.picture import Picture, alt_text
+from houses.lab.analysis.figure import Picture, alt_text
 
 
 def title_of(picture: Figure, panel: int = 0) -> str:

@@ -24,7 +24,7 @@ from matplotlib.axes import Axes
 from houses.config.config import Config
 from houses.errors import HousesError
 from houses.kafka.broker import ensure_topics
-from houses.picture import ACCENT, BLACK, DASHES, explain, figure_of, new_panels, save_figure
+from houses.lab.analysis.figure import ACCENT, BLACK, DASHES, explain, figure_of, new_panels, save_figure
 from houses.records.message import PARTS
 from houses.records.metrics import last_metrics
 from houses.verify.certificate import Certificate

@@ -12,13 +12,13 @@ from command_line import call, check, consuming, ends, make_project, read_houses
 from confluent_kafka.admin import AdminClient
 from kafka_lab import read_jsonl, wait_until
 
-from houses import admin
-from houses import reset as reset_module
 from houses.config.config import Config
 from houses.errors import FolderError, HousesError
 from houses.kafka.broker import delete_topics, describe_topics, ensure_topics, watermarks
 from houses.kafka.clients import connect
 from houses.kafka.local import server as local_kafka
+from houses.lab import reset as reset_module
+from houses.lab import stop as admin
 from houses.offsets.binding import load_binding, save_binding
 from houses.offsets.stores import checkpoint_store
 from houses.system.files import REAL

@@ -10,11 +10,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from houses import analysis, columns
 from houses.consumer.reporter import MetricsFile
 from houses.errors import FolderError
-from houses.frames import load, load_metrics
-from houses.picture import Picture, alt_text, in_ms, save_figure
+from houses.lab.analysis import frames as columns
+from houses.lab.analysis import latency as analysis
+from houses.lab.analysis.figure import Picture, alt_text, in_ms, save_figure
+from houses.lab.analysis.frames import load, load_metrics
 from houses.records.decode import House, PartEntry
 from houses.records.lines import house_line, late_line, reject_line, storno_line
 from houses.records.message import FULL, PART_NAMES, PARTS, Reject
@@ -149,7 +150,7 @@ def test_a_damaged_line_is_an_error_that_names_the_byte(tmp_path: Path, bad: str
 
 def test_files_longer_than_one_reading_come_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lines are cut at no boundary, and the categories of all stretches are one."""
-    monkeypatch.setattr("houses.frames._CHUNK_BYTES", 1000)
+    monkeypatch.setattr("houses.lab.analysis.frames._CHUNK_BYTES", 1000)
     lines = [house_line(house(i, name=f"worker {i % 5}"), moment(1)) for i in range(100)]
     houses = load(write(tmp_path, houses=lines)).houses
     assert houses["id"].tolist() == list(range(100))

@@ -49,23 +49,25 @@ from simulated_disk import SimulatedDisk
 from simulation import ALL, Lab, Poll, Topics, check_end, config_of, lab_of, parts, reference_of
 from test_cli import commands
 
-from houses.analysis import plot_latency
 from houses.cli import main
 from houses.cli_look import _show_recent as show_recent
 from houses.config import config
 from houses.config.config import Config
 from houses.errors import HousesError, MessageError
-from houses.experiment import Experiment
 from houses.feed import MetricsFeed
-from houses.frames import load, load_metrics
-from houses.growth import plot_pending
-from houses.injected import truth
 from houses.kafka.clients import TopicInfo, client_config
+from houses.lab.analysis.figure import mime_bundle, save_figure
+from houses.lab.analysis.frames import load, load_metrics, truth
+from houses.lab.analysis.latency import plot_latency
+from houses.lab.analysis.sweep import plot_sweep
+from houses.lab.analysis.timeline import plot_pending
+from houses.lab.analysis.waterfall import plot_waterfall
+from houses.lab.experiment import Experiment
+from houses.lab.results import Results
 from houses.offsets.binding import Binding, load_binding, save_binding
 from houses.offsets.checkpoint import Checkpoint
 from houses.panel import panel
 from houses.parameters import check, read_parameters
-from houses.picture import mime_bundle, save_figure
 from houses.producer.faults import FAULTS_NAME, FaultLog
 from houses.producer.ids import IdAllocator
 from houses.records.lines import parse_house_line, parse_reject_line
@@ -73,16 +75,13 @@ from houses.records.message import PARTS, decode_part, decode_storno
 from houses.records.metrics import Metrics, last_metrics
 from houses.records.registers import ClosedIds, decode_ids, decode_stornos, encode_ids
 from houses.report import About, Used, write_report
-from houses.results import Results
 from houses.status import status_lines
-from houses.sweeps import plot_sweep
 from houses.system.files import REAL
 from houses.timemachine import time_machine
 from houses.verify.compact import compact
 from houses.verify.recent import recent_houses
 from houses.verify.snapshot import read_register
 from houses.verify.verify import verify
-from houses.waterfall import plot_waterfall
 
 SEED = 20260131
 

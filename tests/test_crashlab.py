@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from houses.child import LOG_NAME
 from houses.config.config import Config
-from houses.crashlab import crash, try_crashes
 from houses.errors import ConfigError
-from houses.experiment import Experiment
+from houses.lab.consumer_process import LOG_NAME
+from houses.lab.experiment import Experiment
+from houses.lab.trials import crash, try_crashes
 from houses.system.crash_points import AT_RANDOM
 
 POINTS = ["after write houses.jsonl 40", "before rename consumer_offsets.json 2", AT_RANDOM]

@@ -11,11 +11,11 @@ import pytest
 from command_line import arguments, environment, make_project
 from PIL import Image
 
-from houses import demo as demos
 from houses.config.config import Config
 from houses.errors import HousesError
-from houses.experiment import Experiment
 from houses.kafka.local.probe import parse_address, probe
+from houses.lab import demo as demos
+from houses.lab.experiment import Experiment
 from houses.verify.certificate import Certificate
 
 

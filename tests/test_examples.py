@@ -11,7 +11,7 @@ import pytest
 from kafka_lab import make_config
 
 import houses
-from houses.experiment import Experiment
+from houses.lab.experiment import Experiment
 
 NEED_A_KERNEL_OR_A_NOTEBOOK = {"panel", "time_machine", "run_notebook", "sweep_notebook", "crash", "try_crashes"}
 FUNCTIONS = [

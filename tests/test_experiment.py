@@ -14,16 +14,16 @@ import psutil
 import pytest
 from kafka_lab import make_config, wait_until
 
-from houses.child import ConsumerChild
 from houses.config import config
 from houses.config.config import Config
 from houses.errors import BrokerError, ConfigError, FolderError, HousesError, PositionError
-from houses.experiment import Experiment
 from houses.kafka.broker import describe_topics, ensure_topics_named
+from houses.lab.consumer_process import ConsumerChild
+from houses.lab.experiment import Experiment
+from houses.lab.run import Run
+from houses.lab.run_folder import full_keys, run_folder
 from houses.offsets import checkpoint
 from houses.records.message import PARTS
-from houses.run import Run
-from houses.runfolder import full_keys, run_folder
 from houses.system.files import REAL
 from houses.system.locks import FolderLock, is_alive
 
@@ -453,7 +453,7 @@ def test_an_experiment_that_was_taken_over_does_not_start(base: Config) -> None:
 
 def test_a_folder_in_use_by_another_process_is_refused(base: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     """After some patience: the consumer of a kernel that was just killed needs a moment."""
-    monkeypatch.setattr("houses.runfolder._LOCK_PATIENCE_S", 0.3)
+    monkeypatch.setattr("houses.lab.run_folder._LOCK_PATIENCE_S", 0.3)
     folder = run_folder("used", base.root)
     folder.mkdir(parents=True)
     said: list[str] = []

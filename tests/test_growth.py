@@ -6,7 +6,7 @@ import pytest
 from figures import assert_whole, legend_of, points_of, title_of
 from matplotlib.figure import Figure
 
-from houses.growth import littles_law, plot_pending
+from houses.lab.analysis.timeline import littles_law, plot_pending
 
 NOON = pd.Timestamp("2026-01-31T12:00:00Z")
 

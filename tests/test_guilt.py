@@ -7,9 +7,9 @@ import pytest
 from figures import assert_whole, legend_of, points_of, title_of
 from matplotlib.figure import Figure
 
-from houses import guilt
 from houses.errors import FolderError
-from houses.injected import truth
+from houses.lab.analysis import blame as guilt
+from houses.lab.analysis.frames import truth
 from houses.producer.faults import FAULTS_NAME, FaultLog
 from houses.records.message import PART_NAMES, PARTS
 from houses.verify.pending import WaitingHouse

@@ -13,9 +13,9 @@ from pyroaring import BitMap64
 
 import houses
 from houses.errors import BrokerError
-from houses.experiment import Experiment
-from houses.hindsight import check_moments, moments, plot_moments, plot_pending_at, positions_of
-from houses.picture import alt_text
+from houses.lab.analysis.figure import alt_text
+from houses.lab.experiment import Experiment
+from houses.lab.moments import check_moments, moments, plot_moments, plot_pending_at, positions_of
 from houses.timemachine import TimeMachine, _numbers, time_machine
 from houses.verify.pending import PendingSet
 

@@ -19,10 +19,10 @@ from jupyter_client.manager import KernelManager, start_new_kernel
 from kafka_lab import make_config, wait_until
 
 from houses.config.config import PROJECT_ROOT, Config
-from houses.experiment import Experiment
 from houses.kafka.local.probe import parse_address, probe
+from houses.lab.experiment import Experiment
+from houses.lab.run_folder import run_folder
 from houses.records.metrics import last_metrics
-from houses.runfolder import run_folder
 from houses.system.locks import is_alive
 
 TIMEOUT_S = 60

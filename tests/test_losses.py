@@ -4,7 +4,7 @@ import pandas as pd
 from figures import assert_whole, title_of
 from matplotlib.figure import Figure
 
-from houses.losses import plot_losses
+from houses.lab.analysis.fates import plot_losses
 
 TABLE = pd.DataFrame(
     {"written": [1200, 1100], "lost": [0, 150], "twice": [0, 50]}, index=["exactly once", "naive"], dtype="int64"

@@ -8,9 +8,9 @@ from figures import assert_whole, legend_of, title_of
 from matplotlib.figure import Figure
 
 from houses.errors import HousesError
-from houses.frames import load
-from houses.outcomes import fates, plot_fates
-from houses.picture import alt_text
+from houses.lab.analysis.fates import fates, plot_fates
+from houses.lab.analysis.figure import alt_text
+from houses.lab.analysis.frames import load
 from houses.records.decode import PartEntry
 from houses.records.lines import house_line, late_line, storno_line
 from houses.records.message import FULL

@@ -12,9 +12,9 @@ import pytest
 from kafka_lab import wait_until
 
 import houses
-from houses.child import ConsumerChild
 from houses.config.config import Config
-from houses.experiment import Experiment
+from houses.lab.consumer_process import ConsumerChild
+from houses.lab.experiment import Experiment
 from houses.panel import Panel, panel
 
 EVIL = "<img src=x onerror=alert(1)>"

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from kafka_lab import make_config, wait_until
 
-from houses.experiment import Experiment
-from houses.guilt import blame, blame_pending
-from houses.timeline import restarts
+from houses.lab.analysis.blame import blame, blame_pending
+from houses.lab.analysis.timeline import restarts
+from houses.lab.experiment import Experiment
 
 
 @pytest.fixture(scope="module")

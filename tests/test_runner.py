@@ -25,9 +25,9 @@ from houses.cli import main
 from houses.config.config import PROJECT_ROOT
 from houses.errors import HousesError
 from houses.failure import plain, short_frames
+from houses.lab.run_folder import RUN_DIR_VARIABLE
 from houses.notebooks import all_notebooks
 from houses.report import About, Used, write_report
-from houses.runfolder import RUN_DIR_VARIABLE
 from houses.runner import NotebookRun, new_folder, run_notebook
 
 ABOUT = """\

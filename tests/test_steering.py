@@ -10,14 +10,14 @@ import psutil
 import pytest
 from kafka_lab import read_parts, wait_until
 
-from houses.child import ConsumerChild
 from houses.config.config import Config
 from houses.errors import ConfigError, HousesError
-from houses.experiment import Experiment
+from houses.lab.consumer_process import ConsumerChild
+from houses.lab.experiment import Experiment
+from houses.lab.run import Run
 from houses.producer.producers import Producers
 from houses.producer.storno import StornoLoop
 from houses.records.message import PARTS
-from houses.run import Run
 from houses.system.log import Say, in_main_thread
 
 TIMEOUT_S = 60
@@ -54,7 +54,7 @@ def test_a_crash_point_that_is_never_reached_is_an_error_that_names_it(
     exp: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There are no stornos, so their file is never written."""
-    monkeypatch.setattr("houses.child.ConsumerChild.await_crash.__defaults__", (0.3,))
+    monkeypatch.setattr("houses.lab.consumer_process.ConsumerChild.await_crash.__defaults__", (0.3,))
     with (
         exp.running(),
         pytest.raises(HousesError, match=r"crash point \(after write storno_houses\.jsonl 1\) within 0"),
@@ -164,7 +164,7 @@ def test_a_rate_that_is_set_while_a_run_is_being_made_reaches_it(
         threads[0].join(0.2)
         return run
 
-    monkeypatch.setattr("houses.experiment.Run", made)
+    monkeypatch.setattr("houses.lab.experiment.Run", made)
     with exp.running():
         threads[0].join()
         assert exp.part_counts()["wall"].rate_hz == 70

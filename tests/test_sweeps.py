@@ -9,9 +9,9 @@ from figures import assert_whole, legend_of, points_of, title_of
 from matplotlib.figure import Figure
 
 from houses.errors import HousesError
-from houses.growth import plot_pending
-from houses.picture import alt_text
-from houses.sweeps import plot_sweep
+from houses.lab.analysis.figure import alt_text
+from houses.lab.analysis.sweep import plot_sweep
+from houses.lab.analysis.timeline import plot_pending
 
 
 def runs(parameter: str, *rows: tuple[Any, float, float]) -> pd.DataFrame:

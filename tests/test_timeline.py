@@ -8,8 +8,8 @@ from figures import assert_whole, legend_of, points_of, title_of
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from houses import timeline
 from houses.errors import ConfigError
+from houses.lab.analysis import timeline
 
 NOON = pd.Timestamp("2026-01-31T12:00:00Z")
 Row = tuple[float, int, str, int, int]

@@ -7,10 +7,10 @@ import pytest
 
 from houses.config.config import Config
 from houses.errors import ConfigError, HousesError
-from houses.experiment import Experiment
-from houses.naive import NaiveConsumer
-from houses.tables import as_table
-from houses.trials import sweep
+from houses.lab.analysis.figure import as_table
+from houses.lab.experiment import Experiment
+from houses.lab.naive import NaiveConsumer
+from houses.lab.trials import sweep
 
 
 def test_a_sweep_has_a_row_a_value_from_an_experiment_of_its_own(base: Config) -> None:

@@ -18,9 +18,9 @@ from houses.config.config import Config
 from houses.kafka.broker import delete_topics, describe_topics
 from houses.kafka.clients import connect
 from houses.kafka.reader import last_records
+from houses.lab.naive import NAIVE_HOUSES, NAIVE_POSITIONS, naive_consume
 from houses.records.message import PARTS, encode_part, utc_now
 from houses.system.locks import FolderLock, lock_owner
-from houses.teaching import NAIVE_HOUSES, NAIVE_POSITIONS, naive_consume
 from houses.verify import recent
 from houses.verify.recent import lines_from_end
 

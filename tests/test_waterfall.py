@@ -6,9 +6,9 @@ import pytest
 from figures import assert_whole, title_of
 from matplotlib.figure import Figure
 
+from houses.lab.analysis.waterfall import plot_waterfall
 from houses.records.message import FULL, PARTS, Reject
 from houses.verify.story import PartState, PartStory, StornoStory, Story
-from houses.waterfall import plot_waterfall
 
 
 def part(name: str, sent_ms: float | None, state: PartState = "written", offset: int | None = 1300) -> PartStory:

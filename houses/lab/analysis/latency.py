@@ -1,4 +1,4 @@
-"""From output files to findings: tables, percentiles, and figures whose titles say what they show."""
+"""How long houses take: percentiles, and figures of the latency."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,7 +8,17 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from houses.picture import ACCENT, COLOURS, HATCHES, MARKERS, explain, figure_of, in_ms, new_axes, number_log_axis
+from houses.lab.analysis.figure import (
+    ACCENT,
+    COLOURS,
+    HATCHES,
+    MARKERS,
+    explain,
+    figure_of,
+    in_ms,
+    new_axes,
+    number_log_axis,
+)
 
 _LEAST_MS = 0.1
 """Lower end of a logarithmic axis; also where latencies go that differing clocks make negative."""

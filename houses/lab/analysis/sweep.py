@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from houses.errors import HousesError
-from houses.picture import ACCENT, BLACK, SKY_BLUE, explain, figure_of, in_ms, new_panels, number_log_axis
+from houses.lab.analysis.figure import ACCENT, BLACK, SKY_BLUE, explain, figure_of, in_ms, new_panels, number_log_axis
 
 _COLUMNS = ("houses_per_s", "p50_ms", "p99_ms")
 _DECADE = 10

@@ -1,4 +1,4 @@
-"""What became of houses, cancelled or not: in which file each stands, what its stornos exclude, and whether they came late."""
+"""What became of houses: cancelled in time or late, or lost and doubled by a consumer."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -8,10 +8,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from houses.errors import HousesError
-from houses.frames import Loaded
-from houses.picture import SKY_BLUE, YELLOW, explain, figure_of, new_axes
+from houses.lab.analysis.figure import ACCENT, PURPLE, SKY_BLUE, YELLOW, explain, figure_of, new_axes
+from houses.lab.analysis.frames import Loaded
 
 HOUSES, STORNO_HOUSES, NO_FILE = "houses.jsonl", "storno_houses.jsonl", ""
 _COLUMNS = ("file", "excluded", "late")
@@ -123,3 +124,44 @@ def _alt(cases: pd.DataFrame, rows: str, columns: str) -> str:
         for _, row in cases.iterrows()
     )
     return f"A cell for each case. {' '.join(cells)}"
+
+
+_BARS: dict[str, dict[str, Any]] = {
+    "lost": {"color": ACCENT, "hatch": ""},
+    "twice": {"color": PURPLE, "hatch": "////"},
+}
+_BAR_WIDTH = 0.38
+
+
+def plot_losses(table: pd.DataFrame, ax: Axes | None = None) -> Figure:
+    """Two bars per consumer: houses that it lost, and houses that it wrote twice.
+
+    Args:
+        table: a row per consumer, as `NaiveConsumer.compare()`.
+        ax: where to draw; without it on a new figure. The result is the whole figure.
+
+    Example:
+        >>> table = pd.DataFrame({"written": [500], "lost": [106], "twice": [64]}, index=["naive"])
+        >>> plot_losses(table).axes[0].get_title(loc="left")
+        'naive, 500 written: 106 lost, 64 twice'
+    """
+    ax = ax or new_axes()
+    at = np.arange(len(table))
+    for side, (column, style) in zip((-0.5, 0.5), _BARS.items(), strict=True):
+        bars = ax.barh(at + side * _BAR_WIDTH, table[column], _BAR_WIDTH, label=column, edgecolor="white", **style)
+        ax.bar_label(bars, [f"{number:,} {column}" for number in table[column]], padding=4)
+    ax.set_yticks(at, table.index.tolist(), parse_math=False)
+    ax.set(xlabel="houses", xlim=(0, max(1, table[[*_BARS]].to_numpy().max(initial=0)) * 1.2))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.xaxis.set_major_formatter("{x:,.0f}")
+    ax.invert_yaxis()
+    explain(ax, _losses_title(table), "Two bars per consumer.")
+    return figure_of(ax)
+
+
+def _losses_title(table: pd.DataFrame) -> str:
+    told = (
+        f"{name}, {row['written']:,} written: {row['lost']:,} lost, {row['twice']:,} twice"
+        for name, row in table.iterrows()
+    )
+    return "\n".join(told) or "No consumer to compare"

@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from houses.picture import ACCENT, COLOURS, HATCHES, explain, figure_of, in_ms, new_axes
+from houses.lab.analysis.figure import ACCENT, COLOURS, HATCHES, explain, figure_of, in_ms, new_axes
 from houses.records.message import PARTS
 from houses.verify.story import PartStory, Story, safe
 

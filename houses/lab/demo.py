@@ -3,13 +3,13 @@
 import time
 from dataclasses import dataclass, field
 
-from houses.analysis import plot_latency, plot_latency_over_time, summary
 from houses.config.config import Config
 from houses.errors import HousesError
-from houses.experiment import Experiment
-from houses.frames import Loaded
 from houses.kafka.local import server as local_kafka
-from houses.picture import Picture, save_figure
+from houses.lab.analysis.figure import Picture, save_figure
+from houses.lab.analysis.frames import Loaded
+from houses.lab.analysis.latency import plot_latency, plot_latency_over_time, summary
+from houses.lab.experiment import Experiment
 from houses.system.log import Say
 from houses.system.text import counted
 from houses.verify.certificate import Certificate

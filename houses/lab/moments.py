@@ -10,9 +10,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from pyroaring import BitMap64
 
-from houses.picture import ACCENT, COLOURS, explain, figure_of, new_axes
+from houses.lab.analysis.figure import ACCENT, COLOURS, explain, figure_of, new_axes
+from houses.lab.results import Results
 from houses.records.message import PART_NAMES
-from houses.results import Results
 from houses.verify.pending import PendingSet
 
 _BAR_HEIGHT = 0.55

@@ -1,4 +1,4 @@
-"""The frame of every figure: size, colours, a title that states the finding, alt text, and its files."""
+"""The frame of every figure: size, colours, a title that states the finding, alt text, its files; and tables beside it."""
 
 import base64
 import io
@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from pandas.api.types import is_object_dtype
+from pandas.io.formats.style import Styler
 
 from houses.system.text import visible
 
@@ -141,3 +144,20 @@ def percent(share: float) -> str:
     if 0.995 <= share < 1:
         return "over 99%"
     return "under 1%" if 0 < share < 0.005 else f"{share:.0%}"
+
+
+def as_table(frame: pd.DataFrame, rows: int = 10) -> Styler:
+    """The first rows, for the end of a cell. Text of messages is escaped.
+
+    Example:
+        >>> as_table(exp.houses()[["id", "completed_at"]], rows=5).to_html().count("<tr>")  # and a heading
+        6
+    """
+    shown = frame.head(rows).copy()
+    # pandas escapes text, but not bytes or lists, which messages may fill
+    for name in filter(lambda name: is_object_dtype(shown[name]), shown.columns):
+        shown[name] = shown[name].map(str, na_action="ignore")
+    times = dict.fromkeys(shown.select_dtypes(["datetimetz"]), "{:%H:%M:%S.%f}")
+    decimals = dict.fromkeys(shown.select_dtypes("float"), "{:,.1f}")
+    styled = shown.style.hide(axis="index").format(times | decimals, na_rep="", escape="html")
+    return styled.set_table_styles([{"selector": "td, th", "props": "text-align: left; white-space: nowrap"}])

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from houses.child import LOG_NAME
 from houses.config.config import SUMMARY_NAME, Config
 from houses.errors import FolderError, PositionError
 from houses.kafka.broker import delete_topics, describe_topics, ensure_broker, watermarks
 from houses.kafka.clients import TopicInfo
 from houses.kafka.local import jvm as kafka_folder
 from houses.kafka.local import server as local_kafka
+from houses.lab.consumer_process import LOG_NAME
 from houses.offsets.binding import Binding, load_binding
 from houses.offsets.checkpoint import CheckpointStore, FileStore, old_path
 from houses.offsets.kafka_store import KafkaStore

@@ -13,8 +13,8 @@ from houses.config.config import PROJECT_ROOT, Config, load
 from houses.config.raw import KNOWN_KEYS
 from houses.errors import ConfigError, FolderError, PositionError
 from houses.kafka.broker import delete_topics, describe_topics, ensure_broker, ensure_topics
+from houses.lab.reset import deleting_stops_kafka, exclusive, known_files
 from houses.offsets.binding import Binding, load_binding, save_binding
-from houses.reset import deleting_stops_kafka, exclusive, known_files
 from houses.system.files import REAL
 from houses.system.locks import ROLES, lock_owner
 from houses.system.log import Say

@@ -10,13 +10,12 @@ from typing import Any
 import orjson
 import pandas as pd
 
-from houses.analysis import summary
 from houses.config.config import SUMMARY_NAME, Config
 from houses.errors import HousesError
-from houses.frames import Loaded, load, load_metrics
-from houses.guilt import waiting_table
-from houses.injected import truth
 from houses.kafka.reader import peek, printable
+from houses.lab.analysis.blame import waiting_table
+from houses.lab.analysis.frames import Loaded, load, load_metrics, truth
+from houses.lab.analysis.latency import summary
 from houses.offsets.stores import checkpoint_store
 from houses.records.message import part_named
 from houses.records.metrics import last_metrics

@@ -5,10 +5,10 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from houses.child import ConsumerChild, drain_targets
 from houses.config.config import Config
 from houses.errors import HousesError
 from houses.kafka.broker import watermarks
+from houses.lab.consumer_process import ConsumerChild, drain_targets
 from houses.producer.producers import Producers
 from houses.producer.storno import StornoLoop
 from houses.system.crash_points import CrashPoint

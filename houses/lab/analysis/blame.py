@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from houses.picture import (
+from houses.lab.analysis.figure import (
     COLOURS,
     DASHES,
     HATCHES,

@@ -1,0 +1,1 @@
+"""Experiments: producers, consumer and folder as one object; trials, the demo."""

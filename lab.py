@@ -55,7 +55,7 @@ python3 lab.py lab [OPTIONS]  The notebooks in JupyterLab, on 127.0.0.1 with a t
 
 All options are JupyterLab's own; this is its help:
 """
-KERNEL_CONFIG = "houses/ipython_kernel_config.py"
+KERNEL_CONFIG = "houses/lab/headless/ipython_kernel_config.py"
 TWO_AT_A_TIME = ["-n", "2", "--dist", "worksteal"]  # half of the tests' time is waiting; `test -n 0` for one by one
 
 
@@ -172,15 +172,12 @@ def command(word: str, rest: "list[str]") -> "tuple[list[str], Path]":
             print(LAB_HELP, flush=True)
         ask_for_no_news()
         options = ["--ServerApp.ip=127.0.0.1", "--LabApp.default_url=/lab/tree/notebooks/00_contents.ipynb"]
-        options.append("--FileContentsManager.pre_save_hook=houses.notebooks.before_save")
+        options.append("--FileContentsManager.pre_save_hook=houses.lab.headless.notebooks.before_save")
         if hasattr(os, "geteuid") and os.geteuid() == 0:  # as in most containers
             options.append("--allow-root")
         return ["-m", "jupyterlab", *options, *rest], ROOT
     if word in ("bench", "crashtest", "soak"):
-        script = ROOT / "tests" / f"{word}.py"
-        if not script.exists():
-            sys.exit(f"lab.py: {word}: there is no {script} in this version")
-        return [str(script), *rest], Path.cwd()
+        return ["-P", "-m", f"campaigns.{word}", *rest], Path.cwd()
     return ["-P", "-m", "houses", word, *rest], Path.cwd()  # -P: not a folder `houses` that happens to be there
 
 
@@ -200,18 +197,12 @@ def mend_kernels() -> None:
     shutil.copy(ROOT / KERNEL_CONFIG, folder)
 
 
-def program() -> str:
-    """What the user types to get here, for messages that say what to type next."""
-    script = f'"{sys.argv[0]}"' if " " in sys.argv[0] else sys.argv[0]
-    return f"{'python' if os.name == 'nt' else 'python3'} {script}"
-
-
 def run(arguments: "list[str]", folder: Path) -> int:
     """Hand over to .venv's Python; the programs of .venv are the first that it finds in turn."""
     path = os.pathsep.join([str(BIN), os.environ.get("PATH", os.defpath)])
     environment = dict(os.environ, PATH=path, VIRTUAL_ENV=str(VENV))
-    if "houses" in arguments:  # elsewhere, as in JupyterLab's terminal, the PATH has `houses` itself
-        environment["HOUSES_PROGRAM"] = program()
+    if any(word.startswith("campaigns.") for word in arguments):  # they share the helpers of the tests
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT / "tests"), os.environ.get("PYTHONPATH"))))
     os.chdir(folder)
     if os.name != "nt":
         sys.stdout.flush()

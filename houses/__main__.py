@@ -2,6 +2,6 @@
 
 import sys
 
-from houses.cli import main
+from houses.cli.main import main
 
 sys.exit(main())

@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 from hypothesis import HealthCheck, settings
-from kafka_lab import make_config
+from support.heard import heard
+from support.kafka_lab import make_config
 
 from houses.config.config import Config
 from houses.kafka.local import server as local_kafka
+from houses.kafka.local.probe import free_port
 from houses.lab.experiment import Experiment
 
 # How long an example takes says more of the machine than of the code.
@@ -39,6 +41,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if item not in deselected]
 
 
+@pytest.fixture
+def said() -> Iterator[list[str]]:
+    """The lines that the lab says in the test, as people see them."""
+    with heard() as lines:
+        yield lines
+
+
 @pytest.fixture(scope="session")
 def kafka(request: pytest.FixtureRequest) -> str:
     """Bootstrap address (host:port) of the run's real local Kafka, which all workers share."""
@@ -51,7 +60,7 @@ def _shared_kafka(config: pytest.Config) -> str:
     with FileLock(data_dir.with_suffix(".lock")):
         started = local_kafka.status(data_dir)
         if not started.running:
-            started = local_kafka.start(data_dir, f"127.0.0.1:{local_kafka.free_port()}")
+            started = local_kafka.start(data_dir, f"127.0.0.1:{free_port()}")
     assert started.running and started.address
     return started.address
 

@@ -18,8 +18,11 @@ import click
 import ipywidgets as widgets  # type: ignore[import-untyped]  # it ships no types
 import pandas as pd
 import pytest
-import tiny_notebooks as tiny
-from bad_input import (
+from confluent_kafka import Producer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support import tiny_notebooks as tiny
+from support.bad_input import (
     ARGUMENTS,
     BAD_PARAMETERS,
     CONFIGS,
@@ -37,24 +40,20 @@ from bad_input import (
     part_message,
     with_value,
 )
-from command_line import call, on_terminal, read_houses
-from confluent_kafka import Producer
-from finished_run import copy_run
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from kafka_lab import make_lab, read_jsonl, wait_until
-from records import TS, part_values, storno_values
-from reference import STORNO, read_part, read_storno
-from simulated_disk import SimulatedDisk
-from simulation import ALL, Lab, Poll, Topics, check_end, config_of, lab_of, parts, reference_of
-from test_cli import commands
+from support.command_line import call, commands, on_terminal, read_houses
+from support.finished_run import copy_run
+from support.kafka_lab import make_lab, read_jsonl, wait_until
+from support.records import TS, part_values, storno_values
+from support.reference import STORNO, read_part, read_storno
+from support.simulated_disk import SimulatedDisk
+from support.simulation import ALL, Lab, Poll, Topics, check_end, config_of, lab_of, parts, reference_of
 
-from houses.cli import main
-from houses.cli_look import _show_recent as show_recent
+from houses.cli.look import _show_recent as show_recent
+from houses.cli.main import main
+from houses.cli.status import status_lines
 from houses.config import config
 from houses.config.config import Config
 from houses.errors import HousesError, MessageError
-from houses.feed import MetricsFeed
 from houses.kafka.clients import TopicInfo, client_config
 from houses.lab.analysis.figure import mime_bundle, save_figure
 from houses.lab.analysis.frames import load, load_metrics, truth
@@ -63,21 +62,21 @@ from houses.lab.analysis.sweep import plot_sweep
 from houses.lab.analysis.timeline import plot_pending
 from houses.lab.analysis.waterfall import plot_waterfall
 from houses.lab.experiment import Experiment
+from houses.lab.headless.parameters import check, read_parameters
+from houses.lab.headless.report import About, Used, write_report
 from houses.lab.results import Results
+from houses.lab.widgets.dashboard import MetricsFeed
+from houses.lab.widgets.panel import panel
+from houses.lab.widgets.time_machine import time_machine
 from houses.offsets.binding import Binding, load_binding, save_binding
 from houses.offsets.checkpoint import Checkpoint
-from houses.panel import panel
-from houses.parameters import check, read_parameters
 from houses.producer.faults import FAULTS_NAME, FaultLog
 from houses.producer.ids import IdAllocator
 from houses.records.lines import parse_house_line, parse_reject_line
 from houses.records.message import PARTS, decode_part, decode_storno
 from houses.records.metrics import Metrics, last_metrics
 from houses.records.registers import ClosedIds, decode_ids, decode_stornos, encode_ids
-from houses.report import About, Used, write_report
-from houses.status import status_lines
 from houses.system.files import REAL
-from houses.timemachine import time_machine
 from houses.verify.compact import compact
 from houses.verify.recent import recent_houses
 from houses.verify.snapshot import read_register
@@ -393,8 +392,8 @@ FOLDER = CONTENT | {
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     """A project with such a folder and without Kafka, for which status would wait three seconds."""
-    monkeypatch.setattr("houses.status._answering", lambda config: "Kafka:       not asked")
-    monkeypatch.setattr("houses.status._topics", lambda config: ([], None))
+    monkeypatch.setattr("houses.cli.status._answering", lambda config: "Kafka:       not asked")
+    monkeypatch.setattr("houses.cli.status._topics", lambda config: ([], None))
     made = config_of(tmp_path).with_values({"kafka.bootstrap_servers": "192.0.2.1:9092"})
     made.folder.mkdir()
     for name, content in FOLDER.items():

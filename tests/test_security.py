@@ -12,17 +12,17 @@ from urllib.request import urlopen
 
 import psutil
 import pytest
-import tiny_notebooks as tiny
-from command_line import check, consuming, make_project, run, send_houses
-from kafka_lab import wait_until
+from support import tiny_notebooks as tiny
+from support.command_line import check, consuming, make_project, run, send_houses
+from support.kafka_lab import wait_until
 
 from houses.config import config
 from houses.config.config import PROJECT_ROOT
 from houses.errors import ConfigError
 from houses.kafka.broker import ensure_topics
-from houses.kafka.local.server import free_port, probe
+from houses.kafka.local.probe import free_port, probe
 from houses.lab.consumer_process import ConsumerChild
-from houses.runner import run_notebook
+from houses.lab.headless.runner import run_notebook
 from houses.system.files import REAL
 
 SECRET = "hunter2-not-to-be-seen"

@@ -1,6 +1,7 @@
 """The join consumer of a folder: all that one run needs, opened in order and closed again; and the process that is it."""
 
 import gc
+import logging
 import os
 import time
 from collections import Counter
@@ -19,14 +20,15 @@ from houses.records.metrics import last_metrics, outcome
 from houses.system.crash_points import CrashingOps, CrashPoint
 from houses.system.files import REAL, FileOps
 from houses.system.locks import FolderLock
-from houses.system.log import Say, be_silent
 from houses.system.stopping import StoppedEarly, StopRequest
 from houses.system.text import counted
 
+LOG = logging.getLogger(__name__)
 
-def look_at_broker(config: Config, say: Say) -> BrokerView:
+
+def look_at_broker(config: Config) -> BrokerView:
     """Topics (made when absent) and their first and end offsets."""
-    parts, storno = ensure_topics(config, say)
+    parts, storno = ensure_topics(config)
     ends = watermarks(config.kafka, parts.name, (0, 1, 2))
     return BrokerView(parts, storno, (*(ends[p] for p in (0, 1, 2)), watermarks(config.kafka, storno.name, (0,))[0]))
 
@@ -34,7 +36,6 @@ def look_at_broker(config: Config, say: Say) -> BrokerView:
 def consume(
     config: Config,
     should_stop: Callable[[], bool],
-    say: Say,
     *,
     ops: FileOps = REAL,
     accept_gap: bool = False,
@@ -55,13 +56,13 @@ def consume(
     with FolderLock(config.folder, "consumer"):
         reporter = Reporter(config.metrics_path)
         try:
-            broker = look_at_broker(config, say)
+            broker = look_at_broker(config)
             with closing(checkpoint_store(config, ops)) as store:
                 if rescan:
                     store.forget()
-                recovered = recover(config, ops, store, broker, accept_gap=accept_gap, say=say)
-                with closing(recovered.journal), closing(Source(config, say)) as source:
-                    loop = ConsumerLoop(config, ops, store, recovered, source, reporter, should_stop, say)
+                recovered = recover(config, ops, store, broker, accept_gap=accept_gap)
+                with closing(recovered.journal), closing(Source(config)) as source:
+                    loop = ConsumerLoop(config, ops, store, recovered, source, reporter, should_stop)
                     counts = loop.run([end for _, end in broker.watermarks] if until_end else None)
         except StoppedEarly:
             reporter.metrics.state = "stopped"
@@ -81,14 +82,12 @@ _SHOW_EVERY_S = 0.5
 
 def run_consumer(
     config: Config,
-    say: Say,
     *,
     accept_gap: bool = False,
     rescan: bool = False,
     until_end: bool = False,
     stop_with_stdin: bool = False,
     crash_at: str | None = None,
-    show: Say = be_silent,
 ) -> int:
     """Be the consumer of a folder until told to stop; returns the exit status: 0, or 130 after Ctrl-C.
 
@@ -96,7 +95,6 @@ def run_consumer(
         accept_gap, rescan, until_end: see `consumer.consume`.
         stop_with_stdin: the end of stdin, or of the parent process, is a stop request.
         crash_at: where the process kills itself, as `CrashPoint.parse` reads it.
-        show: told twice a second how far it is.
     Raises:
         HousesError: as `consumer.consume`, and when there is no broker.
     """
@@ -104,14 +102,14 @@ def run_consumer(
     stop = StopRequest(config.folder, "consumer")
     try:
         # What is durable needs no farewell: leaving at the limit is like a crash, and costs a longer restart only.
-        stop.listen(stdin=stop_with_stdin, limit_s=_STOP_LIMIT_S, give_up=lambda: say(_GIVEN_UP))
-        ensure_broker(config, say)
-        asked = CalmCollector(_Watch(stop.should_stop, config.metrics_path, show))
-        counts = consume(config, asked, say, ops=ops, accept_gap=accept_gap, rescan=rescan, until_end=until_end)
+        stop.listen(stdin=stop_with_stdin, limit_s=_STOP_LIMIT_S, give_up=lambda: LOG.info(_GIVEN_UP))
+        ensure_broker(config)
+        asked = CalmCollector(_Watch(stop.should_stop, config.metrics_path))
+        counts = consume(config, asked, ops=ops, accept_gap=accept_gap, rescan=rescan, until_end=until_end)
     except StoppedEarly:
-        say("Stopped before anything was read")
+        LOG.info("Stopped before anything was read")
     else:
-        say(f"Stopped: {_outcomes(counts) or 'nothing new was read'}")
+        LOG.info(f"Stopped: {_outcomes(counts) or 'nothing new was read'}")
     return stop.exit_status
 
 
@@ -129,16 +127,16 @@ _GIVEN_UP = f"Not finished {_STOP_LIMIT_S} s after the stop request: leaving wit
 class _Watch:
     """Asks the loop's question, and tells now and then what the loop has written into metrics.jsonl."""
 
-    def __init__(self, question: Callable[[], bool], metrics: Path, show: Say) -> None:
-        self._question, self._metrics, self._show = question, metrics, show
+    def __init__(self, question: Callable[[], bool], metrics: Path) -> None:
+        self._question, self._metrics = question, metrics
         self._due_s = time.monotonic() + _SHOW_EVERY_S
 
     def __call__(self) -> bool:
-        if self._show is not be_silent and time.monotonic() > self._due_s:
+        if LOG.isEnabledFor(logging.DEBUG) and time.monotonic() > self._due_s:
             self._due_s = time.monotonic() + _SHOW_EVERY_S
             said = last_metrics(self._metrics)
             if said and said["pid"] == os.getpid():
-                self._show(f"{_outcomes(said['counts']) or 'no house yet'}; {counted(said['lag'], 'message')} to read")
+                LOG.debug(f"{_outcomes(said['counts']) or 'no house yet'}; {counted(said['lag'], 'message')} to read")
         return self._question()
 
 

@@ -1,5 +1,6 @@
 """One run of the consumer: poll, decode, join, write, checkpoint, again and again, until it is told to stop."""
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -14,8 +15,9 @@ from houses.offsets.checkpoint import CheckpointStore
 from houses.records.decode import House, decode_parts
 from houses.records.message import STORNO, Reject, decode_storno, utc_now
 from houses.system.files import FileOps
-from houses.system.log import Say
 from houses.system.text import counted
+
+LOG = logging.getLogger(__name__)
 
 _COMMIT_DELAY_S = 1.0
 _EVICT_EVERY_S = 1.0
@@ -34,7 +36,6 @@ class ConsumerLoop:
         source: Source,
         reporter: Reporter,
         should_stop: Callable[[], bool],
-        say: Say,
     ) -> None:
         """Nothing is read or written yet."""
         now_s = time.monotonic()
@@ -44,10 +45,9 @@ class ConsumerLoop:
         self._table = recovered.table
         self._checkpointer = Checkpointer(config, ops, store, recovered, now_s)
         self._source = source
-        self._identity = TopicIdentity(recovered.binding, source, now_s, say)
+        self._identity = TopicIdentity(recovered.binding, source, now_s)
         self._reporter = reporter
         self._should_stop = should_stop
-        self._say = say
         self._replaying = True
         self._crowded = False
         self._look_at = 0
@@ -89,7 +89,7 @@ class ConsumerLoop:
             self._step()
         self._source.assign_parts(recovered.low)
         topics = f"{recovered.binding.parts.name} and {recovered.binding.storno.name}"
-        self._say(f"Reading {topics} into {self._journal.houses.path.parent}")
+        LOG.info(f"Reading {topics} into {self._journal.houses.path.parent}")
         self._reporter.metrics.state = "running"
 
     def _at_end(self, until: list[int]) -> bool:
@@ -99,7 +99,7 @@ class ConsumerLoop:
         if not unread or not unread <= paused or paused == {0, 1, 2}:  # all paused: eviction will make room
             return not unread
         left = ", ".join(f"{until[p] - self._source.next[p]} of partition {p}" for p in sorted(unread))
-        self._say(
+        LOG.info(
             f"Not read: {left}. {self._limits.max_pending_triplets} houses may be pending "
             "(consumer.max_pending_triplets), and the parts that they wait for were not sent"
         )
@@ -153,7 +153,7 @@ class ConsumerLoop:
         total = counts["houses"] + counts["cancelled"]
         if every and total // every > (total - new) // every:
             rest = f"{len(self._table.pending_ids()):,} pending, {counted(self._source.lag(), 'message')} to read"
-            self._say(f"{counted(total, 'house')}, {counts['cancelled']:,} of them cancelled; {rest}")
+            LOG.info(f"{counted(total, 'house')}, {counts['cancelled']:,} of them cancelled; {rest}")
 
     def _write_rejects(self, rejects: list[Reject]) -> None:
         self._journal.append_rejects(rejects)
@@ -233,7 +233,7 @@ class ConsumerLoop:
             self._checkpoint_error = ""
         except (BrokerError, StoreError) as error:
             self._checkpoint_error = f"no checkpoint taken, the last one stays good: {error}"
-            self._say(self._checkpoint_error)
+            LOG.info(self._checkpoint_error)
 
     def _save_checkpoint(self, *, last: bool = False) -> None:
         try:

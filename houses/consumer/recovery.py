@@ -3,7 +3,7 @@
 No Kafka in here: the facts come as a `BrokerView`.
 """
 
-from collections.abc import Callable
+import logging
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
@@ -19,6 +19,8 @@ from houses.records.lines import RAW_CAP_BYTES, gap_range, gap_reject, parse_hou
 from houses.records.message import STORNO, Reject, Storno, peek_id
 from houses.records.registers import ClosedIds, StornoRegister, load_closed_ids, load_stornos
 from houses.system.files import FileOps
+
+LOG = logging.getLogger(__name__)
 
 
 class DoneOffsets:
@@ -130,7 +132,6 @@ def recover(
     broker: BrokerView,
     *,
     accept_gap: bool,
-    say: Callable[[str], None],
 ) -> Recovered:
     """Bring the output folder into a state that reading can go on from.
 
@@ -153,17 +154,17 @@ def recover(
         when_refused.callback(journal.close)
         check_files(checkpoint, journal)
         state = _load(config, ops, checkpoint, binding, journal, broker)
-        if _read_tail(state, checkpoint, broker, accept_gap, say):
+        if _read_tail(state, checkpoint, broker, accept_gap):
             # The cache of closed ids may cover what was cut off: it is judged again by the lengths that are left.
             state = _load(config, ops, checkpoint, binding, journal, broker)
-            _read_tail(state, checkpoint, broker, accept_gap, say)
+            _read_tail(state, checkpoint, broker, accept_gap)
         for file, synced in zip(journal.files, checkpoint.synced if checkpoint else (0, 0, 0), strict=True):
             file.rewrite_from(synced)
         state.replay_until = [max(n, state.done.end(p)) for p, n in enumerate(state.replay_until)]
         _check_positions(state, checkpoint, broker, accept_gap)
         when_refused.pop_all()
     if state.again:
-        say(state.again)
+        LOG.info(state.again)
     return state
 
 
@@ -206,9 +207,7 @@ def _load(
     )
 
 
-def _read_tail(
-    state: Recovered, checkpoint: Checkpoint | None, broker: BrokerView, accept_gap: bool, say: Callable[[str], None]
-) -> bool:
+def _read_tail(state: Recovered, checkpoint: Checkpoint | None, broker: BrokerView, accept_gap: bool) -> bool:
     """Note what the lines from the tail on say; True when a file was cut."""
     readers = (_note_house, _note_house, _note_reject)
     lengths = state.journal.lengths
@@ -222,7 +221,7 @@ def _read_tail(
                 _check_torn(file, position, line, checkpoint.synced[index] if checkpoint else None, str(error))
                 if not accept_gap:  # accepted: what cannot be written again is part of the gap
                     _check_readable_again(state, file, position, broker)
-                say(
+                LOG.info(
                     f"{file.path}: cut off at byte {position}, behind the last whole line; what "
                     f"followed is in {file.path.name}.cut"
                 )

@@ -18,7 +18,6 @@ from houses.kafka.broker import describe_topics, watermarks
 from houses.kafka.clients import NO_ACCESS, TopicInfo, connect
 from houses.offsets.binding import Binding, check_topics
 from houses.records.message import PARTS, STORNO
-from houses.system.log import Say
 
 LOG = logging.getLogger(__name__)
 
@@ -61,13 +60,12 @@ def consumer_settings(config: Config) -> dict[str, Any]:
 class Source:
     """The assigned partitions, owned by one thread. `next` holds the next offset of each, the storno topic last."""
 
-    def __init__(self, config: Config, say: Callable[[str], None]) -> None:
+    def __init__(self, config: Config) -> None:
         """Connect; nothing is assigned yet."""
         self._topics = [TopicPartition(config.kafka.topic, p.partition) for p in PARTS]
         self._topics.append(TopicPartition(config.consumer.storno_topic, 0))
         self._kafka = config.kafka
         self._storno_topic = config.consumer.storno_topic
-        self._say = say
         self._failure: HousesError | None = None
         self._dead = False  # a fatal error: after it the client's close() never returns (confluent_kafka 2.16.1)
         self._assigned = False
@@ -178,7 +176,7 @@ class Source:
             return
         # _ALL_BROKERS_DOWN and _TRANSPORT come in turns, by the hundred, and pass: one is shown, reading goes on by itself.
         if not self.last_error:
-            self._say(
+            LOG.info(
                 f"Kafka at {self._kafka.bootstrap_servers}: no answer ({error.name()}); waiting for it to come back"
             )
         self.last_error = f"{error.name()}: {error.str()}"
@@ -230,9 +228,8 @@ _DOUBT_EVERY_S = 2.0
 class TopicIdentity:
     """Asks the broker for the ids of the topics; after a broker error they are in doubt until it has answered."""
 
-    def __init__(self, binding: Binding, source: Source, now_s: float, say: Say) -> None:
-        """Nothing is asked yet; `say` hears of the end of an outage."""
-        self._say = say
+    def __init__(self, binding: Binding, source: Source, now_s: float) -> None:
+        """Nothing is asked yet."""
         self._binding = binding
         self._source = source
         self._due_s = now_s
@@ -245,7 +242,7 @@ class TopicIdentity:
         """
         check_topics(self._binding, *self._source.describe_topics(timeout_s))
         if self._source.last_error:
-            self._say("Kafka answers again")
+            LOG.info("Kafka answers again")
         self._source.identity_in_doubt = False
         self._source.last_error = ""
 

@@ -1,5 +1,6 @@
 """The way to Kafka: clients, a broker that answers, topics and their ids, positions."""
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,9 +26,10 @@ from houses.kafka.clients import (
     unreachable,
 )
 from houses.kafka.local import server as local_kafka
-from houses.kafka.local.probe import Look
+from houses.kafka.local.probe import Look, look, parse_address
 from houses.records.message import PARTS
-from houses.system.log import Say, be_silent
+
+LOG = logging.getLogger(__name__)
 
 _PROBE_TIMEOUT_S = 2.0
 _ABSENT = (KafkaError.UNKNOWN_TOPIC_OR_PART,)
@@ -38,7 +40,7 @@ _NO_LEADER = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILAB
 # --- a broker that answers ---
 
 
-def ensure_broker(config: Config, say: Say = be_silent) -> None:
+def ensure_broker(config: Config) -> None:
     """Return when a Kafka answers at `kafka.bootstrap_servers`: the one that is there, else a local one, started now.
 
     Raises:
@@ -48,16 +50,16 @@ def ensure_broker(config: Config, say: Say = be_silent) -> None:
     if kafka.security.security_protocol.endswith("SSL"):  # inside TLS a plain probe says nothing
         cluster_id(kafka)
         return
-    servers = [local_kafka.parse_address(server) for server in kafka.bootstrap_servers.split(",")]
-    looks = []
+    servers = [parse_address(server) for server in kafka.bootstrap_servers.split(",")]
+    looks: list[Look] = []
     for host, port in servers:
-        looks.append(local_kafka.look(host, port, _PROBE_TIMEOUT_S))
+        looks.append(look(host, port, _PROBE_TIMEOUT_S))
         if looks[-1].answer == "kafka":
             cluster_id(kafka)
             return
     if not may_start(kafka):
         raise _nobody(kafka, looks)
-    local_kafka.start(config.data_dir, kafka.bootstrap_servers, kafka.maven_repository, say)
+    local_kafka.start(config.data_dir, kafka.bootstrap_servers, kafka.maven_repository)
 
 
 def _nobody(kafka: KafkaConfig, looks: Sequence[Look]) -> BrokerError:
@@ -80,27 +82,25 @@ def cluster_id(kafka: KafkaConfig, timeout_s: float = 10.0) -> str:
 # --- topics ---
 
 
-def ensure_topics(config: Config, say: Say = be_silent) -> tuple[TopicInfo, TopicInfo]:
+def ensure_topics(config: Config) -> tuple[TopicInfo, TopicInfo]:
     """The parts topic (3 partitions) and the storno topic (1), created when absent.
 
     Raises:
         BrokerError: one exists with another number of partitions; it is never deleted here.
     """
     wanted = {config.kafka.topic: len(PARTS), config.consumer.storno_topic: 1}
-    found = ensure_topics_named(config.kafka, wanted, say)
+    found = ensure_topics_named(config.kafka, wanted)
     return found[config.kafka.topic], found[config.consumer.storno_topic]
 
 
-def ensure_topics_named(
-    kafka: KafkaConfig, wanted: Mapping[str, int], say: Say = be_silent, timeout_s: float = 15.0
-) -> dict[str, TopicInfo]:
+def ensure_topics_named(kafka: KafkaConfig, wanted: Mapping[str, int], timeout_s: float = 15.0) -> dict[str, TopicInfo]:
     """Topics by name with their wanted partition counts, created when absent, with unlimited retention."""
     found = describe_topics(kafka, list(wanted), timeout_s)
     missing = [name for name in wanted if name not in found]
     if missing:
         _create(kafka, {name: wanted[name] for name in missing}, timeout_s)
         found = _wait_until_described(kafka, list(wanted), timeout_s)
-        say("created topics: " + ", ".join(missing))
+        LOG.info(f"created topics: {', '.join(missing)}")
     for name, partitions in wanted.items():
         _check_partitions(found[name], partitions)
     return found

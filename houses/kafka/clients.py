@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
 from confluent_kafka.admin import AdminClient, ClusterMetadata  # type: ignore[attr-defined]  # no __all__ there
 from pydantic import SecretStr
 
@@ -26,7 +26,7 @@ class TopicInfo:
     partitions: int
 
 
-LOG = logging.getLogger("houses.kafka")
+LOG = logging.getLogger("librdkafka")
 """Where librdkafka's own messages go, instead of stderr."""
 LOG.addHandler(logging.NullHandler())
 
@@ -40,6 +40,8 @@ NO_ACCESS = {
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
 }
 """Codes of a login or a right that is refused."""
+_CONFIRM_POLL_S = 0.05
+_ANY_PARTITION = -1  # RD_KAFKA_PARTITION_UA
 _REFUSALS = (KafkaError._AUTHENTICATION, KafkaError._SSL)
 _NO_ANSWER = (KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN)
 
@@ -47,7 +49,7 @@ _NO_ANSWER = (KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROK
 def client_config(kafka: KafkaConfig) -> dict[str, Any]:
     """librdkafka settings that every client shares: address, security, log, reconnecting.
 
-    Nothing reaches stderr: messages go to the logger "houses.kafka". Holds the secrets, so never show it.
+    Nothing reaches stderr: messages go to the logger "librdkafka". Holds the secrets, so never show it.
     """
     return {
         "bootstrap.servers": kafka.bootstrap_servers,
@@ -63,13 +65,37 @@ def _security(kafka: KafkaConfig) -> dict[str, str]:
 
 
 def connect(kind: type[Client], kafka: KafkaConfig, extra: Mapping[str, Any] | None = None) -> Client:
-    """A client of the given class; `BrokerError` when librdkafka refuses the settings (a certificate file, say)."""
+    """A client of the given class; `BrokerError` when librdkafka refuses the settings (a certificate file)."""
     try:
         return kind(client_config(kafka) | dict(extra or {}))
     except KafkaException as error:
         raise BrokerError(
             f"kafka.security or the client settings are refused: {error_text(error)}; correct them in config.yaml"
         ) from None
+
+
+def confirming_producer(kafka: KafkaConfig, timeout_s: float, extra: Mapping[str, Any] | None = None) -> Producer:
+    """A producer for single messages that must not be lost; Kafka may take so many seconds to confirm one."""
+    settings = {"enable.idempotence": True, "linger.ms": 0, "message.timeout.ms": round(timeout_s * 1000)}
+    return connect(Producer, kafka, settings | dict(extra or {}))
+
+
+def produce_confirmed(producer: Producer, topic: str, value: bytes, partition: int = _ANY_PARTITION) -> Message:
+    """Send one message, and return it as Kafka has confirmed it: with its partition and offset.
+
+    Args:
+        partition: without it librdkafka chooses.
+    Raises:
+        BrokerError: it was not confirmed in time; it may have arrived all the same.
+    """
+    reports: list[tuple[KafkaError | None, Message]] = []
+    producer.produce(topic, value, on_delivery=lambda *report: reports.append(report), partition=partition)
+    while not reports:  # message.timeout.ms ends it
+        producer.poll(_CONFIRM_POLL_S)
+    error, message = reports[0]
+    if error is not None:
+        raise BrokerError(f"{topic}: {value!r} was not confirmed by Kafka ({error.str()}); send it again")
+    return message
 
 
 def connect_admin(kafka: KafkaConfig, timeout_s: float = 10.0) -> AdminClient:

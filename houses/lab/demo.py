@@ -1,5 +1,6 @@
 """The main job from end to end: send, join, cancel, crash, recover, and prove that nothing was lost."""
 
+import logging
 import time
 from dataclasses import dataclass, field
 
@@ -10,9 +11,10 @@ from houses.lab.analysis.figure import Picture, save_figure
 from houses.lab.analysis.frames import Loaded
 from houses.lab.analysis.latency import plot_latency, plot_latency_over_time, summary
 from houses.lab.experiment import Experiment
-from houses.system.log import Say
 from houses.system.text import counted
 from houses.verify.certificate import Certificate
+
+LOG = logging.getLogger(__name__)
 
 _RATE_HZ = 500.0
 _STEP_S = 3.0
@@ -33,7 +35,7 @@ class _Story:
     down_s: float = 0.0
 
 
-def demo(config: Config, say: Say) -> None:
+def demo(config: Config) -> None:
     """Run the main job in about half a minute, as the experiment "demo".
 
     1. Kafka is found or started. 2. Three producers send, a consumer joins. 3. Stornos: before the parts of a house, after it
@@ -44,46 +46,46 @@ def demo(config: Config, say: Say) -> None:
         HousesError: anything was lost, doubled or not cancelled; or there is no Kafka.
     """
     story = _Story()
-    with Experiment("demo", rate_hz=_RATE_HZ, say=say, base=config, faults={}) as exp:  # 1.
-        say(
+    with Experiment("demo", rate_hz=_RATE_HZ, base=config, faults={}) as exp:  # 1.
+        LOG.info(
             f"Three producers send {_RATE_HZ:.0f} foundations, walls and roofs a second; a consumer joins them to houses"
         )
         with exp.running():
-            _go_on(exp, say)  # 2.
-            _cancel(exp, story, say)  # 3.
-            _go_on(exp, say)
-            _crash(exp, story, say)  # 4.
-            _go_on(exp, say)
-            say("Stopping: every part is sent to the end, every message read")
+            _go_on(exp)  # 2.
+            _cancel(exp, story)  # 3.
+            _go_on(exp)
+            _crash(exp, story)  # 4.
+            _go_on(exp)
+            LOG.info("Stopping: every part is sent to the end, every message read")
         certificate = exp.verify()  # 5. and 6.
         _check(exp, certificate, story.stornos)
-        _report(exp, certificate, story, say)
+        _report(exp, certificate, story)
 
 
-def _go_on(exp: Experiment, say: Say) -> None:
+def _go_on(exp: Experiment) -> None:
     exp.wait(_STEP_S)
     counts = exp.latest()["counts"]
     sent, joined = sum(exp.sent.values()), counts.get("houses", 0) + counts.get("cancelled", 0)
-    say(f"  {counted(sent, 'message')} sent, {counted(joined, 'house')} joined by this consumer")
+    LOG.info(f"  {counted(sent, 'message')} sent, {counted(joined, 'house')} joined by this consumer")
 
 
-def _cancel(exp: Experiment, story: _Story, say: Say) -> None:
+def _cancel(exp: Experiment, story: _Story) -> None:
     ahead = max(exp.sent.values()) + _AHEAD
     written = [int(house_id) for house_id in exp.houses()["id"].head(2)]
     _send(exp, story, (ahead, None), (ahead + 1, "wall"), (written[0], None), (written[1], "roof"))
-    say(f"Cancelled: house {ahead} and the wall of {ahead + 1}, which are not built yet")
-    say(f"Cancelled: house {written[0]} and the roof of {written[1]}, which are written already (late stornos)")
+    LOG.info(f"Cancelled: house {ahead} and the wall of {ahead + 1}, which are not built yet")
+    LOG.info(f"Cancelled: house {written[0]} and the roof of {written[1]}, which are written already (late stornos)")
 
 
-def _crash(exp: Experiment, story: _Story, say: Say) -> None:
+def _crash(exp: Experiment, story: _Story) -> None:
     begun_s = time.monotonic()
     exp.kill_consumer()
-    say("The consumer is killed in the middle of its work (SIGKILL); the producers go on")
+    LOG.info("The consumer is killed in the middle of its work (SIGKILL); the producers go on")
     _send(exp, story, (max(exp.sent.values()) - 1, None))
     exp.wait(_DOWN_S)
     exp.restart_consumer()
     story.down_s = time.monotonic() - begun_s
-    say(f"A new consumer has recovered and reads, {story.down_s:.1f} s after the kill; one storno came meanwhile")
+    LOG.info(f"A new consumer has recovered and reads, {story.down_s:.1f} s after the kill; one storno came meanwhile")
 
 
 def _send(exp: Experiment, story: _Story, *stornos: tuple[int, str | None]) -> None:
@@ -107,7 +109,7 @@ def _cancelled(data: Loaded) -> Cancelled:
     return dict(zip(data.stornos["id"].astype(int), data.stornos["excluded"].astype(str), strict=True))
 
 
-def _report(exp: Experiment, certificate: Certificate, story: _Story, say: Say) -> None:
+def _report(exp: Experiment, certificate: Certificate, story: _Story) -> None:
     houses, counts = exp.houses(), exp.counts()
     png = save_figure(_figure(exp), exp.folder, "latency")[0]
     latency = summary(houses)
@@ -127,7 +129,7 @@ def _report(exp: Experiment, certificate: Certificate, story: _Story, say: Say) 
         "         python3 lab.py hello listen   and, in a second terminal, hello send",
     ]
     for line in lines:
-        say(line)
+        LOG.info(line)
 
 
 def _figure(exp: Experiment) -> Picture:

@@ -1,57 +1,138 @@
 """One object for broker, producers, consumer and output folder: what notebooks and the demo use."""
 
 import gc
+import logging
 import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 from types import TracebackType
 from typing import Any, Self
 
+import pandas as pd
+
 from houses.config.config import Config, load
 from houses.config.models import PartFaults
 from houses.errors import FolderError, HousesError, describe_error
 from houses.kafka.broker import watermarks
+from houses.lab.analysis.frames import Loaded
 from houses.lab.background import Background
 from houses.lab.consumer_process import ConsumerChild
 from houses.lab.results import Results
 from houses.lab.run import Run
 from houses.lab.run_folder import full_keys, prepare, run_folder
-from houses.offsets.binding import Binding, load_binding
+from houses.offsets.binding import load_binding
 from houses.producer.producers import Producers
 from houses.producer.storno import StornoSender, check_interval
 from houses.producer.stream import PartCounts
 from houses.records.message import PARTS, part_named
 from houses.system.crash_points import CrashPoint
 from houses.system.files import REAL
-from houses.system.log import Say, be_silent, in_main_thread, warn
+from houses.system.log import show_in_notebook
+from houses.verify.certificate import Certificate
+from houses.verify.pending import PendingSet
+from houses.verify.story import Story
+
+LOG = logging.getLogger(__name__)
 
 _TICK_S = 0.05
 _BLIND_DELAY_MS = (150.0, 400.0)
 _BLIND_DROP = (0.01, 0.05)
 
 
-class Steering(Results):
-    """The controls of an experiment."""
+_OPEN: dict[Path, "Experiment"] = {}
+"""The open experiments of this process by folder: a cell run twice finds its earlier one here."""
 
-    def __init__(self, config: Config, binding: Binding, say: Say) -> None:
-        """Nothing runs yet."""
-        super().__init__(config)
-        self._binding, self._say = binding, say
-        self._closed = False
+
+class Experiment:
+    """Producers in this process, a consumer in its own, topics and a folder that nobody else uses.
+
+    Example:
+        with Experiment("first", rate_hz=1000) as exp:
+            with exp.running(seconds=10):
+                exp.storno(7)
+            exp.verify()
+    """
+
+    def __init__(
+        self,
+        name: str,
+        rate_hz: float | None = None,
+        *,
+        fresh: bool = True,
+        base: Config | None = None,
+        **values: Any,
+    ) -> None:
+        """Find Kafka or start it, and make topics and folder ready; an earlier experiment on the folder is closed first.
+
+        Args:
+            name: names the folder output/runs/NAME and, with a random suffix, the topics and the group.
+            rate_hz: houses per second; None: as config.yaml says.
+            fresh: start with new topics and an empty folder; False takes up what is there.
+            base: the configuration to start from; None: the project's config.yaml.
+            values: other keys of config.yaml, `linger_ms=50` or `rates__wall=5`.
+        Raises:
+            ConfigError, BrokerError, FolderError, PositionError: as the message says.
+        """
+        show_in_notebook()
+        base = base or load()
+        folder = run_folder(name, base.root)
+        rates = {} if rate_hz is None else {"producer.msgs_per_sec": rate_hz, "producer.rates": {}}
+        self._parameters = rates | full_keys(values)
+        if earlier := _OPEN.get(folder):
+            if earlier.is_running:
+                LOG.warning(f"experiment {name!r} was still running: it is stopped first")
+            try:
+                earlier.close()
+            except Exception as error:  # noqa: BLE001  # however it ended, this one can begin
+                LOG.warning(f"experiment {name!r}, the earlier one: {describe_error(error)}")
+        config, binding = prepare(base, folder, self._parameters, fresh=fresh)
+        self._parameters = config.without_secrets(self._parameters)
+        self._config, self._binding = config, binding
+        self.results = Results(config, self._about)
+        """What folder and topics hold; most of it can be asked of the experiment itself."""
+        self.background = Background()
+        """For those who must not wait: `exp.background.submit("stopping", exp.stop)`."""
         self._run: Run | None = None
         self._done_ms = 0
         self.pauses_ms: list[tuple[int, int]] = []
         """Between two runs: when the producers of one began to stop, and when the next began (Unix time in milliseconds)."""
         self._stornos: StornoSender | None = None
+        self._closed = False
         self._settings = threading.Lock()
         """Held to change settings here and in the run, and to begin or to forget a run."""
-        self.background = Background()
-        """For those who must not wait: `exp.background.submit("stopping", exp.stop)`."""
+        self._lifecycle = threading.RLock()  # a cell and the buttons of a panel may start and stop at once
+        self._count_anew()
+        if not fresh:
+            self._count_what_is_there()
+        _OPEN[folder] = self
+
+    def _count_anew(self) -> None:
+        self._sent = Counter({part.name: 0 for part in PARTS})
+        self._seconds, self._done_ms, self.pauses_ms = 0.0, 0, []
+
+    def _count_what_is_there(self) -> None:
+        """Earlier runs count too; how long they were is not known (NaN) when one has ended without a summary."""
+        saved, never = self.results.saved_summary(), dict(self._sent)
+        ends = watermarks(self._config.kafka, self._config.kafka.topic, (part.partition for part in PARTS))
+        self._sent.update({part.name: ends[part.partition][1] for part in PARTS})
+        seconds = saved.get("seconds", 0.0) if saved.get("sent", never) == self._sent else None
+        self._seconds = math.nan if seconds is None else seconds
+        self._parameters = saved.get("parameters", {}) | self._parameters
+
+    def __repr__(self) -> str:
+        return f"<Experiment {self.folder.name!r}: {'running' if self.is_running else 'not running'}, {self.folder}>"
+
+    @property
+    def sent(self) -> dict[str, int]:
+        """Messages handed to Kafka by part, in all runs since it was made anew; `fresh=False` does not make it anew."""
+        with self._settings:
+            now = run.producers.sent if (run := self._run) else {}
+            return {name: number + now.get(name, 0) for name, number in self._sent.items()}
 
     @property
     def closed(self) -> bool:
@@ -225,86 +306,6 @@ class Steering(Results):
         """Start the consumer again; returns when it has recovered and reads."""
         self._running().restart_consumer()
 
-
-_OPEN: dict[Path, "Experiment"] = {}
-"""The open experiments of this process by folder: a cell run twice finds its earlier one here."""
-
-
-class Experiment(Steering):
-    """Producers in this process, a consumer in its own, topics and a folder that nobody else uses.
-
-    Example:
-        with Experiment("first", rate_hz=1000) as exp:
-            with exp.running(seconds=10):
-                exp.storno(7)
-            exp.verify()
-    """
-
-    def __init__(
-        self,
-        name: str,
-        rate_hz: float | None = None,
-        *,
-        fresh: bool = True,
-        say: Say = be_silent,
-        base: Config | None = None,
-        **values: Any,
-    ) -> None:
-        """Find Kafka or start it, and make topics and folder ready; an earlier experiment on the folder is closed first.
-
-        Args:
-            name: names the folder output/runs/NAME and, with a random suffix, the topics and the group.
-            rate_hz: houses per second; None: as config.yaml says.
-            fresh: start with new topics and an empty folder; False takes up what is there.
-            say: told of what takes long, such as the start of Kafka.
-            base: the configuration to start from; None: the project's config.yaml.
-            values: other keys of config.yaml, `linger_ms=50` or `rates__wall=5`.
-        Raises:
-            ConfigError, BrokerError, FolderError, PositionError: as the message says.
-        """
-        base = base or load()
-        folder = run_folder(name, base.root)
-        rates = {} if rate_hz is None else {"producer.msgs_per_sec": rate_hz, "producer.rates": {}}
-        self._parameters = rates | full_keys(values)
-        if earlier := _OPEN.get(folder):
-            if earlier.is_running:
-                warn(f"experiment {name!r} was still running: it is stopped first")
-            try:
-                earlier.close()
-            except Exception as error:  # noqa: BLE001  # however it ended, this one can begin
-                warn(f"experiment {name!r}, the earlier one: {describe_error(error)}")
-        config, binding = prepare(base, folder, self._parameters, say, fresh=fresh)
-        self._parameters = config.without_secrets(self._parameters)
-        super().__init__(config, binding, in_main_thread(say))
-        self._lifecycle = threading.RLock()  # a cell and the buttons of a panel may start and stop at once
-        self._count_anew()
-        if not fresh:
-            self._count_what_is_there()
-        _OPEN[folder] = self
-
-    def _count_anew(self) -> None:
-        self._sent = Counter({part.name: 0 for part in PARTS})
-        self._seconds, self._done_ms, self.pauses_ms = 0.0, 0, []
-
-    def _count_what_is_there(self) -> None:
-        """Earlier runs count too; how long they were is not known (NaN) when one has ended without a summary."""
-        saved, never = self.saved_summary(), dict(self._sent)
-        ends = watermarks(self._config.kafka, self._config.kafka.topic, (part.partition for part in PARTS))
-        self._sent.update({part.name: ends[part.partition][1] for part in PARTS})
-        seconds = saved.get("seconds", 0.0) if saved.get("sent", never) == self._sent else None
-        self._seconds = math.nan if seconds is None else seconds
-        self._parameters = saved.get("parameters", {}) | self._parameters
-
-    def __repr__(self) -> str:
-        return f"<Experiment {self.folder.name!r}: {'running' if self.is_running else 'not running'}, {self.folder}>"
-
-    @property
-    def sent(self) -> dict[str, int]:
-        """Messages handed to Kafka by part, in all runs since it was made anew; `fresh=False` does not make it anew."""
-        with self._settings:
-            now = run.producers.sent if (run := self._run) else {}
-            return {name: number + now.get(name, 0) for name, number in self._sent.items()}
-
     # --- running ---
 
     @contextmanager
@@ -338,10 +339,10 @@ class Experiment(Steering):
                 return run
             self._check_is_mine()
             self._config.dump(self._config.path)
-            self._certificate = None
+            self.results.forget_certificate()
             self._stornos = self._stornos or StornoSender(self._config)
             with self._settings:  # what is set from now on reaches the run
-                run = self._run = Run(self._config, self._say)
+                run = self._run = Run(self._config)
                 self.pauses_ms += [(self._done_ms, time.time_ns() // 1_000_000)] if self._done_ms else []
             try:
                 self._check_is_mine()  # somebody may have closed it meanwhile, without seeing this run
@@ -371,7 +372,7 @@ class Experiment(Steering):
             run.stop(complete)
         finally:
             self._settle(run)
-        self.write_summary()
+        self.results.write_summary()
 
     def send_backlog(self, houses: int) -> None:
         """Send so many whole houses, unpaced, while nothing runs; they wait in Kafka for the next consumer."""
@@ -391,12 +392,12 @@ class Experiment(Steering):
         with self._lifecycle:
             self._abort(self._run)
             self._check_is_mine()
-            made, self._binding = prepare(self._config, self.folder, {}, self._say, fresh=True)
+            made, self._binding = prepare(self._config, self.folder, {}, fresh=True)
             with self._settings:  # rates and faults may have changed meanwhile
                 set_now = self._config.producer.model_dump(include={"msgs_per_sec", "rates", "faults"})
                 self._config = made.with_values({f"producer.{key}": value for key, value in set_now.items()})
                 self._count_anew()
-            self._stornos, self._certificate, self._loaded = None, None, None
+            self._stornos, self.results = None, Results(self._config, self._about)
 
     def _abort(self, run: Run | None, cause: BaseException | None = None) -> None:
         if run:
@@ -413,7 +414,73 @@ class Experiment(Steering):
                 self._sent.update(run.producers.sent)
                 self._seconds += run.seconds
 
-    # --- afterwards ---
+    # --- what folder and topics hold ---
+
+    @property
+    def config(self) -> Config:
+        """The configuration in force. Its file stands in `folder`, so every `houses --config` verb works on it."""
+        return self._config
+
+    @property
+    def folder(self) -> Path:
+        """Where all files are."""
+        return self._config.folder
+
+    def houses(self) -> pd.DataFrame:
+        """See `Results.houses`."""
+        return self.results.houses()
+
+    def stornos(self) -> pd.DataFrame:
+        """See `Results.stornos`."""
+        return self.results.stornos()
+
+    def rejects(self) -> pd.DataFrame:
+        """See `Results.rejects`."""
+        return self.results.rejects()
+
+    def metrics(self) -> pd.DataFrame:
+        """See `Results.metrics`."""
+        return self.results.metrics()
+
+    def data(self) -> Loaded:
+        """See `Results.data`."""
+        return self.results.data()
+
+    def counts(self) -> dict[str, Any]:
+        """See `Results.counts`."""
+        return self.results.counts()
+
+    def latest(self) -> Mapping[str, Any]:
+        """See `Results.latest`."""
+        return self.results.latest()
+
+    def pending(self) -> pd.DataFrame:
+        """See `Results.pending`."""
+        return self.results.pending()
+
+    def pending_at(self, positions: Sequence[int]) -> PendingSet:
+        """See `Results.pending_at`."""
+        return self.results.pending_at(positions)
+
+    def story(self, house_id: int) -> Story:
+        """See `Results.story`."""
+        return self.results.story(house_id)
+
+    def truth(self) -> pd.DataFrame:
+        """See `Results.truth`."""
+        return self.results.truth()
+
+    def checkpoint(self) -> dict[str, Any]:
+        """See `Results.checkpoint`."""
+        return self.results.checkpoint()
+
+    def peek(self, what: str | None = None, count: int = 3, start: int | None = None) -> pd.DataFrame:
+        """See `Results.peek`."""
+        return self.results.peek(what, count, start)
+
+    def verify(self) -> Certificate:
+        """See `Results.verify`."""
+        return self.results.verify()
 
     def summary(self) -> dict[str, Any]:
         """Parameters, counts, latencies (ms) and, after `verify`, the certificate: what summary.json holds.
@@ -421,6 +488,16 @@ class Experiment(Steering):
         All of it is of all runs since the experiment was made anew. `sent`: messages handed to Kafka; `seconds`: how long
         producers sent at their rates, NaN (null in the file) when that is not known of an earlier run.
         """
+        return self.results.summary()
+
+    def saved_summary(self) -> dict[str, Any]:
+        """See `Results.saved_summary`."""
+        return self.results.saved_summary()
+
+    # --- afterwards ---
+
+    def _about(self) -> dict[str, Any]:
+        """What its summary says besides what folder and topics hold."""
         with self._settings:
             seconds = self._seconds + (run.seconds if (run := self._run) else 0.0)
         return {
@@ -429,7 +506,7 @@ class Experiment(Steering):
             "rates_hz": {part.name: self._config.producer.rate(part.name) for part in PARTS},
             "seconds": round(seconds, 3),
             "sent": self.sent,
-        } | super().summary()
+        }
 
     def close(self) -> None:
         """Stop at once what still runs, and leave the broker; the files stay. May be called again."""

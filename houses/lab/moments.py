@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from pyroaring import BitMap64
 
 from houses.lab.analysis.figure import ACCENT, COLOURS, explain, figure_of, new_axes
+from houses.lab.experiment import Experiment
 from houses.lab.results import Results
 from houses.records.message import PART_NAMES
 from houses.verify.pending import PendingSet
@@ -21,7 +22,7 @@ _BAR_HEIGHT = 0.55
 # --- moments ---
 
 
-def moments(exp: Results) -> pd.DataFrame:
+def moments(exp: Experiment | Results) -> pd.DataFrame:
     """The lines of metrics.jsonl in which a consumer knew where it stands, one row each, with `seconds` since the first.
 
     Columns: as `load_metrics`.
@@ -43,7 +44,7 @@ def positions_of(row: "pd.Series[Any]") -> tuple[int, int, int]:
     return first, second, third
 
 
-def check_moments(exp: Results, count: int = 20) -> pd.DataFrame:
+def check_moments(exp: Experiment | Results, count: int = 20) -> pd.DataFrame:
     """Rebuild the incomplete houses of so many moments, evenly spread, and put them beside what the consumer reported.
 
     Columns: `seconds`; `pending` and `rebuilt` (houses), `pending_id_sum` and `rebuilt_id_sum`; `uncertain`, houses that
@@ -60,7 +61,7 @@ def check_moments(exp: Results, count: int = 20) -> pd.DataFrame:
     return pd.DataFrame([_checked(exp, rows.iloc[at]) for at in chosen], columns=columns)
 
 
-def _checked(exp: Results, row: "pd.Series[Any]") -> dict[str, Any]:
+def _checked(exp: Experiment | Results, row: "pd.Series[Any]") -> dict[str, Any]:
     rebuilt = exp.pending_at(positions_of(row))
     reported = {name: row[name] for name in ("seconds", "pending", "pending_id_sum")}
     return reported | {
@@ -73,7 +74,7 @@ def _checked(exp: Results, row: "pd.Series[Any]") -> dict[str, Any]:
 # --- figures ---
 
 
-def plot_moments(exp: Results, checked: pd.DataFrame, ax: Axes | None = None) -> Figure:
+def plot_moments(exp: Experiment | Results, checked: pd.DataFrame, ax: Axes | None = None) -> Figure:
     """Incomplete houses over time (s): as the consumer reported them, and as they were rebuilt.
 
     Args:

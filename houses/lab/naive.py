@@ -1,6 +1,7 @@
 """A join that loses and doubles houses when it is killed, and how it is run beside an experiment to compare."""
 
 import json
+import logging
 import subprocess
 import sys
 import time
@@ -17,11 +18,13 @@ from houses.config.config import Config
 from houses.errors import HousesError
 from houses.kafka.clients import connect
 from houses.lab.consumer_process import spawn
+from houses.lab.experiment import Experiment
 from houses.lab.results import Results
 from houses.records.message import PARTS, peek_id
 from houses.system.files import REAL, replace_file
-from houses.system.log import Say
 from houses.system.text import counted
+
+LOG = logging.getLogger(__name__)
 
 NAIVE_HOUSES = "houses.jsonl"
 
@@ -35,7 +38,7 @@ _SAVE_EVERY_S = 1.0
 _QUIET_S = 0.5
 
 
-def naive_consume(config: Config, folder: Path, should_stop: Callable[[], bool], say: Say) -> None:
+def naive_consume(config: Config, folder: Path, should_stop: Callable[[], bool]) -> None:
     """Join parts to houses as many do at first: save how far it has read, and forget what is in the table.
 
     1. Go on at the saved position. 2. Put each part into the table; write a line when its house is complete.
@@ -45,7 +48,6 @@ def naive_consume(config: Config, folder: Path, should_stop: Callable[[], bool],
     Args:
         folder: holds its houses.jsonl and positions.json.
         should_stop: when true, it still reads what is there.
-        say: told at the end what it has done.
     """
     positions, table, written = _saved_positions(folder), dict[int, set[int]](), 0
     consumer = connect(Consumer, config.kafka, {"group.id": "houses-naive", "enable.auto.commit": False})
@@ -64,7 +66,7 @@ def naive_consume(config: Config, folder: Path, should_stop: Callable[[], bool],
                 replace_file(REAL, folder / NAIVE_POSITIONS, json.dumps(positions).encode())
                 save_s = time.monotonic()
     consumer.close()
-    say(
+    LOG.info(
         f"Stopped: {counted(written, 'house')} written to {folder / NAIVE_HOUSES}; {len(table):,} incomplete, forgotten now"
     )
 
@@ -107,7 +109,7 @@ class NaiveConsumer:
         naive.compare()
     """
 
-    def __init__(self, exp: Results) -> None:
+    def __init__(self, exp: Experiment | Results) -> None:
         """Nothing is started yet; what an earlier one left in the folder goes."""
         self._exp = exp
         self._folder = exp.folder / "naive"

@@ -1,5 +1,6 @@
 """Starting anew: topics by their ids, the output files that the project knows, the checkpoint record in its store."""
 
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -11,7 +12,7 @@ from houses.config.config import SUMMARY_NAME, Config
 from houses.errors import FolderError, PositionError
 from houses.kafka.broker import delete_topics, describe_topics, ensure_broker, watermarks
 from houses.kafka.clients import TopicInfo
-from houses.kafka.local import jvm as kafka_folder
+from houses.kafka.local import jvm
 from houses.kafka.local import server as local_kafka
 from houses.lab.consumer_process import LOG_NAME
 from houses.offsets.binding import Binding, load_binding
@@ -21,9 +22,10 @@ from houses.offsets.stores import checkpoint_store
 from houses.producer.faults import FAULTS_NAME
 from houses.system.files import REAL
 from houses.system.locks import ROLES, FolderLock, lock_owner
-from houses.system.log import Say
 from houses.system.text import counted
 from houses.verify.compact import LIVE_NAME
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ def exclusive(folder: Path) -> Iterator[None]:
         yield
 
 
-def plan_reset(config: Config, say: Say, *, keep_kafka: bool, archive: bool) -> ResetPlan:
+def plan_reset(config: Config, *, keep_kafka: bool, archive: bool) -> ResetPlan:
     """Find out what a reset has to do. To be called, like `reset`, inside `exclusive`.
 
     Args:
@@ -82,31 +84,31 @@ def plan_reset(config: Config, say: Say, *, keep_kafka: bool, archive: bool) -> 
     Raises:
         BrokerError: Kafka is needed and none answers.
     """
-    binding = _binding(config, say)
+    binding = _binding(config)
     with closing(checkpoint_store(config)) as store:
         if not keep_kafka or isinstance(store, KafkaStore):
-            ensure_broker(config, say)
+            ensure_broker(config)
         clear = not keep_kafka and deleting_stops_kafka(config)
-        topics = () if keep_kafka or clear else _own_topics(config, binding, say)
+        topics = () if keep_kafka or clear else _own_topics(config, binding)
         return ResetPlan(
             topics,
             sum(_messages(config, topic) for topic in topics),
-            store.name if not clear and _holds_own_record(store, binding, say) else "",
+            store.name if not clear and _holds_own_record(store, binding) else "",
             tuple(path for path in known_files(config, of_topics=not keep_kafka) if path.exists()),
             config.folder / "archive" / datetime.now(UTC).strftime("%Y%m%dT%H%M%S_%f") if archive else None,
             clear,
         )
 
 
-def _binding(config: Config, say: Say) -> Binding | None:
+def _binding(config: Config) -> Binding | None:
     try:
         return load_binding(REAL, config.binding_path)
     except FolderError as error:
-        say(f"{error.args[0].partition(':')[0]} is damaged: the topics are taken from config.yaml")
+        LOG.info(f"{error.args[0].partition(':')[0]} is damaged: the topics are taken from config.yaml")
         return None
 
 
-def _own_topics(config: Config, binding: Binding | None, say: Say) -> tuple[TopicInfo, ...]:
+def _own_topics(config: Config, binding: Binding | None) -> tuple[TopicInfo, ...]:
     """The topics that the folder is bound to, or those that config.yaml names when it never was bound."""
     if binding is None:
         return tuple(describe_topics(config.kafka, [config.kafka.topic, config.consumer.storno_topic]).values())
@@ -114,9 +116,9 @@ def _own_topics(config: Config, binding: Binding | None, say: Say) -> tuple[Topi
     present = describe_topics(config.kafka, [topic.name for topic in bound])
     for topic in bound:
         if topic.name not in present:
-            say(f"topic {topic.name} does not exist at {config.kafka.bootstrap_servers}: nothing to delete there")
+            LOG.info(f"topic {topic.name} does not exist at {config.kafka.bootstrap_servers}: nothing to delete there")
         elif present[topic.name].id != topic.id:
-            say(f"topic {topic.name} was made anew by somebody else: it stays")
+            LOG.info(f"topic {topic.name} was made anew by somebody else: it stays")
     return tuple(topic for topic in bound if topic.name in present and present[topic.name].id == topic.id)
 
 
@@ -124,7 +126,7 @@ def _messages(config: Config, topic: TopicInfo) -> int:
     return sum(end - first for first, end in watermarks(config.kafka, topic.name, range(topic.partitions)).values())
 
 
-def _holds_own_record(store: CheckpointStore, binding: Binding | None, say: Say) -> bool:
+def _holds_own_record(store: CheckpointStore, binding: Binding | None) -> bool:
     if isinstance(store, FileStore):  # it is among the files
         return False
     try:
@@ -132,7 +134,7 @@ def _holds_own_record(store: CheckpointStore, binding: Binding | None, say: Say)
     except PositionError:
         return True  # damaged, or of the older consumer: in the way of a new start
     if checkpoint and binding and checkpoint.folder != binding.folder:
-        say(f"{store.name} holds the checkpoint of another folder ({checkpoint.folder}): it stays")
+        LOG.info(f"{store.name} holds the checkpoint of another folder ({checkpoint.folder}): it stays")
         return False
     return checkpoint is not None
 
@@ -164,7 +166,7 @@ OTHER_FILES = (LIVE_NAME, LOG_NAME, SUMMARY_NAME)
 """Files of the output folder beside those that have a name in the configuration."""
 
 
-def reset(config: Config, plan: ResetPlan, say: Say) -> None:
+def reset(config: Config, plan: ResetPlan) -> None:
     """Carry out a plan. 1. The checkpoint record. 2. The topics. 3. The files.
 
     Interrupted between two steps it can simply be repeated.
@@ -173,24 +175,24 @@ def reset(config: Config, plan: ResetPlan, say: Say) -> None:
     if plan.record:
         with closing(checkpoint_store(config)) as store:
             store.forget()
-        say(f"Deleted the checkpoint in {plan.record}")
+        LOG.info(f"Deleted the checkpoint in {plan.record}")
     # 2.
     if plan.clear_kafka:
-        clear_local_kafka(config, say)
+        clear_local_kafka(config)
     elif plan.topics:
-        say(f"Deleted topics: {', '.join(delete_topics(config.kafka, plan.topics)) or 'none, they had gone'}")
+        LOG.info(f"Deleted topics: {', '.join(delete_topics(config.kafka, plan.topics)) or 'none, they had gone'}")
     # 3.
-    _put_away(plan, say)
+    _put_away(plan)
 
 
-def clear_local_kafka(config: Config, say: Say) -> None:
+def clear_local_kafka(config: Config) -> None:
     """Stop the local Kafka and remove its data; it starts with none."""
-    local_kafka.stop(config.data_dir, say)
-    kafka_folder.clear_data(config.data_dir)
-    say("Deleted all topics of the local Kafka; it starts again when it is needed")
+    local_kafka.stop(config.data_dir)
+    jvm.clear_data(config.data_dir)
+    LOG.info("Deleted all topics of the local Kafka; it starts again when it is needed")
 
 
-def _put_away(plan: ResetPlan, say: Say) -> None:
+def _put_away(plan: ResetPlan) -> None:
     if not plan.files:
         return
     if plan.archive:
@@ -202,7 +204,7 @@ def _put_away(plan: ResetPlan, say: Say) -> None:
             REAL.unlink(path)
     for folder in filter(None, (plan.archive, plan.files[0].parent)):
         REAL.sync_dir(folder)
-    say(
+    LOG.info(
         f"Moved {counted(len(plan.files), 'file')} to {plan.archive}"
         if plan.archive
         else f"Deleted {counted(len(plan.files), 'file')}"

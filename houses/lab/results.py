@@ -1,7 +1,7 @@
 """What a folder and its topics hold, for notebooks: tables, measurements, raw messages, the certificate."""
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +20,6 @@ from houses.offsets.stores import checkpoint_store
 from houses.records.message import part_named
 from houses.records.metrics import last_metrics
 from houses.system.files import REAL, replace_file
-from houses.system.log import Say, be_silent
 from houses.verify import story as lineage
 from houses.verify.certificate import Certificate
 from houses.verify.pending import PendingSet, pending_at, waiting_houses
@@ -31,16 +30,16 @@ from houses.verify.verify import verify
 class Results:
     """An output folder whose files have their usual names, while a consumer writes and afterwards."""
 
-    def __init__(self, config: Config) -> None:
-        """Nothing is read yet."""
-        self._config = config
+    def __init__(self, config: Config, about: Callable[[], dict[str, Any]] = dict) -> None:
+        """Nothing is read yet. `about` gives what the summary says besides."""
+        self._config, self._about = config, about
         self._certificate: Certificate | None = None
         self._writing = threading.Lock()
         self._loaded: tuple[list[int], Loaded] | None = None
 
     @property
     def config(self) -> Config:
-        """The configuration in force. Its file stands in `folder`, so every `houses --config` verb works on it."""
+        """The configuration of the folder."""
         return self._config
 
     @property
@@ -127,18 +126,22 @@ class Results:
             }
         )
 
-    def verify(self, say: Say = be_silent) -> Certificate:
+    def verify(self) -> Certificate:
         """Prove from topics and files that every record has exactly one outcome.
 
         Raises:
             HousesError: something is missing, double or wrong; with the first ten culprits.
         """
-        certificate = verify(self._config, say)
+        certificate = verify(self._config)
         self._certificate = certificate
         self.write_summary()
         if not certificate.ok:
             raise HousesError(f"{self.folder}: not everything has exactly one outcome\n{certificate}")
         return certificate
+
+    def forget_certificate(self) -> None:
+        """What it says is over when messages come again."""
+        self._certificate = None
 
     def counts(self) -> dict[str, Any]:
         """Houses by file: `houses`, `late` (those of them cancelled after they were written), `cancelled`; and `rejects` by reason."""
@@ -155,7 +158,7 @@ class Results:
     def summary(self) -> dict[str, Any]:
         """Counts, latencies (ms) and, after `verify`, the certificate."""
         latency = summary(self.data().houses)
-        return {
+        return self._about() | {
             "counts": self.counts(),
             "latency": {name: value for name, value in latency.items() if name.endswith("_ms")},
             "certificate": self._certificate and self._certificate.to_json(),

@@ -12,7 +12,6 @@ from houses.lab.consumer_process import ConsumerChild, drain_targets
 from houses.producer.producers import Producers
 from houses.producer.storno import StornoLoop
 from houses.system.crash_points import CrashPoint
-from houses.system.log import Say
 
 _TICK_S = 0.05
 _ABORTED = (
@@ -24,7 +23,7 @@ _ABORTED = (
 class Run:
     """Producers and consumer together. Started once and stopped once; both steps may be asked for by any thread."""
 
-    def __init__(self, config: Config, say: Say) -> None:
+    def __init__(self, config: Config) -> None:
         """Nothing is started yet; `config.path` must hold the configuration."""
         self._config = config
         self._lock = threading.RLock()  # the handlers of a panel run in a thread of their own
@@ -34,7 +33,7 @@ class Run:
         self.done_ms = 0
         """When their stop began, Unix time in milliseconds; 0 before."""
         self.child = ConsumerChild(config)
-        self.producers = Producers(config, config.kafka.topic, config.folder, say)
+        self.producers = Producers(config, config.kafka.topic, config.folder)
         self._storno_loop: StornoLoop | None = None
         self._failure: BaseException | None = None
         """Why it did not end in good order."""

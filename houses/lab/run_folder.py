@@ -1,5 +1,6 @@
 """The folder of an experiment: its place, its configuration, its own topics, fresh or as they are."""
 
+import logging
 import os
 import re
 import time
@@ -17,7 +18,8 @@ from houses.lab.reset import deleting_stops_kafka, exclusive, known_files
 from houses.offsets.binding import Binding, load_binding, save_binding
 from houses.system.files import REAL
 from houses.system.locks import ROLES, lock_owner
-from houses.system.log import Say
+
+LOG = logging.getLogger(__name__)
 
 RUN_DIR_VARIABLE = "HOUSES_RUN_DIR"
 """Environment variable with the folder for the experiments of one headless run."""
@@ -72,7 +74,7 @@ def _full_key(short: str) -> str:
     return found[0] if found else ".".join(path)
 
 
-def prepare(base: Config, folder: Path, values: Mapping[str, Any], say: Say, *, fresh: bool) -> tuple[Config, Binding]:
+def prepare(base: Config, folder: Path, values: Mapping[str, Any], *, fresh: bool) -> tuple[Config, Binding]:
     """Make the folder and its topics ready; both are bound to each other from then on.
 
     1. Nobody else works in the folder. 2. A broker answers. 3. Fresh: the topics of its old binding go, by id, then its files.
@@ -85,20 +87,20 @@ def prepare(base: Config, folder: Path, values: Mapping[str, Any], say: Say, *, 
         ConfigError, BrokerError, FolderError, PositionError: as the message says.
     """
     path = folder / "config.yaml"
-    with _alone_in(folder, say):  # 1.
+    with _alone_in(folder):  # 1.
         old = None if fresh else load_binding(REAL, folder / "binding.json")
         base = load(path) if old and path.exists() else base
         folder_uuid = old.folder if old else str(uuid.uuid4())
         config = base.with_values(_own_values(base, folder, old, folder_uuid) | dict(values), path=path)
-        ensure_broker(config, say)  # 2.
+        ensure_broker(config)  # 2.
         if fresh:
-            _clear(config, say)  # 3.
+            _clear(config)  # 3.
         config.dump(path)  # 4.
         return config, _taken_up(config, old) if old else _bind(config, folder_uuid)
 
 
 @contextmanager
-def _alone_in(folder: Path, say: Say) -> Iterator[None]:
+def _alone_in(folder: Path) -> Iterator[None]:
     """Hold the folder; the consumer of a kernel that has just ended needs a few seconds to stop."""
     deadline_s = time.monotonic() + _LOCK_PATIENCE_S
     said = False
@@ -114,7 +116,7 @@ def _alone_in(folder: Path, say: Say) -> Iterator[None]:
                         "(exp.close(), or end its kernel), or choose another name"
                     ) from None
                 if not said:
-                    say(f"Waiting for {_users(folder)} to leave {folder}")
+                    LOG.info(f"Waiting for {_users(folder)} to leave {folder}")
                 said = True
                 time.sleep(0.1)
         yield
@@ -136,11 +138,11 @@ def _own_values(base: Config, folder: Path, old: Binding | None, folder_uuid: st
     return own | {"consumer.metrics_interval_sec": _METRICS_INTERVAL_S}
 
 
-def _clear(config: Config, say: Say) -> None:
+def _clear(config: Config) -> None:
     try:
         binding = load_binding(REAL, config.binding_path)
     except FolderError as error:
-        say(f"{error}; its old topics stay")
+        LOG.info(f"{error}; its old topics stay")
         binding = None
     if binding and not deleting_stops_kafka(config):
         delete_topics(config.kafka, (binding.parts, binding.storno))

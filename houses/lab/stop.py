@@ -1,5 +1,6 @@
 """Ending this project's processes: found by their locks, asked, waited for, never killed."""
 
+import logging
 import time
 from pathlib import Path
 
@@ -8,8 +9,9 @@ import psutil
 from houses.config.config import Config
 from houses.errors import HousesError
 from houses.system.locks import ROLES, is_alive, lock_owner
-from houses.system.log import Say
 from houses.system.stopping import ask_to_stop
+
+LOG = logging.getLogger(__name__)
 
 _STOP_TIMEOUT_S = 15.0
 
@@ -17,7 +19,7 @@ Holder = tuple[Path, str, psutil.Process]
 """A folder, a role, and the process that has it."""
 
 
-def stop(config: Config, say: Say, *, everywhere: bool = False, timeout_s: float = _STOP_TIMEOUT_S) -> None:
+def stop(config: Config, *, everywhere: bool = False, timeout_s: float = _STOP_TIMEOUT_S) -> None:
     """Ask the producers and the consumer of the folder to stop, and return when they have ended.
 
     Args:
@@ -28,8 +30,8 @@ def stop(config: Config, say: Say, *, everywhere: bool = False, timeout_s: float
     """
     found = holders(config, everywhere=everywhere)
     if not found:
-        say("Nothing to stop: no producer and no consumer runs here")
-    problems = [problem for folder, role, owner in found if (problem := _end(folder, role, owner, timeout_s, say))]
+        LOG.info("Nothing to stop: no producer and no consumer runs here")
+    problems = [problem for folder, role, owner in found if (problem := _end(folder, role, owner, timeout_s))]
     if problems:
         raise HousesError("\n".join(problems))
 
@@ -44,7 +46,7 @@ def _experiments_in_use(root: Path) -> list[Path]:
     return sorted(path.parent for role in ROLES for path in (root / "output").glob(f"runs/**/.{role}.pid"))
 
 
-def _end(folder: Path, role: str, process: psutil.Process, timeout_s: float, say: Say) -> str:
+def _end(folder: Path, role: str, process: psutil.Process, timeout_s: float) -> str:
     """Stop the holder of a role; returns what went wrong, in words."""
     who = f"the {role} of {folder} (process {process.pid})"
     try:
@@ -59,7 +61,7 @@ def _end(folder: Path, role: str, process: psutil.Process, timeout_s: float, say
         pass  # it has ended meanwhile
     except psutil.AccessDenied:
         return f"{who} belongs to {process.username()}: stop it as that user"
-    say(f"Stopped {who}")
+    LOG.info(f"Stopped {who}")
     return ""
 
 

@@ -1,5 +1,6 @@
 """One short experiment, or one crash, after the other, and what came of each as a table."""
 
+import logging
 from collections.abc import Sequence
 from random import Random
 from typing import Any
@@ -13,9 +14,10 @@ from houses.lab.experiment import Experiment
 from houses.records.message import PARTS
 from houses.records.metrics import histogram_since, percentile_ms
 from houses.system.crash_points import AT_RANDOM
-from houses.system.log import Say, be_silent
 from houses.system.text import counted
 from houses.verify.verify import verify
+
+LOG = logging.getLogger(__name__)
 
 _WARM_UP_S = 0.25
 """After the first house: what has piled up behind the first request, a slow one, is joined by then."""
@@ -31,7 +33,6 @@ def sweep(
     *,
     seconds: float = 2.0,
     backlog: int = 0,
-    say: Say = be_silent,
     base: Config | None = None,
     **fixed: Any,
 ) -> pd.DataFrame:
@@ -42,7 +43,6 @@ def sweep(
         seconds: how long each sends at its rate.
         backlog: so many houses are sent at once after that, and joined as fast as the consumer can for `seconds` at
             most; 0: none.
-        say: told of each run.
         fixed: further arguments of `Experiment`.
 
     Returns:
@@ -60,7 +60,7 @@ def sweep(
         with Experiment(f"{name}-{number}", base=base, **fixed | {setting: value}) as exp:
             row = {setting: value} | _send(exp, seconds) | (_work_off(exp, backlog, seconds) if backlog else {})
         exp.verify()
-        say(f"{setting} = {value}: {row['houses_per_s']:,.0f} houses/s, p50 {row['p50_ms']:.1f} ms")
+        LOG.info(f"{setting} = {value}: {row['houses_per_s']:,.0f} houses/s, p50 {row['p50_ms']:.1f} ms")
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -136,22 +136,21 @@ def crash(exp: Experiment, at: str, *, seed: int = 0) -> None:
     exp.restart_consumer()
 
 
-def try_crashes(exp: Experiment, points: Sequence[str], *, say: Say = be_silent) -> pd.DataFrame:
+def try_crashes(exp: Experiment, points: Sequence[str]) -> pd.DataFrame:
     """Crash the consumer of a running experiment at one point after the other, and hold files and topics together after each.
 
     Args:
         points: as `crash` takes them.
-        say: told of each.
 
     Returns:
         One row per point: `crash_at`; `read_again`, messages that were read before; `seconds_away`, from the last
         measurement before the crash to the first after; `lost`, messages without an outcome; `twice`, messages or houses
         with more than one.
     """
-    return pd.DataFrame([_try(exp, at, seed, say) for seed, at in enumerate(points)])
+    return pd.DataFrame([_try(exp, at, seed) for seed, at in enumerate(points)])
 
 
-def _try(exp: Experiment, at: str, seed: int, say: Say) -> dict[str, Any]:
+def _try(exp: Experiment, at: str, seed: int) -> dict[str, Any]:
     crash(exp, at, seed=seed)
     exp.catch_up()
     _await_checkpoint(exp)
@@ -165,7 +164,7 @@ def _try(exp: Experiment, at: str, seed: int, say: Say) -> dict[str, Any]:
         "lost": problems.get("missing", 0),
         "twice": problems.get("double", 0),
     }
-    say(f"{at}: {counted(again, 'message')} read again")
+    LOG.info(f"{at}: {counted(again, 'message')} read again")
     return told
 
 

@@ -20,7 +20,6 @@ from houses.producer.sender import Sender
 from houses.producer.stream import TICK_S, PartCounts, PartStream, check_rate
 from houses.records.message import PART_BY_NAME, PARTS, part_named
 from houses.system.locks import FolderLock
-from houses.system.log import Say, be_silent
 
 
 class Producers:
@@ -29,20 +28,17 @@ class Producers:
     `with Producers(...)` starts them and stops them completely; after an exception in the body they stop as they are.
     """
 
-    def __init__(
-        self, config: Config, topic: str, folder: Path, say: Say = be_silent, *, count: int | None = None
-    ) -> None:
+    def __init__(self, config: Config, topic: str, folder: Path, *, count: int | None = None) -> None:
         """Nothing happens before `start`.
 
         Args:
             config: rates, faults and seed to begin with, and how to produce.
             topic: the parts topic; must exist.
             folder: holds producer_base_id.json, faults.jsonl and the lock of the only producer.
-            say: told of what the user should know; called from any thread.
             count: so many ids are sent, then the parts fall silent; None: as many as the rates bring.
         """
         self._count = count
-        self._config, self._topic, self._folder, self._say = config, topic, folder, say
+        self._config, self._topic, self._folder = config, topic, folder
         seed = config.producer.seed
         self.seed = secrets.randbits(32) if seed is None else seed
         """What all random choices follow from: config.producer.seed, else drawn; it is in faults.jsonl too."""
@@ -77,7 +73,7 @@ class Producers:
             raise HousesError("these producers were started before: make new ones")
         with ExitStack() as stack:
             stack.enter_context(FolderLock(self._folder, "producer"))
-            sender = Sender(self._config, self._topic, self._say)
+            sender = Sender(self._config, self._topic)
             used = highest_id(last_records(self._config.kafka, self._topic, TAIL_RECORDS))
             ids = IdAllocator(self._folder / self._config.base_id_path.name, used)
             log = FaultLog(self._folder / FAULTS_NAME)

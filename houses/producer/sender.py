@@ -1,5 +1,6 @@
 """One Kafka producer that forgets no failure: batches in, order kept, a full queue waits, errors latched."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -11,19 +12,20 @@ from houses.config.config import Config
 from houses.config.models import ProducerConfig
 from houses.errors import BrokerError
 from houses.kafka.clients import connect, error_text, metadata_of
-from houses.system.log import Say, be_silent
 from houses.system.text import counted
+
+LOG = logging.getLogger(__name__)
 
 _WAIT_S = 0.05
 _PRODUCER_ID_S = 0.55
 _PURGED = (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)
 
 
-def producer_settings(producer: ProducerConfig, say: Say = be_silent) -> dict[str, Any]:
+def producer_settings(producer: ProducerConfig) -> dict[str, Any]:
     """librdkafka settings of the producer section; a value that turns idempotence off is said."""
     weak = _against_idempotence(producer)
     if weak:
-        say(
+        LOG.info(
             f"{weak}: idempotence is off, so messages may be lost, repeated or reordered in an outage; "
             "producer.acks: all with the default retries keeps it on"
         )
@@ -51,9 +53,9 @@ class Sender:
     Only failures are reported back one by one, which is cheaper; the rest is the producer's own count.
     """
 
-    def __init__(self, config: Config, topic: str, say: Say = be_silent) -> None:
+    def __init__(self, config: Config, topic: str) -> None:
         """Returns when a broker has described the topic; `BrokerError` when none answers or the topic is absent."""
-        self._kafka, self._topic, self._say = config.kafka, topic, say
+        self._kafka, self._topic = config.kafka, topic
         self._lock = threading.Lock()
         self._accepted = 0
         self._moved = (0, 0.0)  # messages that had left the queue, and when that number was new (monotonic clock)
@@ -64,7 +66,7 @@ class Sender:
         self._broken = ""  # by what, once this client can send nothing any more
         self.failed = 0
         """Messages that were refused, finally failed, or were given up."""
-        settings = producer_settings(config.producer, say)
+        settings = producer_settings(config.producer)
         settings |= {"delivery.report.only.error": True, "error_cb": self._note_error}
         self._client = connect(Producer, config.kafka, settings)
         self._ready_s = time.monotonic() + (_PRODUCER_ID_S if settings["enable.idempotence"] else 0.0)
@@ -184,7 +186,7 @@ class Sender:
         if error.code() != KafkaError._TRANSPORT and self._outage is None:  # one broken connection may heal unnoticed
             with self._lock:
                 self._outage = self._accepted - self.failed
-            self._say(f"Kafka: {error.str()}; messages wait until it answers again")
+            LOG.info(f"Kafka: {error.str()}; messages wait until it answers again")
         self._errors[1:] = [error]  # the first and the latest are enough
 
     def _note_recovery(self) -> None:
@@ -196,4 +198,4 @@ class Sender:
             if self._outage is None or delivered <= self._outage:
                 return
             self._outage = None
-        self._say("Kafka answers again: messages go out")
+        LOG.info("Kafka answers again: messages go out")

@@ -1,20 +1,22 @@
 """Stornos: cancelling a house, or one part of it, once or every so many seconds."""
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable
 from random import Random
 from typing import NamedTuple, Self
 
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import KafkaError
 
 from houses.config.config import Config
-from houses.errors import BrokerError, ConfigError
-from houses.kafka.clients import connect, metadata_of
+from houses.errors import ConfigError
+from houses.kafka.clients import confirming_producer, metadata_of, produce_confirmed
 from houses.kafka.reader import last_records
 from houses.producer.ids import RECENT_IDS, highest_id, pick_recent
 from houses.records.message import PARTS, encode_storno, part_named
-from houses.system.log import Say, be_silent
+
+LOG = logging.getLogger(__name__)
 
 _LOOP_TIMEOUT_S = 4.0  # a stop waits for the storno that is on its way
 
@@ -36,8 +38,7 @@ class StornoSender:
         """
         self._topic = config.consumer.storno_topic
         errors = deque[KafkaError](maxlen=20)
-        settings = {"enable.idempotence": True, "linger.ms": 0, "message.timeout.ms": round(timeout_s * 1000)}
-        self._client = connect(Producer, config.kafka, settings | {"error_cb": errors.append})
+        self._client = confirming_producer(config.kafka, timeout_s, {"error_cb": errors.append})
         metadata_of(self._client, config.kafka, errors, self._topic, timeout_s)
 
     def send(self, house_id: int, part_name: str | None = None) -> int:
@@ -48,14 +49,7 @@ class StornoSender:
             BrokerError: Kafka did not confirm it in time; it may have arrived all the same.
         """
         value = encode_storno(house_id, None if part_name is None else part_named(part_name))
-        reports: list[tuple[KafkaError | None, Message]] = []
-        self._client.produce(self._topic, value, partition=0, on_delivery=lambda *report: reports.append(report))
-        while not reports:  # message.timeout.ms ends it
-            self._client.poll(0.05)
-        error, message = reports[0]
-        if error is not None:
-            raise BrokerError(f"storno of house {house_id}: not confirmed by Kafka ({error.str()}); send it again")
-        return int(message.offset() or 0)
+        return int(produce_confirmed(self._client, self._topic, value, partition=0).offset() or 0)
 
 
 def send_storno(config: Config, house_id: int, part_name: str | None = None) -> int:
@@ -89,7 +83,6 @@ class StornoLoop:
         config: Config,
         recent_id: Callable[[], int | None] | None = None,
         interval_s: float | None = None,
-        say: Say = be_silent,
     ) -> None:
         """Nothing happens before `start`.
 
@@ -97,14 +90,13 @@ class StornoLoop:
             config: broker, topics, seed (producer.seed) and interval (producer.storno_interval_sec).
             recent_id: gives an id, or None for "not now"; by default one of the newest in the parts topic.
             interval_s: instead of the configured interval; the attribute may be changed at any time.
-            say: told of each storno and each error.
         """
         self.interval_s = config.producer.storno_interval_sec if interval_s is None else interval_s
         self.sent: list[SentStorno] = []
         """What was sent, oldest first."""
         self.error: Exception | None = None
         """The first error; `stop` raises it."""
-        self._config, self._say = config, say
+        self._config = config
         self._random = Random() if config.producer.seed is None else Random(f"{config.producer.seed}/storno")
         self._recent_id = recent_id or self._recent_in_topic
         self._stopping = threading.Event()
@@ -130,7 +122,7 @@ class StornoLoop:
                 self._send_one()
             except Exception as error:  # noqa: BLE001  # raised again by stop(), in the thread that can show it
                 self.error = self.error or error
-                self._say(str(error))
+                LOG.info(str(error))
 
     def _send_one(self) -> None:
         house_id = self._recent_id()
@@ -139,7 +131,7 @@ class StornoLoop:
         part_name = self._random.choice(PARTS).name if self._random.random() < 0.5 else None
         sent = SentStorno(house_id, part_name, self._sender.send(house_id, part_name))
         self.sent.append(sent)
-        self._say(f"storno of house {house_id}{f', {part_name} only' if part_name else ''} at offset {sent.offset}")
+        LOG.info(f"storno of house {house_id}{f', {part_name} only' if part_name else ''} at offset {sent.offset}")
 
     def _recent_in_topic(self) -> int | None:
         records = last_records(self._config.kafka, self._config.kafka.topic, RECENT_IDS, _LOOP_TIMEOUT_S)

@@ -1,5 +1,6 @@
 """houses_live.jsonl: the finished houses without those cancelled later. The files themselves are never rewritten."""
 
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,9 +13,10 @@ from houses.records.blocks import blocks
 from houses.records.lines import parse_house_line, split_lines
 from houses.records.message import MAX_ID_DIGITS
 from houses.system.files import REAL, FileOps
-from houses.system.log import Say, be_silent
 from houses.system.text import counted
 from houses.verify.snapshot import read_register
+
+LOG = logging.getLogger(__name__)
 
 LIVE_NAME = "houses_live.jsonl"
 _ID_AT = len('{"id":')
@@ -35,13 +37,12 @@ class Compacted:
         return f"{self.path}: {counted(self.kept, 'house')}; {self.dropped:,} left out, cancelled as a whole or in part"
 
 
-def compact(config: Config, ops: FileOps = REAL, say: Say = be_silent) -> Compacted:
+def compact(config: Config, ops: FileOps = REAL) -> Compacted:
     """Write the lines of houses.jsonl whose house is not cancelled to houses_live.jsonl beside it, in one step.
 
     Cancelled are the houses of storno_houses.jsonl and of the register. A consumer may run meanwhile.
 
     Args:
-        say: told now and then how far it is.
     Raises:
         MessageError: a line of the files is no house; `verify` says where.
     """
@@ -56,7 +57,7 @@ def compact(config: Config, ops: FileOps = REAL, say: Say = be_silent) -> Compac
             data = b"".join(lines)
             ops.write_at(fd, position, data)
             position, kept, dropped = position + len(data), kept + len(lines), dropped + left_out
-            say(f"{counted(kept, 'house')}, {read:,} bytes of {config.houses_path.name} read")
+            LOG.debug(f"{counted(kept, 'house')}, {read:,} bytes of {config.houses_path.name} read")
         ops.sync(fd)
     except BaseException:
         ops.close(fd)

@@ -1,5 +1,6 @@
 """The pending houses: at given positions, rebuilt from the files and from what has no line yet; and what they lack now."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,9 +17,10 @@ from houses.records.decode import decode_parts
 from houses.records.lines import parse_house_line, parse_reject_line, split_lines
 from houses.records.message import PART_NAMES, PARTS, STORNO, Reject, peek_id
 from houses.records.metrics import last_metrics
-from houses.system.log import Say, be_silent
 from houses.verify.snapshot import Snapshot, take_snapshot
 from houses.verify.topic_log import PartitionLog
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +69,11 @@ class _State:
         return max(checkpoint.low[partition] if checkpoint else 0, self.snapshot.marks[partition][0])
 
 
-def pending_at(config: Config, positions: Sequence[int], say: Say = be_silent) -> PendingSet:
+def pending_at(config: Config, positions: Sequence[int]) -> PendingSet:
     """The houses of which the records below `positions` hold one or two parts.
 
     Args:
         positions: next offset to read, per partition, as a line of metrics.jsonl gives them.
-        say: told now and then how far it is.
     Raises:
         PositionError, BrokerError: see `snapshot.take_snapshot`.
     """
@@ -80,10 +81,10 @@ def pending_at(config: Config, positions: Sequence[int], say: Say = be_silent) -
     for path, length in list(zip(state.snapshot.files, state.snapshot.lengths, strict=True))[:2]:
         for block in blocks(path, length):
             _add_houses(state, block)
-            say(f"{block.end:,} of {length:,} bytes of {path.name} read")
+            LOG.debug(f"{block.end:,} of {length:,} bytes of {path.name} read")
     for block in blocks(state.snapshot.files[2], state.snapshot.lengths[2]):
         _add_rejects(state, block)
-    say(f"reading {state.snapshot.topics[0]}")
+    LOG.debug(f"reading {state.snapshot.topics[0]}")
     _add_unwritten(config, state)
     return _result(state)
 
@@ -197,11 +198,10 @@ class WaitingHouse:
         return {"id": self.id, "offsets": dict(self.offsets), "missing": self.missing}
 
 
-def waiting_houses(config: Config, say: Say = be_silent) -> list[WaitingHouse]:
+def waiting_houses(config: Config) -> list[WaitingHouse]:
     """The houses that are incomplete where the consumer stands now, by id.
 
     Args:
-        say: told now and then how far it is.
     Raises:
         PositionError, BrokerError: see `snapshot.take_snapshot`.
     """
@@ -209,7 +209,7 @@ def waiting_houses(config: Config, say: Say = be_silent) -> list[WaitingHouse]:
     said = last_metrics(config.metrics_path) or {}
     # What it said last may be later than its checkpoint.
     positions = [*map(max, snapshot.position, said.get("position", (0, 0, 0)))]
-    pending = pending_at(config, positions, say).ids
+    pending = pending_at(config, positions).ids
     low = snapshot.checkpoint.low if snapshot.checkpoint else (0, 0, 0)
     ranges = {p: (max(low[p], snapshot.marks[p][0]), positions[p]) for p in range(len(PARTS))}
     offsets: dict[int, dict[str, int]] = defaultdict(dict)

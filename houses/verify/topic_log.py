@@ -1,5 +1,6 @@
 """What Kafka holds, offset by offset, as `verify` holds it against the files: 25 bytes a record of the parts topic."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,7 +16,8 @@ from houses.records.blocks import Ints, hashes
 from houses.records.decode import decode_parts
 from houses.records.lines import RAW_CAP_BYTES
 from houses.records.message import PARTS, decode_storno
-from houses.system.log import Say
+
+LOG = logging.getLogger(__name__)
 
 BLANK, MALFORMED, WRONG_PARTITION = -1, -2, -3
 """In the place of a house id: no record at this offset; one that is no part; a part of another partition."""
@@ -199,7 +201,7 @@ class StornoLog:
 Logs = tuple[PartitionLog, PartitionLog, PartitionLog]
 
 
-def read_parts(kafka: KafkaConfig, topic: str, marks: Mapping[int, tuple[int, int]], say: Say) -> Logs:
+def read_parts(kafka: KafkaConfig, topic: str, marks: Mapping[int, tuple[int, int]]) -> Logs:
     """The three partitions of the parts topic, each from its first offset to its end."""
     logs = (PartitionLog(*marks[0]), PartitionLog(*marks[1]), PartitionLog(*marks[2]))
     total = sum(len(log.ids) for log in logs)
@@ -208,7 +210,7 @@ def read_parts(kafka: KafkaConfig, topic: str, marks: Mapping[int, tuple[int, in
         logs[run.partition].add(run)
         done += len(run.offsets)
         if done >= due:
-            say(f"read {done:,} of {total:,} offsets of {topic}")
+            LOG.debug(f"read {done:,} of {total:,} offsets of {topic}")
             due = done + _SAY_EVERY
     for log in logs:
         log.index()

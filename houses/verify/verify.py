@@ -4,6 +4,7 @@ Shares nothing with the consumer but the decoding of messages and lines.
 """
 
 import gc
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -14,13 +15,14 @@ from numpy.typing import NDArray
 from houses.config.config import Config
 from houses.records.blocks import Ints
 from houses.records.message import PARTS, STORNO
-from houses.system.log import Say, be_silent
 from houses.system.text import counted
 from houses.verify.audit import Audit, audit_cancelled, audit_houses, audit_rejects
 from houses.verify.certificate import Certificate, Findings
 from houses.verify.snapshot import Snapshot, take_snapshot
 from houses.verify.stornos import StornoAudit
 from houses.verify.topic_log import BLANK, MALFORMED, PartitionLog, read_parts, read_stornos
+
+LOG = logging.getLogger(__name__)
 
 
 class _Waiting(NamedTuple):
@@ -31,20 +33,19 @@ class _Waiting(NamedTuple):
     unread: int
 
 
-def verify(config: Config, say: Say = be_silent) -> Certificate:
+def verify(config: Config) -> Certificate:
     """Hold the three files, the register and the checkpoint against the topics, as they are now.
 
     Below the checkpoint's position every record must have exactly one line, or be a part whose house is incomplete. What
     lies above it may have a line; a consumer may run meanwhile. Memory: 25 bytes a record.
 
     Args:
-        say: gets a line of progress now and then.
     Raises:
         PositionError: the topics are not those of the folder, or records are deleted while they are read.
         BrokerError: no Kafka, or no such topics.
     """
     with _without_gc():
-        return _certificate(*_checked(config, say))
+        return _certificate(*_checked(config))
 
 
 @contextmanager
@@ -59,13 +60,13 @@ def _without_gc() -> Iterator[None]:
             gc.enable()
 
 
-def _checked(config: Config, say: Say) -> tuple[Audit, list[_Waiting]]:
+def _checked(config: Config) -> tuple[Audit, list[_Waiting]]:
     snapshot = take_snapshot(config)
-    logs = read_parts(config.kafka, snapshot.topics[0], dict(enumerate(snapshot.marks[:STORNO])), say)
+    logs = read_parts(config.kafka, snapshot.topics[0], dict(enumerate(snapshot.marks[:STORNO])))
     stornos = read_stornos(config.kafka, snapshot.topics[1], *snapshot.marks[STORNO], snapshot.storno_position)
     audit = Audit(snapshot, logs, stornos)
     states = StornoAudit(snapshot, stornos, audit.findings)
-    say("reading the files")
+    LOG.debug("reading the files")
     audit_houses(audit)
     audit_cancelled(audit, states)
     audit_rejects(audit)

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +15,8 @@ import platformdirs
 from filelock import FileLock
 
 from houses.errors import BrokerError
-from houses.system.log import Say
+
+LOG = logging.getLogger(__name__)
 
 KAFKA_VERSION = "4.3.1"
 CACHE_VARIABLE = "HOUSES_JAR_CACHE"
@@ -61,12 +63,11 @@ def cache_folder() -> Path:
     return Path(chosen).expanduser().absolute() if chosen else platformdirs.user_cache_path("houses-lab") / "jars"
 
 
-def ensure_jars(repository: str, say: Say, jars: Sequence[Jar] | None = None) -> list[Path]:
+def ensure_jars(repository: str, jars: Sequence[Jar] | None = None) -> list[Path]:
     """The paths of all jars, each with its pinned content; missing and torn ones are fetched first.
 
     Args:
         repository: address of a Maven repository or mirror; empty for Maven Central.
-        say: told once a second how far a download is; silent when the cache is full.
         jars: the pinned list of Kafka if not given.
     Raises:
         BrokerError: a jar is not to be had, or the repository holds other bytes than the pinned ones.
@@ -77,7 +78,7 @@ def ensure_jars(repository: str, say: Say, jars: Sequence[Jar] | None = None) ->
         with _cache_lock(cache):
             # Another process may have filled the cache while this one waited.
             if broken := _broken(jars, cache):
-                _fetch(broken, cache, repository, say)
+                _fetch(broken, cache, repository)
     return [jar.path(cache) for jar in jars]
 
 
@@ -101,10 +102,12 @@ def _cache_lock(cache: Path) -> Iterator[None]:
         lock.release()
 
 
-def _fetch(jars: Sequence[Jar], cache: Path, repository: str, say: Say) -> None:
+def _fetch(jars: Sequence[Jar], cache: Path, repository: str) -> None:
     total_mb = sum(jar.size_bytes for jar in jars) / _MEGABYTE
     count = "1 jar" if len(jars) == 1 else f"{len(jars)} jars"
-    say(f"Kafka {KAFKA_VERSION}: fetching {count} ({total_mb:.0f} MB) from {_name(repository)}, once for all projects")
+    LOG.info(
+        f"Kafka {KAFKA_VERSION}: fetching {count} ({total_mb:.0f} MB) from {_name(repository)}, once for all projects"
+    )
     progress, said = _Progress(), ""
     with ThreadPoolExecutor(_THREADS) as pool:
         todo = {pool.submit(_fetch_one, jar, cache, repository, progress) for jar in jars}
@@ -114,7 +117,7 @@ def _fetch(jars: Sequence[Jar], cache: Path, repository: str, say: Say) -> None:
                 for future in done:
                     future.result()
                 if (news := f"Kafka {KAFKA_VERSION}: {progress.fetched_mb:.0f} of {total_mb:.0f} MB") != said:
-                    say(said := news)
+                    LOG.info(said := news)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

@@ -3,6 +3,7 @@
 It listens on the loopback only, keeps its data in one folder, and stays up until it is stopped.
 """
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,13 +15,11 @@ from filelock import FileLock, Timeout
 
 from houses.errors import BrokerError
 from houses.kafka.local import jvm
-from houses.kafka.local import jvm as files
 from houses.kafka.local.jars import KAFKA_VERSION, ensure_jars
-from houses.kafka.local.probe import Answer, cluster_id, free_port, is_loopback, look, parse_address, probe
-from houses.system.log import Say, be_silent
+from houses.kafka.local.probe import cluster_id, free_port, is_loopback, parse_address, probe
+from houses.system.locks import is_alive
 
-__all__ = ["Answer", "Status", "free_port", "is_loopback", "look", "parse_address", "probe", "start", "status", "stop"]
-
+LOG = logging.getLogger(__name__)
 
 _READY_TIMEOUT_S = 60.0
 _READY_POLL_S = 0.05
@@ -47,26 +46,23 @@ class Status:
     log_path: Path
 
 
-def start(data_dir: Path, address: str, repository: str = "", say: Say = be_silent) -> Status:
+def start(data_dir: Path, address: str, repository: str = "") -> Status:
     """Return when a Kafka answers at `address`: the one that is there already, else one started with the data in `data_dir`.
 
     Args:
         data_dir: folder of the data, made if absent.
         address: host:port of this machine's loopback.
         repository: address of a Maven mirror for the first download; empty for Maven Central.
-        say: told what is going on; says nothing when there is nothing to do.
     Raises:
         BrokerError: the address is not a loopback one, something else listens there, or Kafka does not come up.
     """
     host, port = _local(address)
     folder = _make_folder(data_dir)
-    with _one_starter(folder, say):
-        return (
-            _running(folder, host, port) or _foreign(folder, host, port) or _launch(folder, host, port, repository, say)
-        )
+    with _one_starter(folder):
+        return _running(folder, host, port) or _foreign(folder, host, port) or _launch(folder, host, port, repository)
 
 
-def stop(data_dir: Path, say: Say = be_silent) -> Status:
+def stop(data_dir: Path) -> Status:
     """Stop the Kafka of this folder and return when it is gone; nothing happens when none runs.
 
     Raises:
@@ -74,10 +70,10 @@ def stop(data_dir: Path, say: Say = be_silent) -> Status:
     """
     folder = data_dir.resolve()
     if folder.is_dir():
-        with _one_starter(folder, say):
+        with _one_starter(folder):
             process = jvm.find_process(folder)
             if process:
-                _end(process, say)
+                _end(process)
             jvm.forget(folder)
     return status(folder)
 
@@ -92,10 +88,10 @@ def _status(folder: Path, process: psutil.Process | None) -> Status:
     return Status(
         running=process is not None,
         pid=process.pid if process else None,
-        address=files.read_address(folder),
-        cluster_id=files.read_cluster_id(folder),
+        address=jvm.read_address(folder),
+        cluster_id=jvm.read_cluster_id(folder),
         data_dir=folder,
-        log_path=files.log_path(folder),
+        log_path=jvm.log_path(folder),
     )
 
 
@@ -124,13 +120,13 @@ def _join(host: str, port: int) -> str:
 
 
 @contextmanager
-def _one_starter(folder: Path, say: Say) -> Iterator[None]:
+def _one_starter(folder: Path) -> Iterator[None]:
     """Only one process at a time starts or stops the Kafka of a folder."""
     lock = FileLock(folder / ".start.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        say("Another process is just starting or stopping this Kafka: waiting for it")
+        LOG.info("Another process is just starting or stopping this Kafka: waiting for it")
         try:
             lock.acquire(timeout=_OTHER_STARTER_TIMEOUT_S)
         except Timeout:
@@ -148,7 +144,7 @@ def _running(folder: Path, host: str, port: int) -> Status | None:
     process = jvm.find_process(folder)
     if process is None:
         return None
-    if (address := files.read_address(folder)) != _join(host, port):
+    if (address := jvm.read_address(folder)) != _join(host, port):
         raise BrokerError(
             f"kafka.bootstrap_servers = {_join(host, port)}: the Kafka of {folder} runs at {address}: "
             "stop it first (houses kafka stop), or set the key to that address"
@@ -170,58 +166,58 @@ def _foreign(folder: Path, host: str, port: int) -> Status | None:
         )
     if answer == "nothing":
         return None
-    return Status(False, None, address, cluster_id(host, port), folder, files.log_path(folder))
+    return Status(False, None, address, cluster_id(host, port), folder, jvm.log_path(folder))
 
 
-def _launch(folder: Path, host: str, port: int, repository: str, say: Say) -> Status:
-    classpath = ensure_jars(repository, say)
+def _launch(folder: Path, host: str, port: int, repository: str) -> Status:
+    classpath = ensure_jars(repository)
     address = _join(host, port)
-    say(f"Starting Kafka {KAFKA_VERSION} at {address}, data in {folder}")
+    LOG.info(f"Starting Kafka {KAFKA_VERSION} at {address}, data in {folder}")
     for _ in range(_BIND_ATTEMPTS):
         process = _launch_once(folder, address, classpath)
         if _is_ready(folder, process, host, port):
-            say(f"Kafka is ready at {address}; it runs until: houses kafka stop")
+            LOG.info(f"Kafka is ready at {address}; it runs until: houses kafka stop")
             return _status(folder, process)
         jvm.forget(folder)
         # Somebody took a port since it was looked at: ours (then theirs is used), or the controller's (then take another).
         if taken := _foreign(folder, host, port):
             return taken
-        if "failed to bind" not in files.read_log(folder).lower():
+        if "failed to bind" not in jvm.read_log(folder).lower():
             break
-    raise BrokerError(f"{address}: Kafka does not start: {files.last_error(folder)}")
+    raise BrokerError(f"{address}: Kafka does not start: {jvm.last_error(folder)}")
 
 
 def _launch_once(folder: Path, address: str, classpath: Sequence[Path]) -> psutil.Process:
     with jvm.life_lock(folder) as life:
-        files.begin_log(folder)
-        files.write_properties(folder, address, free_port())
+        jvm.begin_log(folder)
+        jvm.write_properties(folder, address, free_port())
         jvm.format_data(folder, classpath, life)
         return jvm.launch(folder, classpath, life)
 
 
 def _is_ready(folder: Path, process: psutil.Process, host: str, port: int) -> bool:
     """Wait until the process answers as the cluster of this folder; False when it has ended instead."""
-    expected, deadline = files.read_cluster_id(folder), time.monotonic() + _READY_TIMEOUT_S
+    expected, deadline = jvm.read_cluster_id(folder), time.monotonic() + _READY_TIMEOUT_S
     while time.monotonic() < deadline:
         if cluster_id(host, port) == expected:
             return True
-        if not jvm.is_alive(process):
+        if not is_alive(process):
             return False
         time.sleep(_READY_POLL_S)
     raise BrokerError(
         f"{_join(host, port)}: Kafka (process {process.pid}) is not ready after {_READY_TIMEOUT_S:.0f} s: "
-        f"{files.last_error(folder)}: stop it (houses kafka stop) and try again"
+        f"{jvm.last_error(folder)}: stop it (houses kafka stop) and try again"
     )
 
 
-def _end(process: psutil.Process, say: Say) -> None:
+def _end(process: psutil.Process) -> None:
     """Ask the process to stop, wait, and only then kill it; psutil refuses when its id has gone to another program."""
-    say(f"Stopping Kafka (process {process.pid})")
+    LOG.info(f"Stopping Kafka (process {process.pid})")
     try:
         process.terminate()
         _, alive = psutil.wait_procs([process], _STOP_TIMEOUT_S)
         if alive:
-            say(f"Kafka did not stop within {_STOP_TIMEOUT_S:.0f} s: killing it (its data survive that)")
+            LOG.info(f"Kafka did not stop within {_STOP_TIMEOUT_S:.0f} s: killing it (its data survive that)")
             process.kill()
             process.wait(_STOP_TIMEOUT_S)
     except psutil.NoSuchProcess:

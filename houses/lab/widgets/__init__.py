@@ -1,0 +1,1 @@
+"""The panel and the time machine."""

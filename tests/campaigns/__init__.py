@@ -1,0 +1,1 @@
+"""Long runs and measurements: `lab.py bench`, `crashtest` and `soak`."""

@@ -760,7 +760,7 @@ def test_a_panel_shows_signs_as_they_are(exp: Experiment) -> None:
         assert "house id" in shown._dashboard.look(0)["error"]
     assert not any(isinstance(widget, widgets.HTML | widgets.HTMLMath) for widget in descendants(shown))
     assert not any(getattr(widget, "description_allow_html", False) for widget in descendants(shown))
-    script = (config.PROJECT_ROOT / "houses" / "chart.js").read_text("utf-8")
+    script = (config.PROJECT_ROOT / "houses" / "lab" / "widgets" / "chart.js").read_text("utf-8")
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|srcdoc", script)
 
 

@@ -15,14 +15,8 @@ from houses.records.decode import House
 from houses.records.metrics import Metrics
 
 _FIRST_MS = 0.1
-
-
 _GROWTH = 1.1
-
-
 _SAMPLE_PER_COMMIT = 100
-
-
 _TS_CHARACTERS = len("2026-01-31T12:00:00.000000Z")
 
 

@@ -9,32 +9,29 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-import pandas as pd
 from confluent_kafka import Consumer, Message, TopicPartition
 
 from houses.config.config import Config
 from houses.errors import HousesError
 from houses.kafka.clients import connect
 from houses.lab.consumer_process import spawn
-from houses.lab.experiment import Experiment
-from houses.lab.results import Results
 from houses.records.message import PARTS, peek_id
 from houses.system.files import REAL, replace_file
 from houses.system.text import counted
 
+if TYPE_CHECKING:  # the naive consumer itself starts without tables
+    import pandas as pd
+
+    from houses.lab.experiment import Experiment
+    from houses.lab.results import Results
+
 LOG = logging.getLogger(__name__)
 
 NAIVE_HOUSES = "houses.jsonl"
-
-
 NAIVE_POSITIONS = "positions.json"
-
-
 _SAVE_EVERY_S = 1.0
-
-
 _QUIET_S = 0.5
 
 
@@ -109,7 +106,7 @@ class NaiveConsumer:
         naive.compare()
     """
 
-    def __init__(self, exp: Experiment | Results) -> None:
+    def __init__(self, exp: "Experiment | Results") -> None:
         """Nothing is started yet; what an earlier one left in the folder goes."""
         self._exp = exp
         self._folder = exp.folder / "naive"
@@ -160,8 +157,10 @@ class NaiveConsumer:
             if process.stdin:
                 process.stdin.close()
 
-    def compare(self) -> pd.DataFrame:
+    def compare(self) -> "pd.DataFrame":
         """Both consumers beside each other: houses `written`, `lost` (complete in Kafka, without a line) and `twice`."""
+        import pandas as pd
+
         data = self._exp.data()
         ours = Counter(data.houses["id"].tolist()) + Counter(data.stornos[~data.stornos["late"]]["id"].tolist())
         path = self._folder / NAIVE_HOUSES

@@ -68,8 +68,8 @@ def crashed(*words: str, error: Exception) -> int:
     """The exit code of the command, where the campaign ends with an error."""
     with (
         patch("sys.argv", ["crashtest.py", *words]),
-        patch("crashtest.own_kafka", return_value=MagicMock(__enter__=lambda _: (Path(), ""))),
-        patch("crashtest.campaign", side_effect=error),
+        patch("campaigns.crashtest.own_kafka", return_value=MagicMock(__enter__=lambda _: (Path(), ""))),
+        patch("campaigns.crashtest.campaign", side_effect=error),
     ):
         return crashtest.main()
 
@@ -96,8 +96,9 @@ def test_the_command_refuses_less_than_one(option: str, capsys: pytest.CaptureFi
 @pytest.mark.parametrize(("number", "code", "said"), [(signal.SIGINT, 130, "Interrupted"), (signal.SIGTERM, 143, "")])
 def test_a_script_that_is_told_to_end_shows_no_traceback(number: int, code: int, said: str) -> None:
     """Ctrl-C and SIGTERM, in the middle of a long simulation."""
-    command = [sys.executable, str(Path(__file__).with_name("crashtest.py")), "--power-cuts", "1000000"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-m", "campaigns.crashtest", "--power-cuts", "1000000"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes, text=True, cwd=Path(__file__).parents[1]) as process:
         wait_until(lambda: psutil.Process(process.pid).cpu_times().user > 2.0, "it works")
         process.send_signal(number)
         out, err = process.communicate(timeout=60)

@@ -209,15 +209,13 @@ def test_show_prints_the_newest_houses_as_a_table(tmp_path: Path, kafka: str) ->
 def test_show_without_houses_says_what_to_do(tmp_path: Path, kafka: str) -> None:
     """No empty table."""
     made = make_project(tmp_path, kafka)
-    nothing, houses = "No house is finished yet: ", f"houses --config {made.path}"
-    assert check(made, "show") == f"{nothing}{houses} produce sends parts, and {houses} consume joins them\n"
+    nothing = "No house is finished yet: "
+    assert check(made, "show") == f"{nothing}houses produce sends parts, and houses consume joins them\n"
     assert check(made, "show", "--json") == ""
     send_houses(made, 1)
-    assert check(made, "show") == f"{nothing}parts were sent, and {houses} consume joins them\n"
+    assert check(made, "show") == f"{nothing}parts were sent, and houses consume joins them\n"
     with FolderLock(made.folder, "consumer"):
-        assert (
-            check(made, "show") == f"{nothing}the consumer that runs has not come to one; {houses} status says more\n"
-        )
+        assert check(made, "show") == f"{nothing}the consumer that runs has not come to one; houses status says more\n"
 
 
 def test_show_pending_names_the_missing_parts(tmp_path: Path, kafka: str) -> None:
@@ -372,7 +370,7 @@ def test_the_naive_consumer_says_what_it_did(tmp_path: Path, kafka: str, said: l
     send_raw(made, made.kafka.topic, encode_part(PARTS[0], 7, utc_now(), "alice", "foundation"))
     saved = folder / NAIVE_POSITIONS
     naive_consume(made, folder, lambda: saved.exists() and json.loads(saved.read_bytes()) == [2, 1, 1])
-    assert said == [f"Stopped: 1 house written to {folder / NAIVE_HOUSES}; 1 incomplete, forgotten now"]
+    assert said[-1:] == [f"Stopped: 1 house written to {folder / NAIVE_HOUSES}; 1 incomplete, forgotten now"]
 
 
 def test_hello_is_sent_and_heard(tmp_path: Path, kafka: str) -> None:

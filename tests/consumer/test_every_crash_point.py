@@ -10,7 +10,7 @@ from support.simulated_disk import SimulatedDisk
 
 from houses.system.files import FileOps
 
-CRASHTEST = Path(__file__).with_name("crashtest.py")
+TESTS = Path(__file__).parents[1]
 
 
 def test_the_script_goes_through_all_that_a_consumer_does(tmp_path: Path) -> None:
@@ -32,7 +32,8 @@ def test_every_call_on_files_is_counted() -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="no fork there")
 def test_no_crash_point_loses_or_doubles_anything() -> None:
     """All of them, each a SIGKILL; in a process without threads, for it forks."""
-    done = subprocess.run([sys.executable, str(CRASHTEST), "--points"], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "campaigns.crashtest", "--points"]
+    done = subprocess.run(command, cwd=TESTS, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     points = int(done.stdout.split()[2].strip(",").replace(",", ""))
     assert points > 400 and done.stdout.endswith("lost 0, twice 0\n")

@@ -201,16 +201,16 @@ def test_a_cell_that_fails_ends_its_own_run_and_no_later_one(exp: Experiment) ->
     assert exp.verify().unread == 0
 
 
-def test_an_experiment_made_again_inside_its_own_run_is_an_error(base: Config) -> None:
+def test_an_experiment_made_again_inside_its_own_run_is_an_error(base: Config, said: list[str]) -> None:
     """The outer one has lost its topics and says so, instead of ending as if all were well."""
     with (
         Experiment("self", rate_hz=100, base=base) as exp,
-        pytest.warns(UserWarning, match="'self' was still running"),
         pytest.raises(HousesError, match="stopped at once by somebody else"),
         exp.running(),
         Experiment("self", rate_hz=100, base=base),
     ):
         pass
+    assert "experiment 'self' was still running: it is stopped first" in said
 
 
 def test_a_failing_producer_is_raised_by_the_cell_that_waits(exp: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:

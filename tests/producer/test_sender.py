@@ -58,7 +58,7 @@ def test_weak_settings_turn_idempotence_off_with_a_warning(
     config = make_lab(tmp_path, kafka, {f"producer.{key}": value for key, value in values.items()})
     with Producers(config, config.kafka.topic, config.folder) as running:
         running.send_through(99)
-    assert [line.split(":")[0] for line in said] == [quoted]
+    assert [line.split(":")[0] for line in said if "idempotence" in line] == [quoted]
     assert ids_of(read_parts(config)["roof"])[:100] == list(range(100))
 
 
@@ -193,6 +193,7 @@ def full_queue(tmp_path: Path, broker: Outage, said: list[str]) -> tuple[Config,
     values = {"producer.buffer_memory": 20_480, "producer.msgs_per_sec": 2000.0}
     config = make_config(tmp_path, broker.address, values)
     ensure_topics(config)
+    said.clear()
     running = Producers(config, config.kafka.topic, config.folder).start()
     wait_until(lambda: min(running.sent.values()) > 100, "100 messages of each part")
     broker.die()

@@ -28,6 +28,7 @@ from houses.records.message import PARTS, encode_part
 from houses.records.metrics import Metrics
 from houses.records.registers import stage_side_files
 from houses.system.files import FileOps
+from houses.system.log import shown
 from support.records import TS
 from support.reference import STORNO, Line, Reference
 from support.simulated_disk import Crash, SimulatedDisk
@@ -264,6 +265,12 @@ class Lab:
     def _run(self, source: FakeSource, rest: bool, accept_gap: bool) -> None:
         store = self.store()
         view = self.topics.view()
+        with shown(self.said.append):
+            self._consume(source, store, view, rest, accept_gap)
+
+    def _consume(
+        self, source: FakeSource, store: CheckpointStore, view: BrokerView, rest: bool, accept_gap: bool
+    ) -> None:
         self.recovered = recover(self.config, self.disk, store, view, accept_gap=accept_gap)
         with closing(self.recovered.journal), closing(reporter_of_nothing()) as reporter:
             loop = ConsumerLoop(

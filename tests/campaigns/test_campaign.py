@@ -97,8 +97,8 @@ def test_the_command_refuses_less_than_one(option: str, capsys: pytest.CaptureFi
 def test_a_script_that_is_told_to_end_shows_no_traceback(number: int, code: int, said: str) -> None:
     """Ctrl-C and SIGTERM, in the middle of a long simulation."""
     command = [sys.executable, "-m", "campaigns.crashtest", "--power-cuts", "1000000"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, **pipes, text=True, cwd=Path(__file__).parents[1]) as process:
+    tests = Path(__file__).parents[1]
+    with subprocess.Popen(command, cwd=tests, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         wait_until(lambda: psutil.Process(process.pid).cpu_times().user > 2.0, "it works")
         process.send_signal(number)
         out, err = process.communicate(timeout=60)

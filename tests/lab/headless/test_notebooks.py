@@ -206,9 +206,9 @@ def test_a_failing_producer_thread_makes_the_notebook_fail(headless: Path) -> No
     """Otherwise nobody would see it: papermill and nbmake know nothing of threads."""
     path = PROJECT_ROOT / "notebooks" / "01_first_run.ipynb"
     broken = """
-import houses.stream
+import houses.producer.stream
 def encode_parts(*_): raise RuntimeError("the roof fell in")
-houses.stream.encode_parts = encode_parts
+houses.producer.stream.encode_parts = encode_parts
 """
     with pytest.raises(papermill.PapermillExecutionError, match="the roof fell in"):
         run_with(path, headless, (3, broken))

@@ -180,7 +180,7 @@ def test_an_older_offset_file_is_refused_with_the_way_on(tmp_path: Path, kafka: 
 
 STUCK = """
 import sys, time
-from houses import checkpoint
+from houses.offsets import checkpoint
 from houses.cli.main import main
 real = checkpoint.FileStore.save
 def save(self, record, **options):

@@ -1,6 +1,7 @@
 """Houses from three parts: a lab for joining Kafka streams.
 
 The public names stand in `__init__.pyi`, and are loaded when they are first used: `import houses` and the consumer stay light.
+Which folder holds what is told in README.md, "Where to look".
 """
 
 import logging

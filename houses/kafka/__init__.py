@@ -1,1 +1,1 @@
-"""The way to Kafka: clients, topics and their ids, reading from outside the consumer."""
+"""Clients of Kafka, topics and their ids, reading topics from outside the consumer; in `local` a Kafka of one's own."""

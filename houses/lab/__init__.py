@@ -1,1 +1,1 @@
-"""Experiments: producers, consumer and folder as one object; trials, the demo."""
+"""Experiments: producers, consumer and folder as one object; stop and reset, crash trials, the demo."""

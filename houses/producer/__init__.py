@@ -1,1 +1,1 @@
-"""The part threads: ids, pacing, faults, sending; and stornos."""
+"""The three part threads: ids, pacing, faults, sending; and stornos."""

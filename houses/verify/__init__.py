@@ -1,1 +1,1 @@
-"""Proof and stories from outside; knows nothing of the consumer."""
+"""The proof, and what became of each house, found out from outside: nothing here imports `houses.consumer`."""

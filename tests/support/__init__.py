@@ -1,1 +1,1 @@
-"""What the tests share."""
+"""What the tests share; they import it as `support.NAME`."""

@@ -1,1 +1,1 @@
-"""A real Kafka on this machine, without Docker, Java or Maven installed."""
+"""A real Apache Kafka on this machine: downloaded once and started, without Docker, Java or Maven installed."""

@@ -1,1 +1,1 @@
-"""Tables and figures from the output files."""
+"""Tables (pandas) and figures (matplotlib) from the output files."""

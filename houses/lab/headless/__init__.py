@@ -1,1 +1,1 @@
-"""Notebooks run by papermill, without a browser."""
+"""Notebooks run by papermill, without a browser: checked parameters, a folder for each run, reports, sweeps."""

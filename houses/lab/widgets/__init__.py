@@ -1,1 +1,1 @@
-"""The panel and the time machine."""
+"""The panel with its live chart, and the time machine, as widgets in JupyterLab."""

@@ -52,7 +52,10 @@ def names_of(path: Path) -> Iterator[tuple[str, int]]:
                 yield from ((part, node.lineno) for alias in aliases for part in alias.name.split("."))
 
 
-@pytest.mark.parametrize("path", sorted((PROJECT_ROOT / "houses").glob("*.py")), ids=lambda path: path.stem)
+HOUSES = PROJECT_ROOT / "houses"
+
+
+@pytest.mark.parametrize("path", sorted(HOUSES.rglob("*.py")), ids=lambda path: str(path.relative_to(HOUSES)))
 def test_no_input_is_run_or_unpickled(path: Path) -> None:
     """`re.compile` aside; and no shell is asked."""
     source = path.read_text(encoding="utf-8")

@@ -15,18 +15,7 @@ from houses.records.message import PARTS, STORNO, Reject, is_full, peek_id
 from houses.verify.certificate import Findings
 from houses.verify.snapshot import CANCELLED, HOUSES, REJECTS, Snapshot, offset_columns
 from houses.verify.stornos import StornoAudit
-from houses.verify.topic_log import (
-    DOUBLE,
-    FINE,
-    NO_ID,
-    VERDICTS,
-    Flags,
-    Logs,
-    PartitionLog,
-    StornoLog,
-    Verdicts,
-    raw_hashes,
-)
+from houses.verify.topic_log import DOUBLE, NO_ID, VERDICTS, Flags, Logs, PartitionLog, StornoLog, Verdicts, raw_hashes
 
 T = TypeVar("T")
 
@@ -72,7 +61,7 @@ class Audit:
                 return
 
     def parsed(self, file: int, block: Block, parse: Callable[[bytes], T]) -> Iterator[tuple[int, T]]:
-        """Number and content of each line of a block; one that is no line is a finding, or debris of a power cut."""
+        """Number and content of each line of a block; one that is no line is a finding, or what a power cut left."""
         for number, line in enumerate(split_lines(block.data)):
             try:
                 if block.is_torn:
@@ -106,7 +95,9 @@ class Audit:
             return f"{self.snapshot.topics[1]} offset {offset}"
         return f"{self.snapshot.topics[0]} partition {partition} offset {offset}"
 
-    def judge(self, file: int, block: Block, partition: int, numbers: Ints, offsets: Ints, verdicts: Verdicts) -> None:
+    def note_verdicts(
+        self, file: int, block: Block, partition: int, numbers: Ints, offsets: Ints, verdicts: Verdicts
+    ) -> None:
         """Turn the verdicts on lines about a partition into findings.
 
         Args:
@@ -114,10 +105,9 @@ class Audit:
         """
         for index in np.flatnonzero(verdicts).tolist():
             where, at = self.where(file, block, int(numbers[index])), self.at(partition, int(offsets[index]))
-            for flag in (int(verdicts[index]) & ~DOUBLE, int(verdicts[index]) & DOUBLE):
-                if flag:
-                    kind, what = VERDICTS[flag]
-                    self.findings.add(kind, where, f"{at}: {what}")
+            verdict = int(verdicts[index])
+            for kind, what in (VERDICTS[flag] for flag in (verdict & ~DOUBLE, verdict & DOUBLE) if flag):
+                self.findings.add(kind, where, f"{at}: {what}")
         self._check_tail(file, block, partition, numbers, offsets)
 
     def _check_tail(self, file: int, block: Block, partition: int, numbers: Ints, offsets: Ints) -> None:
@@ -126,11 +116,11 @@ class Audit:
         if checkpoint is None or block.start >= checkpoint.tail[file]:
             return
         read_again = (offsets >= checkpoint.low[partition]) & (offsets < self.logs[partition].end)
-        for index in np.flatnonzero(read_again):
-            if block.byte_of(int(numbers[index])) < checkpoint.tail[file]:
-                at = self.at(partition, int(offsets[index]))
+        for number, offset in zip(numbers[read_again].tolist(), offsets[read_again].tolist(), strict=True):
+            if block.byte_of(number) < checkpoint.tail[file]:
+                at = self.at(partition, offset)
                 what = f"a restart reads {at} again, but this file only from byte {checkpoint.tail[file]}"
-                self.findings.add("checkpoint", self.where(file, block, int(numbers[index])), what)
+                self.findings.add("checkpoint", self.where(file, block, number), what)
 
 
 # --- houses.jsonl and storno_houses.jsonl ---
@@ -165,7 +155,7 @@ def audit_houses(audit: Audit) -> None:
         else:
             houses = _columns(list(audit.parsed(HOUSES, block, parse_written)))
         _note_written(audit, HOUSES, block, houses.numbers, houses.ids)
-        _claim_houses(audit, HOUSES, block, houses)
+        _compare_houses(audit, HOUSES, block, houses)
         audit.tally.houses += len(houses.ids)
 
 
@@ -178,7 +168,7 @@ def audit_cancelled(audit: Audit, states: StornoAudit) -> None:
             if not line.late:
                 _note_written(audit, CANCELLED, block, integers([number]), integers([line.id]))
         houses = _columns([row for row in rows if not row[1].late])
-        _claim_houses(audit, CANCELLED, block, houses)
+        _compare_houses(audit, CANCELLED, block, houses)
         audit.tally.cancelled += len(houses.ids)
         audit.tally.late += len(rows) - len(houses.ids)
 
@@ -195,14 +185,14 @@ def _note_written(audit: Audit, file: int, block: Block, numbers: Ints, ids: Int
         written.add(house_id)
 
 
-def _claim_houses(audit: Audit, file: int, block: Block, houses: _Houses) -> None:
+def _compare_houses(audit: Audit, file: int, block: Block, houses: _Houses) -> None:
     """Compare the parts of houses with the records at their offsets."""
     for p, log in enumerate(audit.logs):
         given = houses.offsets[p] >= 0
         audit.tally.implied[p].update(houses.ids[~given].tolist())
         offsets = houses.offsets[p][given]
-        verdicts = log.claim(offsets, houses.ids[given], houses.contents[p][given], houses.is_older[given])
-        audit.judge(file, block, p, houses.numbers[given], offsets, verdicts)
+        verdicts = log.compare_parts(offsets, houses.ids[given], houses.contents[p][given], houses.is_older[given])
+        audit.note_verdicts(file, block, p, houses.numbers[given], offsets, verdicts)
 
 
 def _is_older(line: HouseLine) -> bool:
@@ -251,22 +241,22 @@ def audit_rejects(audit: Audit) -> None:
                 _check_storno(audit, audit.where(REJECTS, block, number), reject)
         for p in range(len(PARTS)):
             mine = [row for row in rows if row[1].partition == p and row[1].reason != "gap"]
-            _claim_rejects(audit, block, p, mine)
+            _compare_rejects(audit, block, p, mine)
     for offset in sorted(audit.stornos.malformed.keys() - audit.tally.stornos):
         if offset < audit.snapshot.storno_position:
             audit.findings.add("missing", audit.at(STORNO, offset), "a malformed storno without a line")
     _check_evicted(audit)
 
 
-def _claim_rejects(audit: Audit, block: Block, partition: int, rows: list[tuple[int, Reject]]) -> None:
+def _compare_rejects(audit: Audit, block: Block, partition: int, rows: list[tuple[int, Reject]]) -> None:
     """Compare reject lines with the records at their offsets."""
     log = audit.logs[partition]
     numbers = integers(number for number, _ in rows)
     offsets = integers(reject.offset for _, reject in rows)
-    verdicts = log.claim_rejects(offsets, raw_hashes([reject.raw for _, reject in rows]))
-    audit.judge(REJECTS, block, partition, numbers, offsets, verdicts)
+    verdicts = log.compare_rejects(offsets, raw_hashes([reject.raw for _, reject in rows]))
+    audit.note_verdicts(REJECTS, block, partition, numbers, offsets, verdicts)
     for (number, reject), verdict in zip(rows, verdicts.tolist(), strict=True):
-        if verdict in (FINE, DOUBLE):
+        if not verdict & ~DOUBLE:  # it is this record's line
             _check_reason(audit, audit.where(REJECTS, block, number), reject, log)
 
 
@@ -276,20 +266,20 @@ def _check_reason(audit: Audit, where: str, reject: Reject, log: PartitionLog) -
         what = f"{audit.at(reject.partition, reject.offset)}: the reason is not {reject.reason!r}"
         audit.findings.add("wrong", where, what)
     elif reject.reason == "evicted":
-        known = peek_id(reject.raw) if house_id is None else house_id
-        if known is not None:
-            audit.tally.evicted.setdefault(known, where)
+        evicted = peek_id(reject.raw) if house_id is None else house_id
+        if evicted is not None:
+            audit.tally.evicted.setdefault(evicted, where)
 
 
 def _is_right(audit: Audit, reject: Reject, house_id: int | None, log: PartitionLog) -> bool:
     """Whether the reason of a reject fits the record, `house_id` being what stands there; None when it is expired."""
     if house_id is None:
         return reject.reason in (*NO_ID, "duplicate", "evicted")
-    if reject.reason == "duplicate":
-        return house_id >= 0 and (log.has_earlier(reject.offset) or house_id in audit.tally.written or log.first > 0)
-    if reject.reason == "evicted":
-        return house_id >= 0
-    return house_id == NO_ID.get(reject.reason)
+    if house_id < 0 or reject.reason in NO_ID:
+        return house_id == NO_ID.get(reject.reason)
+    if reject.reason == "duplicate":  # what has expired may have held the first one
+        return log.has_earlier(reject.offset) or house_id in audit.tally.written or log.first > 0
+    return reject.reason == "evicted"
 
 
 def _check_evicted(audit: Audit) -> None:

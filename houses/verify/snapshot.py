@@ -54,11 +54,10 @@ class Snapshot:
     """The last line of metrics.jsonl; empty without one."""
 
     @property
-    def low(self) -> tuple[int, int, int]:
+    def low(self) -> tuple[int, ...]:
         """Per partition of the parts topic: below it every record has a line, or is gone from Kafka."""
         low = self.checkpoint.low if self.checkpoint else (0, 0, 0)
-        first, second, third = (max(offset, mark[0]) for offset, mark in zip(low, self.marks, strict=False))
-        return first, second, third
+        return tuple(max(offset, first) for offset, (first, _) in zip(low, self.marks[:STORNO], strict=True))
 
     def blocks(self, file: int) -> Iterator[Block]:
         """One of the three files, as long as it was."""
@@ -72,10 +71,9 @@ class Snapshot:
                     yield reject
 
     @property
-    def position(self) -> tuple[int, int, int]:
+    def position(self) -> tuple[int, ...]:
         """Next offset per partition of the parts topic; 0 without a checkpoint."""
-        first, second, third = self.checkpoint.next if self.checkpoint else (0, 0, 0)
-        return first, second, third
+        return self.checkpoint.next if self.checkpoint else (0, 0, 0)
 
     @property
     def storno_position(self) -> int:
@@ -83,11 +81,10 @@ class Snapshot:
         return self.checkpoint.storno_next if self.checkpoint else 0
 
     @property
-    def reached(self) -> tuple[int, int, int, int]:
+    def reached(self) -> tuple[int, ...]:
         """The positions, that of the storno topic last, or what the consumer said since, which nothing has made durable."""
         said = (*self.said.get("position", (0, 0, 0)), self.said.get("storno_position", 0))
-        first, second, third, storno = map(max, (*self.position, self.storno_position), said)
-        return first, second, third, storno
+        return tuple(map(max, (*self.position, self.storno_position), said))
 
 
 def known_lines(block: Block, parse: Callable[[bytes], T]) -> Iterator[T]:

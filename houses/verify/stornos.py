@@ -94,7 +94,12 @@ class StornoAudit:
 
 
 def described(mask: int) -> str:
-    """A set of excluded parts in words."""
+    """A set of excluded parts in words, as what stornos say."""
     if mask and not is_full(mask):
         return "storno of " + " and ".join(part_names(mask))
     return "full storno" if mask else "no storno"
+
+
+def cancelled(mask: int) -> str:
+    """A set of excluded parts in words, as what has become of the house."""
+    return "cancelled" if is_full(mask) else f"cancelled in part ({' and '.join(part_names(mask))})"

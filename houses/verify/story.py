@@ -11,20 +11,9 @@ from houses.config.config import Config
 from houses.errors import MessageError
 from houses.kafka.reader import printable, read_ranges
 from houses.records.lines import HouseLine, parse_house_line, split_lines
-from houses.records.message import (
-    PARTS,
-    STORNO,
-    Part,
-    PartMessage,
-    Reject,
-    decode_part,
-    decode_storno,
-    is_full,
-    part_names,
-    peek_id,
-)
+from houses.records.message import PARTS, STORNO, Part, PartMessage, Reject, decode_part, decode_storno, peek_id
 from houses.verify.snapshot import CANCELLED, HOUSES, Snapshot, take_snapshot
-from houses.verify.stornos import described
+from houses.verify.stornos import cancelled, described
 
 State = Literal["finished", "cancelled", "pending", "unread", "evicted", "unknown"]
 PartState = Literal["written", "pending", "unread", "evicted", "missing"]
@@ -106,16 +95,16 @@ class Story:
     def _outcome(self) -> str:
         """What has become of it, in words."""
         when = safe(self.completed_at) if self.completed_at else ""
-        later = "" if self.mask == self.mask_before else f", later {_cancelled(self.mask)}"
+        later = "" if self.mask == self.mask_before else f", later {cancelled(self.mask)}"
         match self.state:
             case "cancelled" if self.mask_before:
-                return f"{_cancelled(self.mask_before)} before it was complete" + (when and f" ({when})") + later
+                return f"{cancelled(self.mask_before)} before it was complete" + (when and f" ({when})") + later
             case "finished" | "cancelled":
                 return "finished" + (when and f", completed {when}") + later
             case "pending":
                 lacking = " and ".join(part.part for part in self.parts if part.state in ("missing", "unread"))
                 known = reduce(or_, (storno.mask for storno in self.stornos if storno.is_read), 0)
-                return f"pending, waits for {lacking}" + (f", {_cancelled(known)} already" if known else "")
+                return f"pending, waits for {lacking}" + (f", {cancelled(known)} already" if known else "")
             case "unread":
                 return "not read yet, its parts lie in Kafka behind the consumer's position"
             case "evicted":
@@ -129,15 +118,8 @@ class Story:
 
     def to_json(self) -> dict[str, Any]:
         """The story as plain values."""
-        rejects = [
-            {"partition": reject.partition, "offset": reject.offset, "reason": reject.reason, "detail": reject.detail}
-            for reject in self.rejects
-        ]
+        rejects = [{k: v for k, v in reject._asdict().items() if k != "raw"} for reject in self.rejects]
         return asdict(self) | {"rejects": rejects}
-
-
-def _cancelled(mask: int) -> str:
-    return "cancelled" if is_full(mask) else f"cancelled in part ({' and '.join(part_names(mask))})"
 
 
 def safe(text: str) -> str:
@@ -207,9 +189,8 @@ def _find_records(config: Config, facts: _Facts) -> None:
     """Look at all records that may be without a line, and at the last one that was read, in each partition."""
     snapshot, needle = facts.snapshot, str(facts.id).encode()
     last = [position - 1 for position in snapshot.reached]
-    ranges = {
-        p: (max(mark[0], min(snapshot.low[p], last[p])), mark[1]) for p, mark in enumerate(snapshot.marks[:STORNO])
-    }
+    marks = enumerate(snapshot.marks[:STORNO])
+    ranges = {p: (max(first, min(snapshot.low[p], last[p])), end) for p, (first, end) in marks}
     for run in read_ranges(config.kafka, snapshot.topics[0], ranges):
         p = run.partition
         for offset, value in zip(run.offsets, run.values(), strict=True):
@@ -221,11 +202,10 @@ def _find_records(config: Config, facts: _Facts) -> None:
 
 
 def _message(partition: int, value: bytes) -> PartMessage | None:
-    try:
+    with suppress(MessageError):
         message = decode_part(value)
-    except MessageError:
-        return None
-    return message if message.number == partition + 1 else None
+        return message if message.number == partition + 1 else None
+    return None
 
 
 def _part(facts: _Facts, part: Part) -> PartStory:

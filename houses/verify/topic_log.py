@@ -1,7 +1,7 @@
 """What Kafka holds, offset by offset, as `verify` compares it with the files: 25 bytes a record of the parts topic."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -15,7 +15,7 @@ from houses.kafka.reader import Run, read_ranges
 from houses.records.blocks import Ints, hashes
 from houses.records.decode import decode_parts
 from houses.records.lines import RAW_CAP_BYTES
-from houses.records.message import PARTS, decode_storno
+from houses.records.message import decode_storno
 from houses.verify.certificate import Kind
 
 LOG = logging.getLogger(__name__)
@@ -54,8 +54,8 @@ class PartitionLog:
         """House id per offset from `first` on, or BLANK, MALFORMED, WRONG_PARTITION."""
         self._contents: Ints = np.zeros(size, np.int64)
         self._raws: Ints = np.zeros(size, np.int64)
-        self.lines: NDArray[np.uint8] = np.zeros(size, np.uint8)
-        """Lines that speak of the offset, 2 standing for more."""
+        self.has_line: Flags = np.zeros(size, np.bool_)
+        """Whether a line speaks of the offset."""
         self.expired_lines = BitMap64()
         """Offsets below `first` that have a line."""
 
@@ -85,7 +85,7 @@ class PartitionLog:
         is_first[self._firsts[1]] = True
         return is_first
 
-    def claim(self, offsets: Ints, ids: Ints, contents: Ints, is_older: Flags) -> Verdicts:
+    def compare_parts(self, offsets: Ints, ids: Ints, contents: Ints, is_older: Flags) -> Verdicts:
         """Count lines of houses for the offsets of their parts; a verdict for each. An expired offset cannot be checked.
 
         Args:
@@ -99,7 +99,7 @@ class PartitionLog:
         found[self.ids[at] != ids[inside]] = OTHER_ID
         return self._count(offsets, inside, at, found)
 
-    def claim_rejects(self, offsets: Ints, raws: Ints) -> Verdicts:
+    def compare_rejects(self, offsets: Ints, raws: Ints) -> Verdicts:
         """Count lines of rejects for their offsets; a verdict for each, `raws` being `raw_hashes` of what the lines hold."""
         inside, at = self._known(offsets)
         found = np.where(self._raws[at] == raws[inside], FINE, OTHER_CONTENT).astype(np.uint8)
@@ -112,11 +112,10 @@ class PartitionLog:
 
     def _count(self, offsets: Ints, inside: Flags, at: Ints, found: Verdicts) -> Verdicts:
         found[self.ids[at] == BLANK] = NO_RECORD
-        once, earliest = np.unique(at, return_index=True)
         again = np.ones(len(at), np.bool_)
-        again[earliest] = False
-        found[again | (self.lines[at] > 0)] |= DOUBLE
-        self.lines[once] = np.minimum(self.lines[once] + 1, 2)
+        again[np.unique(at, return_index=True)[1]] = False
+        found[again | self.has_line[at]] |= DOUBLE
+        self.has_line[at] = True
         verdicts = np.where(offsets < self.first, FINE, FOREIGN).astype(np.uint8)
         verdicts[inside] = found
         for index in np.flatnonzero(offsets < self.first):
@@ -194,15 +193,15 @@ class StornoLog:
         return self.first == 0
 
 
-Logs = tuple[PartitionLog, PartitionLog, PartitionLog]
+Logs = list[PartitionLog]
 
 
-def read_parts(kafka: KafkaConfig, topic: str, marks: Mapping[int, tuple[int, int]]) -> Logs:
+def read_parts(kafka: KafkaConfig, topic: str, marks: Sequence[tuple[int, int]]) -> Logs:
     """The three partitions of the parts topic, each from its first offset to its end."""
-    logs = (PartitionLog(*marks[0]), PartitionLog(*marks[1]), PartitionLog(*marks[2]))
+    logs = [PartitionLog(first, end) for first, end in marks]
     total = sum(len(log.ids) for log in logs)
     done, due = 0, _SAY_EVERY
-    for run in read_ranges(kafka, topic, {part.partition: marks[part.partition] for part in PARTS}):
+    for run in read_ranges(kafka, topic, dict(enumerate(marks))):
         logs[run.partition].add(run)
         done += len(run.offsets)
         if done >= due:

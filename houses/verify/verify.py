@@ -43,7 +43,7 @@ def verify(config: Config) -> Certificate:
         # 1. the snapshot
         snapshot = take_snapshot(config)
         # 2. the topics
-        logs = read_parts(config.kafka, snapshot.topics[0], dict(enumerate(snapshot.marks[:STORNO])))
+        logs = read_parts(config.kafka, snapshot.topics[0], snapshot.marks[:STORNO])
         stornos = read_stornos(config.kafka, snapshot.topics[1], *snapshot.marks[STORNO], snapshot.storno_position)
         # 3. the files
         LOG.debug("reading the files")
@@ -99,7 +99,7 @@ class _WithoutLine(NamedTuple):
 def _check_without_line(audit: Audit, partition: int) -> _WithoutLine:
     """Sort the records without a line into pending, unread and missing; the missing ones are findings."""
     log, position, low = audit.logs[partition], audit.snapshot.position[partition], audit.snapshot.low[partition]
-    without = np.flatnonzero((log.lines == 0) & (log.ids != BLANK))
+    without = np.flatnonzero(~log.has_line & (log.ids != BLANK))
     # An older line has its part excluded, and does not give its offset.
     implied = log.is_first[without] & np.isin(log.ids[without], integers(audit.tally.implied[partition]))
     without = without[~implied]
@@ -154,7 +154,7 @@ def _certificate(audit: Audit, without_line: list[_WithoutLine]) -> Certificate:
         stornos=stornos.valid,
         unread_stornos=stornos.unread,
         register=len(snapshot.register.masks),
-        problems={**audit.findings.counts},
+        problems=dict(audit.findings.counts),
         culprits=audit.findings.first(),
         notes=(*_notes(snapshot), *audit.notes),
     )

@@ -153,7 +153,7 @@ def peek(
 @click.option("--json", "as_json", is_flag=True, help="The certificate as one JSON object, for programs.")
 @click.pass_context
 def verify(ctx: click.Context, as_json: bool) -> int:
-    """Hold the output files against the topics: print a certificate, exit with 1 when anything is wrong. Starts nothing.
+    """Compare the output files with the topics: print a certificate, exit with 1 when anything is wrong. Starts nothing.
 
     \b
     Example:

@@ -21,35 +21,29 @@ T = TypeVar("T")
 
 
 @dataclass(slots=True)
-class Tally:
-    """What the files hold."""
+class Audit:
+    """One check of a folder: what is compared, what is wrong, and what the files hold."""
 
+    snapshot: Snapshot
+    logs: Logs
+    stornos: StornoLog
+    findings: Findings = field(default_factory=Findings)
+    notes: list[str] = field(default_factory=list)
     houses: int = 0
     cancelled: int = 0
     late: int = 0
     rejects: Counter[str] = field(default_factory=Counter)
+    """Lines by reason."""
     written: BitMap64 = field(default_factory=BitMap64)
     """Ids with a house line in either file."""
     evicted: dict[int, str] = field(default_factory=dict)
     """Id -> where its first line is."""
     implied: tuple[BitMap64, BitMap64, BitMap64] = field(default_factory=lambda: (BitMap64(), BitMap64(), BitMap64()))
     """Per partition the ids of older lines, which do not give the offset of an excluded part."""
-    stornos: set[int] = field(default_factory=set)
+    storno_lines: set[int] = field(default_factory=set)
     """Offsets of the storno topic that have a line."""
     gaps: dict[tuple[int, int], int] = field(default_factory=dict)
     """Partition (STORNO: the storno topic) and first lost offset -> one past the last."""
-
-
-@dataclass(slots=True)
-class Audit:
-    """One check of a folder: what is compared, and what came of it."""
-
-    snapshot: Snapshot
-    logs: Logs
-    stornos: StornoLog
-    findings: Findings = field(default_factory=Findings)
-    tally: Tally = field(default_factory=Tally)
-    notes: list[str] = field(default_factory=list)
     _cut: set[int] = field(default_factory=set)
     """Files of which the rest is not read."""
 
@@ -156,7 +150,7 @@ def audit_houses(audit: Audit) -> None:
             houses = _columns(list(audit.parsed(HOUSES, block, parse_written)))
         _note_written(audit, HOUSES, block, houses.numbers, houses.ids)
         _compare_houses(audit, HOUSES, block, houses)
-        audit.tally.houses += len(houses.ids)
+        audit.houses += len(houses.ids)
 
 
 def audit_cancelled(audit: Audit, states: StornoAudit) -> None:
@@ -164,18 +158,18 @@ def audit_cancelled(audit: Audit, states: StornoAudit) -> None:
     for block in audit.blocks(CANCELLED):
         rows = list(audit.parsed(CANCELLED, block, parse_cancelled))
         for number, line in rows:  # a late line follows the line of its house, which may be in the same block
-            states.line(line, audit.where(CANCELLED, block, number), is_written=line.id in audit.tally.written)
+            states.line(line, audit.where(CANCELLED, block, number), is_written=line.id in audit.written)
             if not line.late:
                 _note_written(audit, CANCELLED, block, integers([number]), integers([line.id]))
         houses = _columns([row for row in rows if not row[1].late])
         _compare_houses(audit, CANCELLED, block, houses)
-        audit.tally.cancelled += len(houses.ids)
-        audit.tally.late += len(rows) - len(houses.ids)
+        audit.cancelled += len(houses.ids)
+        audit.late += len(rows) - len(houses.ids)
 
 
 def _note_written(audit: Audit, file: int, block: Block, numbers: Ints, ids: Ints) -> None:
     """Each id may be written once, in either file."""
-    written, batch = audit.tally.written, BitMap64(ids.tolist())
+    written, batch = audit.written, BitMap64(ids.tolist())
     if len(batch) == len(ids) and not written.intersect(batch):
         written |= batch  # in place
         return
@@ -189,7 +183,7 @@ def _compare_houses(audit: Audit, file: int, block: Block, houses: _Houses) -> N
     """Compare the parts of houses with the records at their offsets."""
     for p, log in enumerate(audit.logs):
         given = houses.offsets[p] >= 0
-        audit.tally.implied[p].update(houses.ids[~given].tolist())
+        audit.implied[p].update(houses.ids[~given].tolist())
         offsets = houses.offsets[p][given]
         verdicts = log.compare_parts(offsets, houses.ids[given], houses.contents[p][given], houses.is_older[given])
         audit.note_verdicts(file, block, p, houses.numbers[given], offsets, verdicts)
@@ -234,7 +228,7 @@ def audit_rejects(audit: Audit) -> None:
         rows = list(audit.parsed(REJECTS, block, lambda line: parse_reject_line(line, audit.snapshot.topics)))
         for number, reject in rows:
             is_storno = reject.partition == STORNO
-            audit.tally.rejects[f"{reject.reason} storno" if is_storno else reject.reason] += 1
+            audit.rejects[f"{reject.reason} storno" if is_storno else reject.reason] += 1
             if reject.reason == "gap":
                 _check_gap(audit, audit.where(REJECTS, block, number), reject)
             elif is_storno:
@@ -242,7 +236,7 @@ def audit_rejects(audit: Audit) -> None:
         for p in range(len(PARTS)):
             mine = [row for row in rows if row[1].partition == p and row[1].reason != "gap"]
             _compare_rejects(audit, block, p, mine)
-    for offset in sorted(audit.stornos.malformed.keys() - audit.tally.stornos):
+    for offset in sorted(audit.stornos.malformed.keys() - audit.storno_lines):
         if offset < audit.snapshot.storno_position:
             audit.findings.add("missing", audit.at(STORNO, offset), "a malformed storno without a line")
     _check_evicted(audit)
@@ -268,7 +262,7 @@ def _check_reason(audit: Audit, where: str, reject: Reject, log: PartitionLog) -
     elif reject.reason == "evicted":
         evicted = peek_id(reject.raw) if house_id is None else house_id
         if evicted is not None:
-            audit.tally.evicted.setdefault(evicted, where)
+            audit.evicted.setdefault(evicted, where)
 
 
 def _is_right(audit: Audit, reject: Reject, house_id: int | None, log: PartitionLog) -> bool:
@@ -278,14 +272,14 @@ def _is_right(audit: Audit, reject: Reject, house_id: int | None, log: Partition
     if house_id < 0 or reject.reason in NO_ID:
         return house_id == NO_ID.get(reject.reason)
     if reject.reason == "duplicate":  # what has expired may have held the first one
-        return log.has_earlier(reject.offset) or house_id in audit.tally.written or log.first > 0
+        return log.has_earlier(reject.offset) or house_id in audit.written or log.first > 0
     return reject.reason == "evicted"
 
 
 def _check_evicted(audit: Audit) -> None:
     """An id that was given up is written nowhere, and some partition had passed it over."""
-    for house_id, where in audit.tally.evicted.items():
-        if house_id in audit.tally.written:
+    for house_id, where in audit.evicted.items():
+        if house_id in audit.written:
             audit.findings.add("double", where, f"house {house_id} is evicted here, and written")
         elif not any(log.was_passed_over(house_id) for log in audit.logs):
             what = f"house {house_id} is evicted, but no partition held a higher id before its part"
@@ -303,15 +297,15 @@ def _check_gap(audit: Audit, where: str, reject: Reject) -> None:
     if end > first:
         what = f"declares offsets {start} to {end - 1} lost; Kafka has them from {first} on"
         audit.findings.add("wrong", where, what)
-    if key in audit.tally.gaps:
+    if key in audit.gaps:
         audit.findings.add("double", where, f"the gap at offset {start} has a line already")
-    audit.tally.gaps[key] = max(end, audit.tally.gaps.get(key, 0))
+    audit.gaps[key] = max(end, audit.gaps.get(key, 0))
 
 
 def _check_storno(audit: Audit, where: str, reject: Reject) -> None:
     """A line about the storno topic is about a malformed record, and the only one."""
     log, offset, at = audit.stornos, reject.offset, audit.at(STORNO, reject.offset)
-    if offset in audit.tally.stornos:
+    if offset in audit.storno_lines:
         audit.findings.add("double", where, f"{at}: has a line already")
     elif offset >= log.end:
         audit.findings.add("foreign", where, f"{at}: the topic has no such offset")
@@ -319,4 +313,4 @@ def _check_storno(audit: Audit, where: str, reject: Reject) -> None:
         audit.findings.add("wrong", where, f"{at}: the reason is not {reject.reason!r}")
     elif offset >= log.first and int(raw_hashes([reject.raw])[0]) != log.malformed[offset]:
         audit.findings.add("wrong", where, f"{at}: the record there holds something else")
-    audit.tally.stornos.add(offset)
+    audit.storno_lines.add(offset)

@@ -82,7 +82,7 @@ class Snapshot:
 
     @property
     def reached(self) -> tuple[int, ...]:
-        """The positions, that of the storno topic last, or what the consumer said since, which nothing has made durable."""
+        """Next offsets, that of the storno topic last: the positions, or what the consumer has said since its checkpoint."""
         said = (*self.said.get("position", (0, 0, 0)), self.said.get("storno_position", 0))
         return tuple(map(max, (*self.position, self.storno_position), said))
 

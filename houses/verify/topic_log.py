@@ -86,7 +86,9 @@ class PartitionLog:
         return is_first
 
     def compare_parts(self, offsets: Ints, ids: Ints, contents: Ints, is_older: Flags) -> Verdicts:
-        """Count lines of houses for the offsets of their parts; a verdict for each. An expired offset cannot be checked.
+        """Compare lines of houses with the records at the offsets of a part: a verdict for each line.
+
+        The offsets have their line then. One that Kafka no longer has can only be checked for a second line.
 
         Args:
             contents: `blocks.hashes` of the fragments; 0 where the line does not state the part's members.
@@ -100,7 +102,7 @@ class PartitionLog:
         return self._count(offsets, inside, at, found)
 
     def compare_rejects(self, offsets: Ints, raws: Ints) -> Verdicts:
-        """Count lines of rejects for their offsets; a verdict for each, `raws` being `raw_hashes` of what the lines hold."""
+        """The same for lines of rejects, `raws` being `raw_hashes` of what the lines hold."""
         inside, at = self._known(offsets)
         found = np.where(self._raws[at] == raws[inside], FINE, OTHER_CONTENT).astype(np.uint8)
         return self._count(offsets, inside, at, found)
@@ -111,6 +113,7 @@ class PartitionLog:
         return inside, offsets[inside] - self.first
 
     def _count(self, offsets: Ints, inside: Flags, at: Ints, found: Verdicts) -> Verdicts:
+        """Note that the offsets have a line, and add what is known without its content; `found` belongs to `at`."""
         found[self.ids[at] == BLANK] = NO_RECORD
         again = np.ones(len(at), np.bool_)
         again[np.unique(at, return_index=True)[1]] = False

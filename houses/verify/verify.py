@@ -28,11 +28,13 @@ LOG = logging.getLogger(__name__)
 def verify(config: Config) -> Certificate:
     """Compare the three files, the register and the checkpoint with the topics, as they are now.
 
-    1. The snapshot: positions, file lengths and ends of topics that fit together, while a consumer may run. 2. The topics:
-    what every offset holds. 3. The files: each line must say what the records at its offsets hold, and no offset may have
-    two lines. 4. The storno states: topic, register and lines must agree. 5. The checkpoint: a restart from it may neither
-    lose nor repeat anything. 6. The records without a line: above the checkpoint's position they are unread, below it each
-    must be a part of a pending house, else its outcome is missing. Memory: 25 bytes a record.
+    1. The snapshot: positions, file lengths and ends of topics that fit together, while a consumer may run.
+    2. The topics: what every offset holds, 25 bytes of memory a record.
+    3. The files: each line must say what the records at its offsets hold; no offset may have two lines, no id two houses.
+    4. The storno states: topic, register and lines must agree.
+    5. The checkpoint: its positions must lie within the topics, its lengths within the files.
+    6. The records without a line: from the checkpoint's position on they are unread. Below it each must be a part of a
+       pending house, which a restart from the checkpoint reads again; else its outcome is missing.
 
     Args:
     Raises:
@@ -53,7 +55,7 @@ def verify(config: Config) -> Certificate:
         audit_cancelled(audit, states)
         audit_rejects(audit)
         # 4. the storno states
-        states.finish(audit.tally.written)
+        states.finish(audit.written)
         # 5. the checkpoint
         _check_checkpoint(snapshot, audit.findings)
         # 6. the records without a line
@@ -101,7 +103,7 @@ def _check_without_line(audit: Audit, partition: int) -> _WithoutLine:
     log, position, low = audit.logs[partition], audit.snapshot.position[partition], audit.snapshot.low[partition]
     without = np.flatnonzero(~log.has_line & (log.ids != BLANK))
     # An older line has its part excluded, and does not give its offset.
-    implied = log.is_first[without] & np.isin(log.ids[without], integers(audit.tally.implied[partition]))
+    implied = log.is_first[without] & np.isin(log.ids[without], integers(audit.implied[partition]))
     without = without[~implied]
     below = without[without < position - log.first]
     is_pending = _is_pending(audit, log, below)
@@ -115,9 +117,9 @@ def _check_without_line(audit: Audit, partition: int) -> _WithoutLine:
 
 def _is_pending(audit: Audit, log: PartitionLog, at: Ints) -> Flags:
     """Whether records may be pending: the first of their id, which is not closed and of which a part was not read yet."""
-    ids, tally = log.ids[at], audit.tally
+    ids = log.ids[at]
     # Malformed records have no id, and BitMap64 refuses negative numbers.
-    closed = np.array([i < 0 or i in tally.written or i in tally.evicted for i in ids.tolist()], np.bool_)
+    closed = np.array([i < 0 or i in audit.written or i in audit.evicted for i in ids.tolist()], np.bool_)
     complete = np.ones(len(ids), np.bool_)
     for other, position in zip(audit.logs, audit.snapshot.position, strict=True):
         complete &= np.isin(ids, other.ids_below(position))
@@ -132,7 +134,7 @@ def _missing_text(log: PartitionLog, at: int) -> str:
 
 
 def _certificate(audit: Audit, without_line: list[_WithoutLine]) -> Certificate:
-    snapshot, tally, logs, stornos = audit.snapshot, audit.tally, audit.logs, audit.stornos
+    snapshot, logs, stornos = audit.snapshot, audit.logs, audit.stornos
     pending = np.concatenate([ids for ids, _ in without_line])
     return Certificate(
         topics=snapshot.topics,
@@ -141,10 +143,10 @@ def _certificate(audit: Audit, without_line: list[_WithoutLine]) -> Certificate:
         end=tuple(log.end for log in logs),
         storno_end=stornos.end,
         offsets=sum(int(np.count_nonzero(log.ids != BLANK)) for log in logs),
-        houses=tally.houses,
-        cancelled=tally.cancelled,
-        late=tally.late,
-        rejects=dict(tally.rejects),
+        houses=audit.houses,
+        cancelled=audit.cancelled,
+        late=audit.late,
+        rejects=dict(audit.rejects),
         pending_ids=len(np.unique(pending)),
         pending_parts=len(pending),
         unread=sum(unread for _, unread in without_line),
@@ -163,7 +165,7 @@ def _certificate(audit: Audit, without_line: list[_WithoutLine]) -> Certificate:
 def _lost(audit: Audit) -> int:
     """Offsets in gap lines that have no line of their own and that Kafka no longer has; gaps may overlap."""
     lost = [BitMap64() for _ in PARTS]
-    for (partition, start), end in audit.tally.gaps.items():
+    for (partition, start), end in audit.gaps.items():
         if partition != STORNO:
             lost[partition].add_range(start, min(end, audit.logs[partition].first))
     return sum(len(offsets - log.expired_lines) for offsets, log in zip(lost, audit.logs, strict=True))

@@ -28,12 +28,12 @@ def status(ctx: click.Context) -> None:
 
 @click.command(short_help="Show houses as a table, the pending ones, or one house's story.")
 @click.option("--last", type=Count, default=10, show_default=True, metavar="K", help="How many houses.")
-@click.option("--pending", is_flag=True, help="The houses that wait for parts instead.")
+@click.option("--pending", is_flag=True, help="The pending houses instead: those that lack parts.")
 @click.option("--id", "house_id", type=HouseId(), metavar="N", help="The story of one house instead.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for programs.")
 @click.pass_context
 def show(ctx: click.Context, last: int, pending: bool, house_id: int | None, as_json: bool) -> None:
-    """Show the newest houses, those that wait for parts, or all that is known of one.
+    """Show the newest houses, the pending ones, or all that is known of one.
 
     \b
     Examples:
@@ -88,18 +88,17 @@ def _why_none(config: "Config") -> str:
 
 def _show_pending(config: "Config", count: int, as_json: bool) -> None:
     from houses.records.message import PART_NAMES
-    from houses.verify.pending import waiting_houses
+    from houses.verify.pending import pending_houses
 
     with work_shown("Looking"):
-        houses = waiting_houses(config)
+        houses = pending_houses(config)
     if as_json:
         for house in houses[:count]:
             print_json(house.to_json())
         return
     rows = [(house.id, *(house.offsets.get(name, "missing") for name in PART_NAMES)) for house in houses[:count]]
     say(
-        counted(len(houses), "house waits", "houses wait")
-        + " for parts"
+        counted(len(houses), "house is pending", "houses are pending")
         + (f"; the first {len(rows)}, with the offsets of what has come:" if rows else "")
     )
     if rows:
@@ -154,7 +153,7 @@ def peek(
 @click.option("--json", "as_json", is_flag=True, help="The certificate as one JSON object, for programs.")
 @click.pass_context
 def verify(ctx: click.Context, as_json: bool) -> int:
-    """Hold the output files against the topics: print a certificate, exit with 1 when anything is wrong. Starts nothing.
+    """Compare the output files with the topics: print a certificate, exit with 1 when anything is wrong. Starts nothing.
 
     \b
     Example:

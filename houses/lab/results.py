@@ -13,7 +13,7 @@ import pandas as pd
 from houses.config.config import SUMMARY_NAME, Config
 from houses.errors import HousesError
 from houses.kafka.reader import peek, printable
-from houses.lab.analysis.blame import waiting_table
+from houses.lab.analysis.blame import pending_table
 from houses.lab.analysis.frames import Loaded, load, load_metrics, truth
 from houses.lab.analysis.latency import summary
 from houses.offsets.stores import checkpoint_store
@@ -22,7 +22,7 @@ from houses.records.metrics import last_metrics
 from houses.system.files import REAL, replace_file
 from houses.verify import story as lineage
 from houses.verify.certificate import Certificate
-from houses.verify.pending import PendingSet, pending_at, waiting_houses
+from houses.verify.pending import PendingSet, pending_at, pending_houses
 from houses.verify.story import Story
 from houses.verify.verify import verify
 
@@ -68,11 +68,11 @@ class Results:
         return self.data().rejects.copy()
 
     def pending(self) -> pd.DataFrame:
-        """The houses that are incomplete where the consumer stands now; see `guilt.waiting_table` for the columns."""
-        return waiting_table(waiting_houses(self._config))
+        """The houses that are pending where the consumer stands now; see `blame.pending_table` for the columns."""
+        return pending_table(pending_houses(self._config))
 
     def pending_at(self, positions: Sequence[int]) -> PendingSet:
-        """The houses that were incomplete when the consumer stood at these offsets (next to read, per partition)."""
+        """The houses that were pending when the consumer stood at these offsets (next to read, per partition)."""
         return pending_at(self._config, [*map(int, positions)])
 
     def story(self, house_id: int) -> Story:

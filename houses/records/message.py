@@ -196,6 +196,11 @@ def excluded_parts(mask: int) -> list[int]:
     return [part.number for part in PARTS if mask & part.mask]
 
 
+def part_names(mask: int) -> list[str]:
+    """The names of the parts of a mask."""
+    return [part.name for part in PARTS if mask & part.mask]
+
+
 def is_full(mask: int) -> bool:
     """Whether all three parts are cancelled."""
     return mask == FULL

@@ -44,19 +44,18 @@ class Findings:
 
     def __init__(self) -> None:
         """Nothing found."""
-        self.counts: Counter[Kind] = Counter()
-        self._kept: dict[Kind, list[Culprit]] = {}
+        self.counts: Counter[str] = Counter()
+        self._kept: dict[Kind, list[Culprit]] = {kind: [] for kind in MEANING}
 
     def add(self, kind: Kind, where: str, what: str) -> None:
         """Note one thing."""
         self.counts[kind] += 1
-        kept = self._kept.setdefault(kind, [])
-        if len(kept) < _SHOWN:
-            kept.append(Culprit(kind, where, what))
+        if self.counts[kind] <= _SHOWN:
+            self._kept[kind].append(Culprit(kind, where, what))
 
     def first(self) -> tuple[Culprit, ...]:
         """Ten culprits, the kinds in turn, so that many of one kind do not hide another."""
-        turns = chain.from_iterable(zip_longest(*(self._kept[kind] for kind in MEANING if kind in self._kept)))
+        turns = chain.from_iterable(zip_longest(*self._kept.values()))
         return tuple(culprit for culprit in turns if culprit)[:_SHOWN]
 
 
@@ -144,18 +143,16 @@ class Certificate:
 
     def _verdict(self) -> list[str]:
         if self.ok and not self.proved:
-            return [
-                "unproved     nothing is proved yet: "
-                + (_NOT_SAVED if any(self.end) or self.storno_end else "the topics hold no message")
-            ]
+            why = _NOT_SAVED if any(self.end) or self.storno_end else "the topics hold no message"
+            return [f"unproved     nothing is proved yet: {why}"]
         if self.ok:
             unread = self.unread + self.unread_stornos
             later = f"; {self._unread()} {'has' if unread == 1 else 'have'} none so far" if unread else ""
             return [f"verified     every record below the position has exactly one outcome{later}"]
         counts = [
-            f"NOT VERIFIED {count:,} {kind}: {MEANING[kind]}"
-            for kind in MEANING
-            if (count := self.problems.get(kind, 0))
+            f"NOT VERIFIED {self.problems[kind]:,} {kind}: {meaning}"
+            for kind, meaning in MEANING.items()
+            if kind in self.problems
         ]
         return [*counts, *(f"  {culprit}" for culprit in self.culprits)]
 

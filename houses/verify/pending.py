@@ -1,7 +1,6 @@
 """The pending houses: at given positions, rebuilt from the files and from what has no line yet; and what they lack now."""
 
 import logging
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,22 +9,19 @@ import numpy as np
 from pyroaring import BitMap64
 
 from houses.config.config import Config
-from houses.errors import MessageError
 from houses.kafka.reader import read_ranges
-from houses.records.blocks import Block, blocks, claimed_columns
+from houses.records.blocks import Ints, claimed_columns
 from houses.records.decode import decode_parts
-from houses.records.lines import parse_house_line, parse_reject_line, split_lines
+from houses.records.lines import parse_house_line
 from houses.records.message import PART_NAMES, PARTS, STORNO, Reject, peek_id
-from houses.records.metrics import last_metrics
-from houses.verify.snapshot import Snapshot, take_snapshot
-from houses.verify.topic_log import PartitionLog
+from houses.verify.snapshot import CANCELLED, HOUSES, Snapshot, known_lines, offset_columns, take_snapshot
 
 LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class PendingSet:
-    """The incomplete houses at a moment."""
+    """The pending houses of a moment."""
 
     positions: tuple[int, ...]
     """Next offset to read, per partition, at that moment."""
@@ -46,142 +42,8 @@ class PendingSet:
         return sum(self.ids)
 
 
-@dataclass(slots=True)
-class _State:
-    """What is gathered on the way."""
-
-    snapshot: Snapshot
-    positions: tuple[int, ...]
-    pending: BitMap64 = field(default_factory=BitMap64)
-    closed: BitMap64 = field(default_factory=BitMap64)
-    came: tuple[BitMap64, BitMap64, BitMap64] = field(default_factory=lambda: (BitMap64(), BitMap64(), BitMap64()))
-    """Per partition, ids of which a part lies below the position; at least the pending ones."""
-    highest: list[int] = field(default_factory=lambda: [-1, -1, -1])
-    """Highest id below the position, per partition."""
-    with_line: tuple[BitMap64, BitMap64, BitMap64] = field(default_factory=lambda: (BitMap64(), BitMap64(), BitMap64()))
-    """Offsets that have a line and that a restart would read again."""
-    evicted: dict[int, dict[int, int]] = field(default_factory=dict)
-    """Id -> partition -> lowest offset of its part."""
-
-    def low(self, partition: int) -> int:
-        """From where on the topic holds records without a line."""
-        checkpoint = self.snapshot.checkpoint
-        return max(checkpoint.low[partition] if checkpoint else 0, self.snapshot.marks[partition][0])
-
-
-def pending_at(config: Config, positions: Sequence[int]) -> PendingSet:
-    """The houses of which the records below `positions` hold one or two parts.
-
-    Args:
-        positions: next offset to read, per partition, as a line of metrics.jsonl gives them.
-    Raises:
-        PositionError, BrokerError: see `snapshot.take_snapshot`.
-    """
-    state = _State(take_snapshot(config), tuple(positions))
-    for path, length in list(zip(state.snapshot.files, state.snapshot.lengths, strict=True))[:2]:
-        for block in blocks(path, length):
-            _add_houses(state, block)
-            LOG.debug(f"{block.end:,} of {length:,} bytes of {path.name} read")
-    for block in blocks(state.snapshot.files[2], state.snapshot.lengths[2]):
-        _add_rejects(state, block)
-    LOG.debug(f"reading {state.snapshot.topics[0]}")
-    _add_unwritten(config, state)
-    return _result(state)
-
-
-def _add_houses(state: _State, block: Block) -> None:
-    columns = None if block.is_torn else claimed_columns(block.data)
-    if columns is None:
-        _add_house_lines(state, block)
-        return
-    below = [offsets < position for offsets, position in zip(columns.offsets, state.positions, strict=True)]
-    split = (below[0] | below[1] | below[2]) & ~(below[0] & below[1] & below[2])
-    state.pending.update(columns.ids[split].tolist())
-    state.closed.update(columns.ids.tolist())
-    for p, offsets in enumerate(columns.offsets):
-        state.came[p].update(columns.ids[split & below[p]].tolist())
-        state.highest[p] = max(state.highest[p], int(np.max(columns.ids[below[p]], initial=-1)))
-        state.with_line[p].update(offsets[offsets >= state.low(p)].tolist())
-
-
-def _add_house_lines(state: _State, block: Block) -> None:
-    for data in split_lines(block.data):
-        try:
-            line = parse_house_line(data)
-        except MessageError:  # what is no line is for verify to report
-            continue
-        if not line.late:
-            _note_parts(state, line.id, dict(line.offsets))
-            state.closed.add(line.id)
-            if len({offset < state.positions[p] for p, offset in line.offsets.items()}) > 1:
-                state.pending.add(line.id)
-
-
-def _note_parts(state: _State, house_id: int, offsets: dict[int, int]) -> None:
-    for p, offset in offsets.items():
-        if offset < state.positions[p]:
-            state.highest[p] = max(state.highest[p], house_id)
-            state.came[p].add(house_id)
-        if offset >= state.low(p):
-            state.with_line[p].add(offset)
-
-
-def _add_rejects(state: _State, block: Block) -> None:
-    for data in split_lines(block.data):
-        try:
-            reject = parse_reject_line(data, state.snapshot.topics)
-        except MessageError:
-            continue
-        if reject.partition != STORNO and reject.reason != "gap":
-            _add_reject(state, reject)
-
-
-def _add_reject(state: _State, reject: Reject) -> None:
-    if reject.offset >= state.low(reject.partition):
-        state.with_line[reject.partition].add(reject.offset)
-    house_id = peek_id(reject.raw)
-    if reject.reason == "evicted" and house_id is not None:
-        parts = state.evicted.setdefault(house_id, {})
-        parts[reject.partition] = min(reject.offset, parts.get(reject.partition, reject.offset))
-        _note_parts(state, house_id, {reject.partition: reject.offset})
-
-
-def _add_unwritten(config: Config, state: _State) -> None:
-    """Records without a line, below the positions: the houses that wait still, or that the consumer has not come to."""
-    parts: dict[int, set[int]] = defaultdict(set)
-    ranges = {
-        p.partition: (state.low(p.partition), min(state.positions[p.partition], state.snapshot.marks[p.partition][1]))
-        for p in PARTS
-    }
-    logs = {p: PartitionLog(low, end) for p, (low, end) in ranges.items()}
-    for run in read_ranges(config.kafka, state.snapshot.topics[0], ranges):
-        logs[run.partition].add(run)
-    for p, log in logs.items():
-        state.highest[p] = max(state.highest[p], int(np.max(log.ids, initial=-1)))
-        for at in np.flatnonzero(log.ids >= 0).tolist():
-            if at + log.first not in state.with_line[p]:
-                parts[int(log.ids[at])].add(p)
-                state.came[p].add(int(log.ids[at]))
-    waiting = (i for i, present in parts.items() if len(present) < len(PARTS))
-    state.pending.update(i for i in waiting if i not in state.closed and i not in state.evicted)
-
-
-def _result(state: _State) -> PendingSet:
-    uncertain = BitMap64()
-    for house_id, offsets in state.evicted.items():
-        present = {p for p, offset in offsets.items() if offset < state.positions[p]}
-        lacking = {part.partition for part in PARTS} - present
-        if not present or not lacking:  # not begun; or given up before the last of them came
-            continue
-        # Only when all that it lacks had been passed over, it could have been given up by then.
-        passed_over = all(house_id < state.highest[p] for p in lacking)
-        (uncertain if passed_over else state.pending).add(house_id)
-    first, second, third = (came & state.pending for came in state.came)
-    return PendingSet(state.positions, state.pending, uncertain, (first, second, third))
-
-
 @dataclass(frozen=True, slots=True)
-class WaitingHouse:
+class PendingHouse:
     """A house of which one or two parts have come."""
 
     id: int
@@ -198,24 +60,117 @@ class WaitingHouse:
         return {"id": self.id, "offsets": dict(self.offsets), "missing": self.missing}
 
 
-def waiting_houses(config: Config) -> list[WaitingHouse]:
-    """The houses that are incomplete where the consumer stands now, by id.
+@dataclass(slots=True)
+class _Seen:
+    """What files and topics hold below the positions, as far as it tells which houses are pending."""
+
+    snapshot: Snapshot
+    positions: tuple[int, ...]
+    split: BitMap64 = field(default_factory=BitMap64)
+    """Written houses of which some parts lie below the positions, some not."""
+    written: BitMap64 = field(default_factory=BitMap64)
+    evicted: BitMap64 = field(default_factory=BitMap64)
+    offsets: tuple[dict[int, int], dict[int, int], dict[int, int]] = field(default_factory=lambda: ({}, {}, {}))
+    """Per partition, id -> offset of its part below the position: of `split`, of evicted houses, and without a line."""
+    highest: list[int] = field(default_factory=lambda: [-1, -1, -1])
+    """Highest id below the position, per partition."""
+    with_line: tuple[BitMap64, BitMap64, BitMap64] = field(default_factory=lambda: (BitMap64(), BitMap64(), BitMap64()))
+    """Offsets that have a line and that a restart would read again."""
+
+    def note(self, partition: int, house_id: int, offset: int) -> None:
+        """Note the part of an evicted house, or one without a line."""
+        if offset < self.positions[partition]:
+            self.highest[partition] = max(self.highest[partition], house_id)
+            self.offsets[partition][house_id] = min(offset, self.offsets[partition].get(house_id, offset))
+
+
+def pending_at(config: Config, positions: Sequence[int]) -> PendingSet:
+    """The houses of which the records below `positions` hold one or two parts.
+
+    Args:
+        positions: next offset to read, per partition, as a line of metrics.jsonl gives them.
+    Raises:
+        PositionError, BrokerError: see `snapshot.take_snapshot`.
+    """
+    return _pending(_look(config, take_snapshot(config), tuple(positions)))
+
+
+def pending_houses(config: Config) -> list[PendingHouse]:
+    """The houses that are pending where the consumer stands now, by id.
 
     Args:
     Raises:
         PositionError, BrokerError: see `snapshot.take_snapshot`.
     """
     snapshot = take_snapshot(config)
-    said = last_metrics(config.metrics_path) or {}
-    # What it said last may be later than its checkpoint.
-    positions = [*map(max, snapshot.position, said.get("position", (0, 0, 0)))]
-    pending = pending_at(config, positions).ids
-    low = snapshot.checkpoint.low if snapshot.checkpoint else (0, 0, 0)
-    ranges = {p: (max(low[p], snapshot.marks[p][0]), positions[p]) for p in range(len(PARTS))}
-    offsets: dict[int, dict[str, int]] = defaultdict(dict)
-    for run in read_ranges(config.kafka, snapshot.topics[0], ranges):
-        batch = decode_parts(run.partition, run.offsets, run.values())
-        for house_id, entry in zip(batch.ids, batch.entries, strict=True):
-            if house_id in pending:
-                offsets[house_id].setdefault(PARTS[run.partition].name, entry[0])
-    return [WaitingHouse(house_id, offsets[house_id]) for house_id in pending]
+    seen = _look(config, snapshot, snapshot.reached[:STORNO])
+    came = list(zip(PART_NAMES, seen.offsets, strict=True))
+    return [PendingHouse(i, {name: at[i] for name, at in came if i in at}) for i in _pending(seen).ids]
+
+
+def _look(config: Config, snapshot: Snapshot, positions: tuple[int, ...]) -> _Seen:
+    seen = _Seen(snapshot, positions)
+    for file in (HOUSES, CANCELLED):
+        for block in snapshot.blocks(file):
+            if columns := claimed_columns(block.data):
+                _add_houses(seen, columns.ids, columns.offsets)
+            else:
+                lines = [line for line in known_lines(block, parse_house_line) if not line.late]
+                _add_houses(seen, *offset_columns(lines))
+            LOG.debug(f"{block.end:,} of {snapshot.lengths[file]:,} bytes of {snapshot.files[file].name} read")
+    for reject in snapshot.rejects():
+        _add_reject(seen, reject)
+    LOG.debug(f"reading {snapshot.topics[0]}")
+    _add_unwritten(config, seen)
+    return seen
+
+
+def _add_houses(seen: _Seen, ids: Ints, offsets: Sequence[Ints]) -> None:
+    below = [(column >= 0) & (column < position) for column, position in zip(offsets, seen.positions, strict=True)]
+    above = [column >= position for column, position in zip(offsets, seen.positions, strict=True)]
+    split = np.any(below, axis=0) & np.any(above, axis=0)
+    seen.split.update(ids[split].tolist())
+    seen.written.update(ids.tolist())
+    for p, column in enumerate(offsets):
+        came = split & below[p]
+        seen.offsets[p].update(zip(ids[came].tolist(), column[came].tolist(), strict=True))
+        seen.highest[p] = max(seen.highest[p], int(np.max(ids[below[p]], initial=-1)))
+        seen.with_line[p].update(column[column >= seen.snapshot.low[p]].tolist())
+
+
+def _add_reject(seen: _Seen, reject: Reject) -> None:
+    if reject.offset >= seen.snapshot.low[reject.partition]:
+        seen.with_line[reject.partition].add(reject.offset)
+    house_id = peek_id(reject.raw)
+    if reject.reason == "evicted" and house_id is not None:
+        seen.evicted.add(house_id)
+        seen.note(reject.partition, house_id, reject.offset)
+
+
+def _add_unwritten(config: Config, seen: _Seen) -> None:
+    """Records without a line, below the positions: of pending houses, or that the consumer has not come to."""
+    ends = [min(position, mark[1]) for position, mark in zip(seen.positions, seen.snapshot.marks, strict=False)]
+    for run in read_ranges(
+        config.kafka, seen.snapshot.topics[0], dict(enumerate(zip(seen.snapshot.low, ends, strict=True)))
+    ):
+        p, with_line = run.partition, seen.with_line[run.partition]
+        batch = decode_parts(p, run.offsets, run.values())
+        seen.highest[p] = max([seen.highest[p], *batch.ids])
+        for house_id, (offset, *_) in zip(batch.ids, batch.entries, strict=True):
+            if offset not in with_line:
+                seen.note(p, house_id, offset)
+
+
+def _pending(seen: _Seen) -> PendingSet:
+    """One or two parts have come; but what was evicted may have been given up by then already."""
+    first, second, third = (BitMap64(offsets) for offsets in seen.offsets)
+    begun = (first | second | third) - (first & second & third) - seen.written
+    # Only when all that it lacks had been passed over, it could have been given up by then.
+    uncertain = BitMap64(i for i in begun & seen.evicted if _was_passed_over(seen, i))
+    ids = seen.split | (begun - uncertain)
+    return PendingSet(seen.positions, ids, uncertain, (first & ids, second & ids, third & ids))
+
+
+def _was_passed_over(seen: _Seen, house_id: int) -> bool:
+    """Whether each part that had not come was behind a higher id."""
+    return all(house_id < seen.highest[p] for p in range(len(PARTS)) if house_id not in seen.offsets[p])

@@ -1,22 +1,31 @@
-"""What `verify` and `lineage` start from: positions, lengths and ends that fit together, while a consumer may run."""
+"""What `verify`, `story` and `pending` start from: positions, lengths and ends that fit together, while a consumer may run."""
 
 import time
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from houses.config.config import Config
-from houses.errors import BrokerError, PositionError
+from houses.errors import BrokerError, MessageError, PositionError
 from houses.kafka.broker import describe_topics, watermarks
 from houses.kafka.clients import TopicInfo
 from houses.offsets.binding import load_binding
 from houses.offsets.checkpoint import Checkpoint
 from houses.offsets.stores import checkpoint_store
-from houses.records.blocks import file_length
-from houses.records.message import PARTS
+from houses.records.blocks import Block, Ints, blocks, file_length, integers
+from houses.records.lines import HouseLine, parse_reject_line, split_lines
+from houses.records.message import PARTS, STORNO, Reject
+from houses.records.metrics import last_metrics
 from houses.records.registers import Register, decode_stornos
 from houses.system.files import REAL
 from houses.system.locks import lock_owner
+
+HOUSES, CANCELLED, REJECTS = range(3)
+"""The files, in the order of journal.FILES."""
+
+T = TypeVar("T")
 
 _TRIES = 10
 _RETRY_S = 0.05
@@ -41,17 +50,54 @@ class Snapshot:
     lengths: tuple[int, ...]
     marks: tuple[tuple[int, int], ...]
     """First offset that Kafka still has, and the end."""
+    said: Mapping[str, Any]
+    """The last line of metrics.jsonl; empty without one."""
 
     @property
-    def position(self) -> tuple[int, int, int]:
+    def low(self) -> tuple[int, ...]:
+        """Per partition of the parts topic: below it every record has a line, or is gone from Kafka."""
+        low = self.checkpoint.low if self.checkpoint else (0, 0, 0)
+        return tuple(max(offset, first) for offset, (first, _) in zip(low, self.marks[:STORNO], strict=True))
+
+    def blocks(self, file: int) -> Iterator[Block]:
+        """One of the three files, as long as it was."""
+        return blocks(self.files[file], self.lengths[file])
+
+    def rejects(self) -> Iterator[Reject]:
+        """The lines of rejects.jsonl about records of the parts topic."""
+        for block in self.blocks(REJECTS):
+            for reject in known_lines(block, lambda data: parse_reject_line(data, self.topics)):
+                if reject.partition != STORNO and reject.reason != "gap":
+                    yield reject
+
+    @property
+    def position(self) -> tuple[int, ...]:
         """Next offset per partition of the parts topic; 0 without a checkpoint."""
-        first, second, third = self.checkpoint.next if self.checkpoint else (0, 0, 0)
-        return first, second, third
+        return self.checkpoint.next if self.checkpoint else (0, 0, 0)
 
     @property
     def storno_position(self) -> int:
         """Next offset of the storno topic; 0 without a checkpoint."""
         return self.checkpoint.storno_next if self.checkpoint else 0
+
+    @property
+    def reached(self) -> tuple[int, ...]:
+        """Next offsets, that of the storno topic last: the positions, or what the consumer has said since its checkpoint."""
+        said = (*self.said.get("position", (0, 0, 0)), self.said.get("storno_position", 0))
+        return tuple(map(max, (*self.position, self.storno_position), said))
+
+
+def known_lines(block: Block, parse: Callable[[bytes], T]) -> Iterator[T]:
+    """What the whole lines of a block say; what is no line is for `verify` to report."""
+    for data in () if block.is_torn else split_lines(block.data):
+        with suppress(MessageError):
+            yield parse(data)
+
+
+def offset_columns(lines: Sequence[HouseLine]) -> tuple[Ints, list[Ints]]:
+    """The ids of houses, and per partition the offsets of their parts; -1 where a line does not give it."""
+    offsets = [integers(line.offsets.get(part.partition, -1) for line in lines) for part in PARTS]
+    return integers(line.id for line in lines), offsets
 
 
 def take_snapshot(config: Config) -> Snapshot:
@@ -69,6 +115,7 @@ def take_snapshot(config: Config) -> Snapshot:
     # 1. checkpoint, register
     _check_binding(config)
     checkpoint, register, problem = _positions(config)
+    said = last_metrics(config.metrics_path) or {}
     # 2. lengths
     files = (config.houses_path, config.storno_houses_path, config.rejects_path)
     lengths = tuple(file_length(path) for path in reversed(files))[::-1]
@@ -86,6 +133,7 @@ def take_snapshot(config: Config) -> Snapshot:
         config.storno_ids_path,
         lengths,
         (*(marks[part.partition] for part in PARTS), storno_marks[0]),
+        said,
     )
 
 

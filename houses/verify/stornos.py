@@ -1,37 +1,33 @@
 """Storno states compared: the topic, storno_ids.json, and the lines of storno_houses.jsonl."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from pyroaring import BitMap64
 
 from houses.records.lines import HouseLine
-from houses.records.message import FULL, PARTS
+from houses.records.message import is_full, part_names
 from houses.verify.certificate import Findings
 from houses.verify.snapshot import Snapshot
 from houses.verify.topic_log import StornoLog
 
 
+@dataclass(slots=True)
 class StornoAudit:
     """Follows the stated states line by line, and compares at the end."""
 
-    def __init__(self, snapshot: Snapshot, log: StornoLog, findings: Findings) -> None:
-        """No line is read yet."""
-        self._register = snapshot.register
-        self._register_name = snapshot.register_path.name
-        self._topic = snapshot.topics[1]
-        self._position = snapshot.storno_position
-        self._checkpoint = snapshot.checkpoint
-        self._log = log
-        self._findings = findings
-        self._stated: dict[int, int] = {}
-        """House id -> the mask that its last line states."""
+    snapshot: Snapshot
+    log: StornoLog
+    findings: Findings
+    stated: dict[int, int] = field(default_factory=dict)
+    """House id -> the mask that its last line states."""
 
     def line(self, line: HouseLine, where: str, *, is_written: bool) -> None:
         """The next line of storno_houses.jsonl; `is_written`: an earlier one, or houses.jsonl, holds the house."""
-        before = self._stated.get(line.id, 0)
+        before = self.stated.get(line.id, 0)
         for problem in self._problems(line, before, is_written=is_written):
-            self._findings.add("storno", where, f"house {line.id}: {problem}")
-        self._stated[line.id] = before | line.mask
+            self.findings.add("storno", where, f"house {line.id}: {problem}")
+        self.stated[line.id] = before | line.mask
 
     def _problems(self, line: HouseLine, before: int, *, is_written: bool) -> Iterator[str]:
         if line.late and not is_written:
@@ -40,37 +36,35 @@ class StornoAudit:
             yield f"{described(line.mask)} takes back {described(before)}"
         elif line.late and line.mask == before:
             yield f"{described(line.mask)} was stated before"
-        elif self._log.is_whole:
+        elif self.log.is_whole:
             yield from self._history_problems(line, before)
 
     def _history_problems(self, line: HouseLine, before: int) -> Iterator[str]:
         """The line states one of the states that the house went through; a late one follows the state before it."""
-        changes = self._log.changes.get(line.id, [])
-        index = next(
-            (i for i, (o, m) in enumerate(changes) if m == line.mask and line.storno_offset in (o, None)), None
-        )
-        if index is None:
+        offsets = self.log.changes.get(line.id, {})
+        if line.mask not in offsets or line.storno_offset not in (offsets[line.mask], None):
             offset = "" if line.storno_offset is None else f" by offset {line.storno_offset}"
             yield f"{described(line.mask)}{offset} is not what {self._topic} says"
-        elif line.late and before != (changes[index - 1][1] if index else 0):
+        elif line.late and before != max((mask for mask in offsets if mask < line.mask), default=0):
             yield f"{described(line.mask)} follows {described(before)}: a line between them is missing"
 
     def finish(self, written: BitMap64) -> None:
         """Compare the register and the stated states with the topic; `written` are the ids with a house line."""
+        register, file = self.snapshot.register, self.snapshot.register_path.name
         for problem in self._file_problems():
-            self._findings.add("storno", self._register_name, problem)
-        for house_id in sorted(self._log.changes.keys() | self._register.masks.keys()):
-            if not self._register.damage:
+            self.findings.add("storno", file, problem)
+        for house_id in sorted(self.log.changes.keys() | register.masks.keys()):
+            if not register.damage:
                 for problem in self._register_problems(house_id):
-                    self._findings.add("storno", self._register_name, f"house {house_id}: {problem}")
-            due = self._log.mask_before(house_id, self._position)
-            stated = self._stated.get(house_id, 0)
+                    self.findings.add("storno", file, f"house {house_id}: {problem}")
+            due = self.log.mask(house_id, self.snapshot.storno_position)
+            stated = self.stated.get(house_id, 0)
             if house_id in written and due & ~stated:
                 what = f"{described(due)} by {self._topic}, but its last line states {described(stated)}: a line is missing"
-                self._findings.add("storno", f"house {house_id}", what)
+                self.findings.add("storno", f"house {house_id}", what)
 
     def _file_problems(self) -> Iterator[str]:
-        register, checkpoint = self._register, self._checkpoint
+        register, checkpoint = self.snapshot.register, self.snapshot.checkpoint
         if register.damage:
             yield register.damage
         elif checkpoint is not None and register.generation is not None:
@@ -80,27 +74,32 @@ class StornoAudit:
                 yield f"goes to offset {register.storno_next} of {self._topic}, the checkpoint to {checkpoint.storno_next}"
 
     def _register_problems(self, house_id: int) -> Iterator[str]:
-        mask = self._register.masks.get(house_id, 0)
+        register, position = self.snapshot.register, self.snapshot.storno_position
+        mask, offset = register.masks.get(house_id, 0), register.offsets.get(house_id)
         # A consumer that died while it read the storno topic anew leaves a newer register that goes less far.
-        goes_to = self._position if self._register.storno_next is None else self._register.storno_next
-        due = self._log.mask_before(house_id, min(goes_to, self._position))
+        due = self.log.mask(house_id, position if register.storno_next is None else min(register.storno_next, position))
         if due & ~mask:
             yield f"{described(mask)}, but {self._topic} says {described(due)}"
-        most = self._log.mask(house_id)  # after a crash the register may be ahead of its position
-        if self._log.is_whole and mask & ~most:
+        if not self.log.is_whole:
+            return
+        most = self.log.mask(house_id)  # after a crash the register may be ahead of its position
+        if mask & ~most:
             yield f"{described(mask)}, but {self._topic} says {described(most)}"
-        offset = self._register.offsets.get(house_id)
-        if (
-            self._log.is_whole
-            and mask
-            and offset is not None
-            and (offset, mask) not in self._log.changes.get(house_id, [])
-        ):
+        if mask and offset not in (self.log.changes.get(house_id, {}).get(mask), None):
             yield f"{described(mask)} by offset {offset} is not what {self._topic} says"
+
+    @property
+    def _topic(self) -> str:
+        return self.snapshot.topics[1]
 
 
 def described(mask: int) -> str:
-    """A set of excluded parts in words."""
-    if mask in (0, FULL):
-        return "full storno" if mask else "no storno"
-    return "storno of " + " and ".join(part.name for part in PARTS if mask & part.mask)
+    """A set of excluded parts in words, as what stornos say."""
+    if mask and not is_full(mask):
+        return "storno of " + " and ".join(part_names(mask))
+    return "full storno" if mask else "no storno"
+
+
+def cancelled(mask: int) -> str:
+    """A set of excluded parts in words, as what has become of the house."""
+    return "cancelled" if is_full(mask) else f"cancelled in part ({' and '.join(part_names(mask))})"

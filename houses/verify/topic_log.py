@@ -1,7 +1,7 @@
-"""What Kafka holds, offset by offset, as `verify` holds it against the files: 25 bytes a record of the parts topic."""
+"""What Kafka holds, offset by offset, as `verify` compares it with the files: 25 bytes a record of the parts topic."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -15,7 +15,8 @@ from houses.kafka.reader import Run, read_ranges
 from houses.records.blocks import Ints, hashes
 from houses.records.decode import decode_parts
 from houses.records.lines import RAW_CAP_BYTES
-from houses.records.message import PARTS, decode_storno
+from houses.records.message import decode_storno
+from houses.verify.certificate import Kind
 
 LOG = logging.getLogger(__name__)
 
@@ -25,6 +26,18 @@ FINE, FOREIGN, NO_RECORD, OTHER_ID, OTHER_CONTENT, NOT_FIRST = range(6)
 """Verdicts on a line about an offset."""
 DOUBLE = 8
 """Added to a verdict: the offset has a line already."""
+VERDICTS: dict[int, tuple[Kind, str]] = {
+    FOREIGN: ("foreign", "the topic has no such offset"),
+    NO_RECORD: ("foreign", "there is no record at this offset"),
+    OTHER_ID: ("wrong", "the record there is not of this house"),
+    OTHER_CONTENT: ("wrong", "the record there holds something else"),
+    NOT_FIRST: ("wrong", "the partition holds this part at an earlier offset, which counts"),
+    DOUBLE: ("double", "the offset has a line already"),
+}
+"""The kind of problem that a verdict is, and its text."""
+
+Flags = NDArray[np.bool_]
+Verdicts = NDArray[np.uint8]
 
 _SAY_EVERY = 500_000
 NO_ID = {"malformed": MALFORMED, "wrong_partition": WRONG_PARTITION}
@@ -41,16 +54,10 @@ class PartitionLog:
         """House id per offset from `first` on, or BLANK, MALFORMED, WRONG_PARTITION."""
         self._contents: Ints = np.zeros(size, np.int64)
         self._raws: Ints = np.zeros(size, np.int64)
-        self.lines: NDArray[np.uint8] = np.zeros(size, np.uint8)
-        """Lines that speak of the offset, 2 standing for more."""
+        self.has_line: Flags = np.zeros(size, np.bool_)
+        """Whether a line speaks of the offset."""
         self.expired_lines = BitMap64()
         """Offsets below `first` that have a line."""
-        self.unique_ids: Ints = np.zeros(0, np.int64)
-        """All ids, ascending; known after `index`."""
-        self.first_at: Ints = np.zeros(0, np.int64)
-        """For each of `unique_ids` the index of its first record."""
-        self.is_first: NDArray[np.bool_] = np.zeros(0, np.bool_)
-        """Whether a record is the first of its id in the partition."""
 
     def add(self, run: Run) -> None:
         """Note the next records."""
@@ -64,58 +71,60 @@ class PartitionLog:
         for reject in batch.rejects:
             self.ids[reject.offset - self.first] = NO_ID[reject.reason]
 
-    def index(self) -> None:
-        """Find the first record of each id, once all are there."""
+    @cached_property
+    def _firsts(self) -> tuple[Ints, Ints]:
+        """All ids, ascending, and the index of the first record of each. Not to be asked for before all records are there."""
         valid = np.flatnonzero(self.ids >= 0)
-        self.unique_ids, at = np.unique(self.ids[valid], return_index=True)
-        self.first_at = valid[at]
-        self.is_first = np.zeros(len(self.ids), np.bool_)
-        self.is_first[self.first_at] = True
+        ids, at = np.unique(self.ids[valid], return_index=True)
+        return ids, valid[at]
 
-    def claim(self, offsets: Ints, ids: Ints, contents: Ints, *, legacy: bool = False) -> NDArray[np.uint8]:
-        """Count lines of houses for their offsets; a verdict for each. An offset that has expired cannot be checked.
+    @cached_property
+    def is_first(self) -> Flags:
+        """Whether a record is the first of its id in the partition."""
+        is_first = np.zeros(len(self.ids), np.bool_)
+        is_first[self._firsts[1]] = True
+        return is_first
+
+    def compare_parts(self, offsets: Ints, ids: Ints, contents: Ints, is_older: Flags) -> Verdicts:
+        """Compare lines of houses with the records at the offsets of a part: a verdict for each line.
+
+        The offsets have their line then. One that Kafka no longer has can only be checked for a second line.
 
         Args:
-            contents: `linescan.hashes` of the fragments; 0 where the line does not state the part's members.
-            legacy: the older program took the last part that came, not the first.
+            contents: `blocks.hashes` of the fragments; 0 where the line does not state the part's members.
+            is_older: of the older program, which took the last part that came, not the first.
         """
-        verdicts, inside = self._begin(offsets)
-        at = offsets[inside] - self.first
-        found = verdicts[inside]
-        if not legacy:
-            found[~self.is_first[at]] = NOT_FIRST
+        inside, at = self._known(offsets)
+        found = np.full(len(at), FINE, np.uint8)
+        found[~self.is_first[at] & ~is_older[inside]] = NOT_FIRST
         found[(contents[inside] != self._contents[at]) & (contents[inside] != 0)] = OTHER_CONTENT
         found[self.ids[at] != ids[inside]] = OTHER_ID
-        return self._finish(verdicts, inside, at, found)
+        return self._count(offsets, inside, at, found)
 
-    def claim_rejects(self, offsets: Ints, raws: Ints) -> NDArray[np.uint8]:
-        """Count lines of rejects for their offsets; a verdict for each, `raws` being `raw_hashes` of what the lines hold."""
-        verdicts, inside = self._begin(offsets)
-        at = offsets[inside] - self.first
-        found = verdicts[inside]
-        found[self._raws[at] != raws[inside]] = OTHER_CONTENT
-        return self._finish(verdicts, inside, at, found)
+    def compare_rejects(self, offsets: Ints, raws: Ints) -> Verdicts:
+        """The same for lines of rejects, `raws` being `raw_hashes` of what the lines hold."""
+        inside, at = self._known(offsets)
+        found = np.where(self._raws[at] == raws[inside], FINE, OTHER_CONTENT).astype(np.uint8)
+        return self._count(offsets, inside, at, found)
 
-    def _begin(self, offsets: Ints) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-        verdicts = np.full(len(offsets), FINE, np.uint8)
-        verdicts[(offsets < 0) | (offsets >= self.end)] = FOREIGN
-        expired = (offsets >= 0) & (offsets < self.first)
-        for index in np.flatnonzero(expired):
-            if (offset := int(offsets[index])) in self.expired_lines:
-                verdicts[index] |= DOUBLE
-            self.expired_lines.add(offset)
-        return verdicts, (offsets >= self.first) & (offsets < self.end)
+    def _known(self, offsets: Ints) -> tuple[Flags, Ints]:
+        """Which offsets Kafka still has, and their places in the arrays."""
+        inside = (offsets >= self.first) & (offsets < self.end)
+        return inside, offsets[inside] - self.first
 
-    def _finish(
-        self, verdicts: NDArray[np.uint8], inside: NDArray[np.bool_], at: Ints, found: NDArray[np.uint8]
-    ) -> NDArray[np.uint8]:
+    def _count(self, offsets: Ints, inside: Flags, at: Ints, found: Verdicts) -> Verdicts:
+        """Note that the offsets have a line, and add what is known without its content; `found` belongs to `at`."""
         found[self.ids[at] == BLANK] = NO_RECORD
-        once, earliest = np.unique(at, return_index=True)
         again = np.ones(len(at), np.bool_)
-        again[earliest] = False
-        found[again | (self.lines[at] > 0)] |= DOUBLE
-        self.lines[once] = np.minimum(self.lines[once] + 1, 2)
+        again[np.unique(at, return_index=True)[1]] = False
+        found[again | self.has_line[at]] |= DOUBLE
+        self.has_line[at] = True
+        verdicts = np.where(offsets < self.first, FINE, FOREIGN).astype(np.uint8)
         verdicts[inside] = found
+        for index in np.flatnonzero(offsets < self.first):
+            if (offset := int(offsets[index])) in self.expired_lines:
+                verdicts[index] = DOUBLE
+            self.expired_lines.add(offset)
         return verdicts
 
     def id_at(self, offset: int) -> int | None:
@@ -126,21 +135,16 @@ class PartitionLog:
         """Whether the id at an offset came before; the offset is one that Kafka has."""
         return not self.is_first[offset - self.first]
 
-    def first_of(self, house_id: int) -> int | None:
-        """Offset of the first record of an id, or None."""
-        at = int(np.searchsorted(self.unique_ids, house_id))
-        if at == len(self.unique_ids) or self.unique_ids[at] != house_id:
-            return None
-        return int(self.first_at[at]) + self.first
-
     def ids_below(self, position: int) -> Ints:
         """The ids, ascending, whose first record is below an offset."""
-        return self.unique_ids[self.first_at < position - self.first]
+        ids, first_at = self._firsts
+        return ids[first_at < position - self.first]
 
     def was_passed_over(self, house_id: int) -> bool:
         """Whether a higher id came before this one's first part, or without one: only then can it be overdue."""
-        offset = self.first_of(house_id)
-        before = len(self.ids) if offset is None else offset - self.first
+        ids, first_at = self._firsts
+        at = int(np.searchsorted(ids, house_id))
+        before = int(first_at[at]) if at < len(ids) and ids[at] == house_id else len(self.ids)
         # What has expired may have held it.
         return self.first > 0 or (before > 0 and bool(self._highest[before - 1] > house_id))
 
@@ -160,8 +164,8 @@ class StornoLog:
 
     first: int
     end: int
-    changes: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
-    """House id -> offset and mask of excluded parts after it, for each storno that changed its state."""
+    changes: dict[int, dict[int, int]] = field(default_factory=dict)
+    """House id -> each mask of excluded parts that it has had, ascending -> offset of the storno that made it so."""
     malformed: dict[int, int] = field(default_factory=dict)
     """Offset -> hash of the message."""
     valid: int = 0
@@ -178,19 +182,13 @@ class StornoLog:
                 self.malformed[offset] = int(raw_hashes([value])[0])
                 continue
             self.valid += 1
-            changes = self.changes.setdefault(storno.id, [])
-            before = changes[-1][1] if changes else 0
-            if before | storno.mask != before:
-                changes.append((offset, before | storno.mask))
+            # A mask that it has had already keeps the offset that made it so.
+            self.changes.setdefault(storno.id, {}).setdefault(self.mask(storno.id) | storno.mask, offset)
 
-    def mask_before(self, house_id: int, position: int) -> int:
-        """The union of a house's stornos below an offset."""
-        return next((mask for offset, mask in reversed(self.changes.get(house_id, [])) if offset < position), 0)
-
-    def mask(self, house_id: int) -> int:
-        """The union of all stornos of a house."""
-        changes = self.changes.get(house_id)
-        return changes[-1][1] if changes else 0
+    def mask(self, house_id: int, end: int | None = None) -> int:
+        """The union of a house's stornos below the offset `end`; of all when None."""
+        changes = self.changes.get(house_id, {})
+        return max((mask for mask, offset in changes.items() if end is None or offset < end), default=0)
 
     @property
     def is_whole(self) -> bool:
@@ -198,22 +196,20 @@ class StornoLog:
         return self.first == 0
 
 
-Logs = tuple[PartitionLog, PartitionLog, PartitionLog]
+Logs = list[PartitionLog]
 
 
-def read_parts(kafka: KafkaConfig, topic: str, marks: Mapping[int, tuple[int, int]]) -> Logs:
+def read_parts(kafka: KafkaConfig, topic: str, marks: Sequence[tuple[int, int]]) -> Logs:
     """The three partitions of the parts topic, each from its first offset to its end."""
-    logs = (PartitionLog(*marks[0]), PartitionLog(*marks[1]), PartitionLog(*marks[2]))
+    logs = [PartitionLog(first, end) for first, end in marks]
     total = sum(len(log.ids) for log in logs)
     done, due = 0, _SAY_EVERY
-    for run in read_ranges(kafka, topic, {part.partition: marks[part.partition] for part in PARTS}):
+    for run in read_ranges(kafka, topic, dict(enumerate(marks))):
         logs[run.partition].add(run)
         done += len(run.offsets)
         if done >= due:
             LOG.debug(f"read {done:,} of {total:,} offsets of {topic}")
             due = done + _SAY_EVERY
-    for log in logs:
-        log.index()
     return logs
 
 

@@ -226,7 +226,7 @@ def test_show_pending_names_the_missing_parts(tmp_path: Path, kafka: str) -> Non
         send_raw(made, made.kafka.topic, encode_part(PARTS[1], house_id, utc_now(), "wall_bob"), 1)
     read_houses(made)
     said = check(made, "show", "--pending", "--last", "2").splitlines()
-    assert said[0].startswith("3 houses wait for parts")
+    assert said[0].startswith("3 houses are pending")
     assert [line.split() for line in said[2:]] == [["7", "missing", "2", "missing"], ["8", "missing", "3", "missing"]]
     records = json_lines(check(made, "show", "--pending", "--json"))
     assert records[2] == {"id": 9, "offsets": {"wall": 4}, "missing": ["foundation", "roof"]}

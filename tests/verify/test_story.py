@@ -12,8 +12,10 @@ from support.finished_run import (
     TS,
     UNREAD,
     WALL,
+    Files,
     Sender,
     consume_to_end,
+    copy_run,
     make_finished_run,
 )
 from support.kafka_lab import make_lab, read_jsonl, reading, wait_until
@@ -22,7 +24,7 @@ from houses.config.config import Config
 from houses.kafka.reader import first_and_end
 from houses.records.message import encode_storno
 from houses.records.metrics import last_metrics
-from houses.verify.pending import pending_at
+from houses.verify.pending import pending_at, pending_houses
 from houses.verify.story import story
 
 
@@ -210,6 +212,24 @@ def test_pending_at_an_earlier_position_is_rebuilt(finished: Config) -> None:
     found = pending_at(finished, (5, 3, 2))
     assert list(found.ids) == [2, 3, 4]
     assert [list(came) for came in found.came] == [[2, 3, 4], [2], []]
+
+
+def test_pending_houses_say_what_has_come_and_where_it_lies(finished: Config) -> None:
+    """Offsets of the parts that have come, names of those that have not."""
+    assert [house.to_json() for house in pending_houses(finished)] == [
+        {"id": PENDING[0], "offsets": {"foundation": 33}, "missing": ["wall", "roof"]},
+        {"id": PENDING[1], "offsets": {"foundation": 34, "wall": 31}, "missing": ["roof"]},
+    ]
+
+
+def test_what_is_no_line_does_not_hide_the_pending_houses(finished: Config, tmp_path: Path) -> None:
+    """It is for `verify` to report; the other lines of its block count, and so do earlier positions."""
+    files = Files(copy_run(finished, tmp_path / "copy"))
+    for name in ("houses", "storno_houses", "rejects"):
+        files.add_bytes(name, b'junk\n{"id":7,"hou')
+    for positions in ((35, 32, 30), (5, 3, 2), (31, 30, 25)):
+        whole, found = pending_at(finished, positions), pending_at(files.config, positions)
+        assert (found.ids, found.came, found.uncertain) == (whole.ids, whole.came, whole.uncertain)
 
 
 def test_nothing_is_pending_at_the_beginning(finished: Config) -> None:

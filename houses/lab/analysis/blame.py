@@ -23,7 +23,7 @@ from houses.lab.analysis.figure import (
 )
 from houses.producer.stream import TICK_S
 from houses.records.message import FULL, PART_NAMES, PARTS
-from houses.verify.pending import WaitingHouse
+from houses.verify.pending import PendingHouse
 
 _LEAST_MS = 0.1
 _LEAST_TOP_MS = 10.0
@@ -66,10 +66,10 @@ def blame(houses: pd.DataFrame) -> pd.DataFrame:
 
 
 def blame_pending(pending: pd.DataFrame) -> "pd.Series[Any]":
-    """Per part, how many incomplete houses lack it.
+    """Per part, how many pending houses lack it.
 
     Args:
-        pending: a row per incomplete house with boolean columns foundation, wall and roof: it has come.
+        pending: a row per pending house with boolean columns foundation, wall and roof: it has come.
 
     Example:
         >>> pending = pd.DataFrame({"foundation": [True, True], "wall": [False, False], "roof": [True, False]})
@@ -79,15 +79,15 @@ def blame_pending(pending: pd.DataFrame) -> "pd.Series[Any]":
     return (~pending[PART_NAMES].astype(bool)).sum().rename_axis("part").rename("houses")
 
 
-def waiting_table(waiting: Iterable[WaitingHouse]) -> pd.DataFrame:
-    """One row per incomplete house: `id`; `foundation`, `wall`, `roof`: it has come; `missing`, names joined by +."""
-    found = list(waiting)
+def pending_table(pending: Iterable[PendingHouse]) -> pd.DataFrame:
+    """One row per pending house: `id`; `foundation`, `wall`, `roof`: it has come; `missing`, names joined by +."""
+    found = list(pending)
     ids = pd.array([house.id for house in found], dtype="Int64")
     return _with_missing(ids, [[name in house.offsets for house in found] for name in PART_NAMES])
 
 
 def evicted(rejects: pd.DataFrame) -> pd.DataFrame:
-    """The houses that were given up, in the columns of `waiting_table`: a part that was dropped never comes.
+    """The houses that were given up, in the columns of `pending_table`: a part that was dropped never comes.
 
     A part that came only after its house was given up counts as come.
 

@@ -12,7 +12,7 @@ from houses.lab.analysis import blame as guilt
 from houses.lab.analysis.frames import truth
 from houses.producer.faults import FAULTS_NAME, FaultLog
 from houses.records.message import PART_NAMES, PARTS
-from houses.verify.pending import WaitingHouse
+from houses.verify.pending import PendingHouse
 
 
 def waited(**last_by_ms: list[float]) -> pd.DataFrame:
@@ -54,9 +54,9 @@ def test_a_house_that_lacks_two_parts_counts_for_both() -> None:
     assert guilt.blame_pending(lacking("roof", "wall+roof")).to_dict() == {"foundation": 0, "wall": 1, "roof": 2}
 
 
-def test_waiting_houses_say_what_has_come_and_what_is_missing() -> None:
+def test_pending_houses_say_what_has_come_and_what_is_missing() -> None:
     """Names of the missing parts are joined by +."""
-    table = guilt.waiting_table([WaitingHouse(7, {"wall": 3}), WaitingHouse(9, {"foundation": 1, "roof": 2})])
+    table = guilt.pending_table([PendingHouse(7, {"wall": 3}), PendingHouse(9, {"foundation": 1, "roof": 2})])
     assert table.to_dict("list") == {
         "id": [7, 9],
         "foundation": [False, True],
@@ -64,7 +64,7 @@ def test_waiting_houses_say_what_has_come_and_what_is_missing() -> None:
         "roof": [False, True],
         "missing": ["foundation+roof", "wall"],
     }
-    assert table.dtypes.astype(str).tolist() == guilt.waiting_table([]).dtypes.astype(str).tolist()
+    assert table.dtypes.astype(str).tolist() == guilt.pending_table([]).dtypes.astype(str).tolist()
 
 
 def test_evicted_houses_have_the_parts_that_stand_in_rejects() -> None:
@@ -75,7 +75,7 @@ def test_evicted_houses_have_the_parts_that_stand_in_rejects() -> None:
     table = guilt.evicted(rejects)
     assert table["id"].tolist() == [4, 9]
     assert table["missing"].tolist() == ["foundation+roof", "wall"]
-    assert list(table) == list(guilt.waiting_table([]))
+    assert list(table) == list(guilt.pending_table([]))
 
 
 def test_the_truth_counts_what_was_injected_and_keeps_the_largest_delay(tmp_path: Path) -> None:

@@ -42,7 +42,6 @@ def compact(config: Config, ops: FileOps = REAL) -> Compacted:
 
     Cancelled are the houses of storno_houses.jsonl and of the register. A consumer may run meanwhile.
 
-    Args:
     Raises:
         MessageError: a line of the files is no house; `verify` says where.
     """

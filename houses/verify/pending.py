@@ -98,7 +98,6 @@ def pending_at(config: Config, positions: Sequence[int]) -> PendingSet:
 def pending_houses(config: Config) -> list[PendingHouse]:
     """The houses that are pending where the consumer stands now, by id.
 
-    Args:
     Raises:
         PositionError, BrokerError: see `snapshot.take_snapshot`.
     """

@@ -36,7 +36,6 @@ def verify(config: Config) -> Certificate:
     6. The records without a line: from the checkpoint's position on they are unread. Below it each must be a part of a
        pending house, which a restart from the checkpoint reads again; else its outcome is missing.
 
-    Args:
     Raises:
         PositionError: the topics are not those of the folder, or records are deleted while they are read.
         BrokerError: no Kafka, or no such topics.

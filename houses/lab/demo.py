@@ -8,7 +8,6 @@ from houses.config.config import Config
 from houses.errors import HousesError
 from houses.kafka.local import server as local_kafka
 from houses.lab.analysis.figure import Picture, save_figure
-from houses.lab.analysis.frames import Loaded
 from houses.lab.analysis.latency import plot_latency, plot_latency_over_time, summary
 from houses.lab.experiment import Experiment
 from houses.system.text import counted
@@ -21,6 +20,8 @@ _STEP_S = 3.0
 _DOWN_S = 2.0
 _AHEAD = 2_000
 """Ids that far ahead have not been sent: at 500 a second they come 4 s later."""
+_PATIENCE_S = 60.0
+"""With a slow machine."""
 
 Cancelled = dict[int, str]
 """House id -> the parts that must be cancelled, as `Loaded.stornos` names them."""
@@ -70,11 +71,12 @@ def _go_on(exp: Experiment) -> None:
 
 
 def _cancel(exp: Experiment, story: _Story) -> None:
+    exp.wait_until(lambda: len(exp.houses()) >= 2, _PATIENCE_S, "no two houses")
     ahead = max(exp.sent.values()) + _AHEAD
-    written = [int(house_id) for house_id in exp.houses()["id"].head(2)]
-    _send(exp, story, (ahead, None), (ahead + 1, "wall"), (written[0], None), (written[1], "roof"))
+    first, second = map(int, exp.houses()["id"].head(2))
+    _send(exp, story, (ahead, None), (ahead + 1, "wall"), (first, None), (second, "roof"))
     LOG.info(f"Cancelled: house {ahead} and the wall of {ahead + 1}, which are not built yet")
-    LOG.info(f"Cancelled: house {written[0]} and the roof of {written[1]}, which are written already (late stornos)")
+    LOG.info(f"Cancelled: house {first} and the roof of {second}, which are written already (late stornos)")
 
 
 def _crash(exp: Experiment, story: _Story) -> None:
@@ -100,20 +102,20 @@ def _check(exp: Experiment, certificate: Certificate, expected: Cancelled) -> No
     in_files = len(data.houses) + exp.counts()["cancelled"]
     if certificate.unread or certificate.unread_stornos or certificate.pending_ids or {in_files} != set(sent.values()):
         raise HousesError(f"of {sent} parts sent only {in_files} houses came out; what is left: {certificate}")
-    found = _cancelled(data)
+    found = dict(zip(data.stornos["id"].astype(int), data.stornos["excluded"].astype(str), strict=True))
     if wrong := {house_id: parts for house_id, parts in expected.items() if found.get(house_id) != parts}:
         raise HousesError(f"stornos without effect: {wrong}, found {found}; look into {exp.folder}")
 
 
-def _cancelled(data: Loaded) -> Cancelled:
-    return dict(zip(data.stornos["id"].astype(int), data.stornos["excluded"].astype(str), strict=True))
-
-
 def _report(exp: Experiment, certificate: Certificate, story: _Story) -> None:
     houses, counts = exp.houses(), exp.counts()
-    png = save_figure(_figure(exp), exp.folder, "latency")[0]
+    picture = Picture(figsize=(8, 8), layout="constrained", facecolor="white")
+    upper, lower = picture.subplots(2, 1)
+    plot_latency_over_time(houses, upper)
+    plot_latency(houses, lower)
+    png = save_figure(picture, exp.folder, "latency")[0]
     latency = summary(houses)
-    lines = [
+    lines = (
         "",
         f"{counts['houses']:,} houses, {counts['cancelled']} cancelled before they were complete, {counts['late']} after",
         f"Latency, last part sent to house complete: p50 {latency['p50_ms']:.1f} ms, p99 {latency['p99_ms']:.0f} ms",
@@ -125,23 +127,16 @@ def _report(exp: Experiment, certificate: Certificate, story: _Story) -> None:
         f"Figure:  {png}",
         f"Kafka:   {_kafka(exp.config)}",
         "Next:    python3 lab.py lab            JupyterLab, where 01_first_run does the same step by step",
-        f'         python3 lab.py --config "{exp.config.path}" show --last 5',
-        "         python3 lab.py hello listen   and, in a second terminal, hello send",
-    ]
+        f'         houses --config "{exp.config.path}" show --last 5',
+        "         houses hello listen            and, in a second terminal, houses hello send",
+        "         Inside a checkout, houses ... is typed as python3 lab.py ...",
+    )
     for line in lines:
         LOG.info(line)
-
-
-def _figure(exp: Experiment) -> Picture:
-    picture = Picture(figsize=(8, 8), layout="constrained", facecolor="white")
-    upper, lower = picture.subplots(2, 1)
-    plot_latency_over_time(exp.houses(), upper)
-    plot_latency(exp.houses(), lower)
-    return picture
 
 
 def _kafka(config: Config) -> str:
     address = config.kafka.bootstrap_servers
     if local_kafka.status(config.data_dir).running:
-        return f"still runs at {address}; stop it: python3 lab.py kafka stop"
+        return f"still runs at {address}; stop it: houses kafka stop"
     return f"the one at {address} was there before and is left as it is"

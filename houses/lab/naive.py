@@ -2,8 +2,6 @@
 
 import json
 import logging
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -15,9 +13,8 @@ import pandas as pd
 from confluent_kafka import Consumer, Message, TopicPartition
 
 from houses.config.config import Config
-from houses.errors import HousesError
 from houses.kafka.clients import connect
-from houses.lab.consumer_process import spawn
+from houses.lab.consumer_process import Child
 from houses.lab.experiment import Experiment
 from houses.lab.results import Results
 from houses.records.message import PARTS, peek_id
@@ -27,15 +24,11 @@ from houses.system.text import counted
 LOG = logging.getLogger(__name__)
 
 NAIVE_HOUSES = "houses.jsonl"
-
-
 NAIVE_POSITIONS = "positions.json"
-
-
 _SAVE_EVERY_S = 1.0
-
-
 _QUIET_S = 0.5
+_KILL_AFTER_S = 0.25
+_PATIENCE_S = 20.0
 
 
 def naive_consume(config: Config, folder: Path, should_stop: Callable[[], bool]) -> None:
@@ -82,20 +75,13 @@ def _naive_join(message: Message, positions: list[int], table: dict[int, set[int
     if message.error() or partition is None or offset is None:
         return None
     positions[partition] = offset + 1
-    house_id = peek_id(message.value() or b"")
-    if house_id is None:
+    if (house_id := peek_id(message.value() or b"")) is None:
         return None
-    parts = table.setdefault(house_id, set())
-    parts.add(partition)
-    if len(parts) < len(PARTS):
+    table.setdefault(house_id, set()).add(partition)
+    if len(table[house_id]) < len(PARTS):
         return None
     del table[house_id]
     return house_id
-
-
-_STOP_TIMEOUT_S = 20.0
-_SAVE_TIMEOUT_S = 5.0
-_KILL_AFTER_S = 0.25
 
 
 class NaiveConsumer:
@@ -113,7 +99,7 @@ class NaiveConsumer:
         """Nothing is started yet; what an earlier one left in the folder goes."""
         self._exp = exp
         self._folder = exp.folder / "naive"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._child: Child | None = None
         if self._folder.exists():
             for path in self._folder.iterdir():
                 path.unlink()
@@ -122,18 +108,23 @@ class NaiveConsumer:
         """Start it, or start it again; it goes on where it has saved that it was."""
         self.stop()
         self._folder.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "houses", "--config", str(self._exp.config.path), "naive", str(self._folder)]
-        with (self._folder / "naive.log").open("ab") as log:
-            self._process = spawn(command, log, self._exp.config.secrets)
+        log_path = self._folder / "naive.log"
+        self._child = Child(self._exp.config, log_path, "naive", str(self._folder), name="the naive consumer")
+        self._child.start()
 
     def kill(self) -> None:
-        """End it without any warning (SIGKILL), a moment after it has saved its position, so that there is something to see."""
-        if process := self._process:
-            deadline_s = time.monotonic() + _SAVE_TIMEOUT_S
-            while not _KILL_AFTER_S <= self._since_save_s() <= 2 * _KILL_AFTER_S and time.monotonic() < deadline_s:
-                time.sleep(0.02)
-            process.kill()
-            self._end(process)
+        """End it without any warning (SIGKILL), a moment after it has saved its position, so that there is something to see.
+
+        Raises:
+            HousesError: it has ended by itself, or saves nothing.
+        """
+        if (child := self._child) and not child.killed:
+            child.wait_until(
+                lambda: _KILL_AFTER_S <= self._since_save_s() <= 2 * _KILL_AFTER_S,
+                _PATIENCE_S,
+                lambda: f"the naive consumer has saved no position for {_PATIENCE_S:.0f} s: see {self._folder}",
+            )
+            child.kill()
 
     def _since_save_s(self) -> float:
         path = self._folder / NAIVE_POSITIONS
@@ -141,24 +132,9 @@ class NaiveConsumer:
 
     def stop(self) -> None:
         """Let it read what is there, and end; nothing happens when it does not run."""
-        if process := self._process:
-            assert process.stdin  # `spawn` makes a pipe
-            process.stdin.close()
-            self._end(process)
-            if process.returncode:
-                raise HousesError(f"the naive consumer ended with an error: see {self._folder / 'naive.log'}")
-
-    def _end(self, process: "subprocess.Popen[bytes]") -> None:
-        self._process = None
-        try:
-            process.wait(_STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            raise HousesError(f"the naive consumer did not stop within {_STOP_TIMEOUT_S:.0f} s: killed") from None
-        finally:
-            if process.stdin:
-                process.stdin.close()
+        child, self._child = self._child, None
+        if child:
+            child.stop(_PATIENCE_S)
 
     def compare(self) -> pd.DataFrame:
         """Both consumers beside each other: houses `written`, `lost` (complete in Kafka, without a line) and `twice`."""
@@ -167,25 +143,21 @@ class NaiveConsumer:
         path = self._folder / NAIVE_HOUSES
         lines = path.read_text(encoding="ascii").splitlines() if path.exists() else []
         naive = Counter(json.loads(line)["id"] for line in lines)
-        rows = {"exactly once": ours, "naive": naive}
-        return pd.DataFrame.from_dict(
-            {
-                name: {
-                    "written": ids.total(),
-                    "lost": len((ours.keys() | naive.keys()) - ids.keys()),
-                    "twice": sum(count > 1 for count in ids.values()),
-                }
-                for name, ids in rows.items()
-            },
-            orient="index",
-        )
+        rows = {
+            name: {
+                "written": ids.total(),
+                "lost": len((ours.keys() | naive.keys()) - ids.keys()),
+                "twice": sum(count > 1 for count in ids.values()),
+            }
+            for name, ids in (("exactly once", ours), ("naive", naive))
+        }
+        return pd.DataFrame.from_dict(rows, orient="index")
 
     def __enter__(self) -> Self:
         self.start()
         return self
 
     def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
-        if error and self._process:
-            self._process.kill()
-            self._end(self._process)
+        if error and self._child:
+            self._child.kill()
         self.stop()

@@ -14,7 +14,7 @@ from houses.config.config import PROJECT_ROOT, Config, load
 from houses.config.raw import KNOWN_KEYS
 from houses.errors import ConfigError, FolderError, PositionError
 from houses.kafka.broker import delete_topics, describe_topics, ensure_broker, ensure_topics
-from houses.lab.reset import deleting_stops_kafka, exclusive, known_files
+from houses.lab.reset import deleting_stops_kafka, exclusive, known_files, sound_binding
 from houses.offsets.binding import Binding, load_binding, save_binding
 from houses.system.files import REAL
 from houses.system.locks import ROLES, lock_owner
@@ -38,7 +38,7 @@ _OWN_KEYS = (
 """What an experiment sets itself: nothing of it is shared with anybody."""
 
 
-def run_folder(name: str, root: Path = PROJECT_ROOT, env: Mapping[str, str] = os.environ) -> Path:
+def experiment_folder(name: str, root: Path = PROJECT_ROOT, env: Mapping[str, str] = os.environ) -> Path:
     """Folder of the experiment of that name: in output/runs of the project, or in HOUSES_RUN_DIR; never the current directory.
 
     Args:
@@ -96,13 +96,13 @@ def prepare(base: Config, folder: Path, values: Mapping[str, Any], *, fresh: boo
         if fresh:
             _clear(config)  # 3.
         config.dump(path)  # 4.
-        return config, _taken_up(config, old) if old else _bind(config, folder_uuid)
+        return config, _taken_up(config, old) if old else _bound(config, folder_uuid)
 
 
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
     """Hold the folder; the consumer of a kernel that has just ended needs a few seconds to stop."""
-    deadline_s = time.monotonic() + _LOCK_PATIENCE_S
+    begun_s = time.monotonic()
     said = False
     with ExitStack() as stack:
         while True:
@@ -110,7 +110,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
                 stack.enter_context(exclusive(folder))
                 break
             except FolderError:
-                if time.monotonic() > deadline_s:
+                if time.monotonic() > begun_s + _LOCK_PATIENCE_S:
                     raise FolderError(
                         f"experiment {folder.name!r} is used by another program ({_users(folder)}): close it there "
                         "(exp.close(), or end its kernel), or choose another name"
@@ -139,11 +139,7 @@ def _own_values(base: Config, folder: Path, old: Binding | None, folder_uuid: st
 
 
 def _clear(config: Config) -> None:
-    try:
-        binding = load_binding(REAL, config.binding_path)
-    except FolderError as error:
-        LOG.info(f"{error}; its old topics stay")
-        binding = None
+    binding = sound_binding(config, "its old topics stay")
     if binding and not deleting_stops_kafka(config):
         delete_topics(config.kafka, (binding.parts, binding.storno))
     figures = (path for pattern in _FIGURES for path in config.folder.glob(pattern))
@@ -152,7 +148,7 @@ def _clear(config: Config) -> None:
     REAL.sync_dir(config.folder)
 
 
-def _bind(config: Config, folder_uuid: str) -> Binding:
+def _bound(config: Config, folder_uuid: str) -> Binding:
     binding = Binding(folder_uuid, *ensure_topics(config))
     save_binding(REAL, config.binding_path, binding)
     return binding

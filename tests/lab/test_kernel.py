@@ -21,7 +21,7 @@ from support.kafka_lab import make_config, wait_until
 from houses.config.config import PROJECT_ROOT, Config
 from houses.kafka.local.probe import parse_address, probe
 from houses.lab.experiment import Experiment
-from houses.lab.run_folder import run_folder
+from houses.lab.run_folder import experiment_folder
 from houses.records.metrics import last_metrics
 from houses.system.locks import is_alive
 
@@ -107,7 +107,7 @@ def reading_consumer(base: Config, other_than: int = 0) -> psutil.Process:
     """The consumer of the experiment, once it has joined houses and read the storno of `RUN`."""
 
     def line() -> dict[str, Any]:
-        return last_metrics(run_folder("kernel", base.root) / "metrics.jsonl") or {"pid": 0, "counts": {}}
+        return last_metrics(experiment_folder("kernel", base.root) / "metrics.jsonl") or {"pid": 0, "counts": {}}
 
     def has_worked() -> bool:
         counts = line()["counts"]

@@ -57,7 +57,7 @@ class TimeMachine(Controls):
 
     def _soon(self, work: Callable[[], None]) -> None:
         """Do it beside the caller; what was asked for before and has not begun is of no use any more."""
-        self._work.drop_waiting()
+        self._work.drop_queued()
         self._work.submit("rebuilding", lambda: self._visibly(work))
 
     def _visibly(self, work: Callable[[], None]) -> None:

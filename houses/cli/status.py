@@ -8,8 +8,8 @@ from typing import Any
 from houses.config.config import Config
 from houses.errors import BrokerError, FolderError
 from houses.kafka.broker import cluster_id, describe_topics, watermarks
-from houses.kafka.local import server as local_kafka
 from houses.kafka.clients import TopicInfo
+from houses.kafka.local import server as local_kafka
 from houses.offsets.binding import load_binding
 from houses.records.message import PARTS
 from houses.records.metrics import last_metrics, outcome, percentile_ms

@@ -66,22 +66,19 @@ class TimeMachine(Controls):
         self._doing.value = ""
 
     def _begin(self) -> None:
-        self._load()
-        self._move_to(int(self._rows["pending"].argmax()) if len(self._rows) else 0)
+        self._load(lambda rows: rows["pending"].argmax())
         self._soon(self._show)
 
     def _go_to_newest(self) -> None:
-        self._load()
-        self._move_to(len(self._rows) - 1)
+        self._load(lambda rows: len(rows) - 1)
         self._show()
 
-    def _load(self) -> None:
+    def _load(self, line_of: Callable[[pd.DataFrame], Any]) -> None:
+        """Read what there is, and move to one of its lines."""
         self._rows = moments(self._exp)
-
-    def _move_to(self, line: int) -> None:
         with self._as_program():
             self._line.max = max(0, len(self._rows) - 1)
-            self._line.value = max(0, line)
+            self._line.value = int(line_of(self._rows)) if len(self._rows) else 0
 
     def _show(self) -> None:
         if self._rows.empty:

@@ -10,9 +10,10 @@ from types import TracebackType
 from typing import Self
 
 import pandas as pd
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from houses.config.config import Config
+from houses.errors import HousesError
 from houses.kafka.clients import connect
 from houses.lab.consumer_process import Child
 from houses.lab.experiment import Experiment
@@ -26,7 +27,7 @@ LOG = logging.getLogger(__name__)
 NAIVE_HOUSES = "houses.jsonl"
 NAIVE_POSITIONS = "positions.json"
 _SAVE_EVERY_S = 1.0
-_QUIET_S = 0.5
+_END_TIMEOUT_S = 10.0
 _KILL_AFTER_S = 0.25
 _PATIENCE_S = 20.0
 
@@ -41,19 +42,25 @@ def naive_consume(config: Config, folder: Path, should_stop: Callable[[], bool])
     Args:
         folder: holds its houses.jsonl and positions.json.
         should_stop: when true, it still reads what is there.
+    Raises:
+        HousesError: it has not come to the end 10 s after that.
     """
     positions, table, written = _saved_positions(folder), dict[int, set[int]](), 0
-    consumer = connect(Consumer, config.kafka, {"group.id": "houses-naive", "enable.auto.commit": False})
+    settings = {"group.id": "houses-naive", "enable.auto.commit": False, "enable.partition.eof": True}
+    consumer = connect(Consumer, config.kafka, settings)
     consumer.assign([TopicPartition(config.kafka.topic, p, offset) for p, offset in enumerate(positions)])  # 1.
-    save_s = heard_s = time.monotonic()
+    save_s = went_on_s = time.monotonic()
+    at_end: set[int] = set()
     with (folder / NAIVE_HOUSES).open("a", encoding="ascii") as file:
-        while not should_stop() or time.monotonic() < heard_s + _QUIET_S:
+        while not (stopping := should_stop()) or len(at_end) < len(PARTS):
+            went_on_s = went_on_s if stopping else time.monotonic()
+            if time.monotonic() > went_on_s + _END_TIMEOUT_S:
+                raise HousesError(f"the topic was not read to its end within {_END_TIMEOUT_S:.0f} s of the stop")
             for message in consumer.consume(1000, 0.05):
-                house_id = _naive_join(message, positions, table)  # 2.
+                house_id = _naive_join(message, positions, table, at_end)  # 2.
                 if house_id is not None:
                     file.write(json.dumps({"id": house_id}) + "\n")
                     written += 1
-                heard_s = time.monotonic()
             file.flush()
             if time.monotonic() >= save_s + _SAVE_EVERY_S:  # 3.
                 replace_file(REAL, folder / NAIVE_POSITIONS, json.dumps(positions).encode())
@@ -69,11 +76,14 @@ def _saved_positions(folder: Path) -> list[int]:
     return list(json.loads(path.read_text(encoding="ascii"))) if path.exists() else [0, 0, 0]
 
 
-def _naive_join(message: Message, positions: list[int], table: dict[int, set[int]]) -> int | None:
+def _naive_join(message: Message, positions: list[int], table: dict[int, set[int]], at_end: set[int]) -> int | None:
     """The id of the house that this message completes, if it does."""
     partition, offset = message.partition(), message.offset()
-    if message.error() or partition is None or offset is None:
+    if (error := message.error()) or partition is None or offset is None:
+        if error and partition is not None and error.code() == KafkaError._PARTITION_EOF:
+            at_end.add(partition)
         return None
+    at_end.discard(partition)
     positions[partition] = offset + 1
     if (house_id := peek_id(message.value() or b"")) is None:
         return None

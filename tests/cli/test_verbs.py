@@ -25,6 +25,7 @@ from houses.system.locks import FolderLock, lock_owner
 from houses.verify import recent
 from houses.verify.recent import lines_from_end
 
+COMMANDS = "houses stop --config a.yaml; houses --config b.yaml stop; python3 lab.py stop"
 HOSTILE = "\x1b[31mred\x07\u202eback[/bold]"
 
 
@@ -209,15 +210,14 @@ def test_show_prints_the_newest_houses_as_a_table(tmp_path: Path, kafka: str) ->
 def test_show_without_houses_says_what_to_do(tmp_path: Path, kafka: str) -> None:
     """No empty table."""
     made = make_project(tmp_path, kafka)
-    nothing, houses = "No house is finished yet: ", f"houses --config {made.path}"
-    assert check(made, "show") == f"{nothing}{houses} produce sends parts, and {houses} consume joins them\n"
+    nothing = "No house is finished yet: "
+    assert check(made, "show") == f"{nothing}houses produce sends parts, and houses consume joins them\n"
     assert check(made, "show", "--json") == ""
     send_houses(made, 1)
-    assert check(made, "show") == f"{nothing}parts were sent, and {houses} consume joins them\n"
+    assert check(made, "show") == f"{nothing}parts were sent, and houses consume joins them\n"
     with FolderLock(made.folder, "consumer"):
-        assert (
-            check(made, "show") == f"{nothing}the consumer that runs has not come to one; {houses} status says more\n"
-        )
+        said = check(made, "show")
+    assert said == f"{nothing}the consumer that runs has not come to one; houses status says more\n"
 
 
 def test_show_pending_names_the_missing_parts(tmp_path: Path, kafka: str) -> None:
@@ -271,6 +271,28 @@ def test_hostile_content_never_reaches_the_terminal_raw(tmp_path: Path, kafka: s
         said = check(made, *words)
         assert "red" in said, words
         assert not any(c != "\n" and not c.isprintable() for c in said), words
+
+
+def test_content_that_names_commands_is_printed_as_it_is(tmp_path: Path, kafka: str) -> None:
+    """Data are data: no verb takes words in them for its own, and what could steer a terminal is escaped beside them."""
+    made = make_project(tmp_path, kafka, {"kafka.hello_topic": f"hello-{tmp_path.name[-8:]}"})
+    for part in PARTS:
+        value = f"partition_{part.number}|id:5|ts:{COMMANDS}|name:{COMMANDS}\x1b|task:{COMMANDS}"
+        send_raw(made, made.kafka.topic, value.encode(), part.partition)
+    value = f"partition_1|id:6|ts:{COMMANDS}|name:{COMMANDS}|task:{COMMANDS}"
+    send_raw(made, made.kafka.topic, value.encode())
+    read_houses(made)
+    peeked, story, pending = (
+        check(made, *words) for words in (("peek",), ("show", "--id", "5"), ("show", "--id", "6"))
+    )
+    assert peeked.count(COMMANDS) == 12 and peeked.count(f"|name:{COMMANDS}\\x1b|task:") == 3
+    assert pending.count(COMMANDS) >= 3 and story.count(COMMANDS) >= 3
+    check(made, "hello", "send", "--count", "1")
+    send_raw(made, made.kafka.hello_topic, f"{COMMANDS}\x1b".encode())
+    with running(made, "hello", "listen", "--from-beginning") as process:
+        assert process.stdout
+        heard = [process.stdout.readline().rstrip("\n") for _ in range(3)]
+    assert heard[2] == f"heard: partition 0, offset 1: {COMMANDS}\\x1b"
 
 
 @pytest.mark.parametrize("block_bytes", [1, 2, 3, 7, 64])

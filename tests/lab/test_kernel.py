@@ -75,7 +75,7 @@ def test_a_control_message_waits_until_the_kernel_has_started(monkeypatch: pytes
     monkeypatch.setattr(kernel_class, "start", lambda _: done.append("started"))
     monkeypatch.setattr(kernel_class, "dispatch_control", dispatch)
     monkeypatch.setattr(SubshellManager, "_send_on_shell_channel", lambda *_: done.append("past the stream"))
-    runpy.run_path(str(PROJECT_ROOT / "houses" / "ipython_kernel_config.py"))
+    runpy.run_path(str(PROJECT_ROOT / "houses/lab/headless/ipython_kernel_config.py"))
 
     async def one_before_the_start_and_one_behind_it() -> None:
         kernel: Any = SimpleNamespace(shell_stream=SimpleNamespace(send_multipart=done.append))

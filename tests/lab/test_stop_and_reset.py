@@ -254,7 +254,7 @@ def test_reset_never_works_while_the_folder_is_held(tmp_path: Path, kafka: str, 
     with FolderLock(made.folder, role):
         done = call(made, "reset", "--yes")
     assert done.returncode == 1
-    assert f"process {os.getpid()} is its {role}: stop it first (houses --config {made.path} stop)" in done.stderr
+    assert f"process {os.getpid()} is its {role}: stop it first (houses stop)" in done.stderr
     assert names(made.folder) == FILES
     assert len(topic_ids(made)) == 2
 

@@ -178,7 +178,7 @@ def storno(ctx: click.Context, cancelled_id: int, part: str | None) -> None:
 
 
 @click.command("storno-loop", short_help="Cancel a random recent house every so many seconds.")
-@click.option("--interval", type=Seconds(min_open=True), help="Seconds between two.  [default: config.yaml]")
+@click.option("--interval", type=float, help="Seconds between two.  [default: config.yaml]")
 @click.pass_context
 def storno_loop(ctx: click.Context, interval: float | None) -> int:
     """Cancel a random recent house every so many seconds, or only a part of it, until Ctrl-C or `houses stop`.

@@ -2,7 +2,6 @@
 
 import logging
 import time
-from dataclasses import dataclass, field
 
 from houses.config.config import Config
 from houses.errors import HousesError
@@ -23,17 +22,9 @@ _AHEAD = 2_000
 _PATIENCE_S = 60.0
 """With a slow machine."""
 
+_WHOLE = "foundation+wall+roof"
 Cancelled = dict[int, str]
 """House id -> the parts that must be cancelled, as `Loaded.stornos` names them."""
-
-
-@dataclass
-class _Story:
-    """What happened, as far as the end needs it."""
-
-    stornos: Cancelled = field(default_factory=dict)
-    begun_s: float = field(default_factory=time.monotonic)
-    down_s: float = 0.0
 
 
 def demo(config: Config) -> None:
@@ -46,21 +37,22 @@ def demo(config: Config) -> None:
     Raises:
         HousesError: anything was lost, doubled or not cancelled; or there is no Kafka.
     """
-    story = _Story()
+    begun_s = time.monotonic()
     with Experiment("demo", rate_hz=_RATE_HZ, base=config, faults={}) as exp:  # 1.
         LOG.info(
             f"Three producers send {_RATE_HZ:.0f} foundations, walls and roofs a second; a consumer joins them to houses"
         )
         with exp.running():
             _go_on(exp)  # 2.
-            _cancel(exp, story)  # 3.
+            stornos = _cancel(exp)  # 3.
             _go_on(exp)
-            _crash(exp, story)  # 4.
+            down_s = _crash(exp, stornos)  # 4.
             _go_on(exp)
             LOG.info("Stopping: every part is sent to the end, every message read")
         certificate = exp.verify()  # 5. and 6.
-        _check(exp, certificate, story.stornos)
-        _report(exp, certificate, story)
+        _check(exp, certificate, stornos)
+        away = f"{down_s:.1f} s of {time.monotonic() - begun_s:.0f} s"
+        _report(exp, certificate, away)
 
 
 def _go_on(exp: Experiment) -> None:
@@ -70,30 +62,29 @@ def _go_on(exp: Experiment) -> None:
     LOG.info(f"  {counted(sent, 'message')} sent, {counted(joined, 'house')} joined by this consumer")
 
 
-def _cancel(exp: Experiment, story: _Story) -> None:
+def _cancel(exp: Experiment) -> Cancelled:
     exp.wait_until(lambda: len(exp.houses()) >= 2, _PATIENCE_S, "no two houses")
     ahead = max(exp.sent.values()) + _AHEAD
     first, second = map(int, exp.houses()["id"].head(2))
-    _send(exp, story, (ahead, None), (ahead + 1, "wall"), (first, None), (second, "roof"))
+    stornos = {ahead: None, ahead + 1: "wall", first: None, second: "roof"}
+    for house_id, part in stornos.items():
+        exp.storno(house_id, part)
     LOG.info(f"Cancelled: house {ahead} and the wall of {ahead + 1}, which are not built yet")
     LOG.info(f"Cancelled: house {first} and the roof of {second}, which are written already (late stornos)")
+    return {house_id: part or _WHOLE for house_id, part in stornos.items()}
 
 
-def _crash(exp: Experiment, story: _Story) -> None:
+def _crash(exp: Experiment, stornos: Cancelled) -> float:
+    """Kill the consumer and start it again; returns for how long it was away, in seconds. `stornos` gets one more."""
     begun_s = time.monotonic()
     exp.kill_consumer()
     LOG.info("The consumer is killed in the middle of its work (SIGKILL); the producers go on")
-    _send(exp, story, (max(exp.sent.values()) - 1, None))
+    stornos[exp.storno(max(exp.sent.values()) - 1)] = _WHOLE
     exp.wait(_DOWN_S)
     exp.restart_consumer()
-    story.down_s = time.monotonic() - begun_s
-    LOG.info(f"A new consumer has recovered and reads, {story.down_s:.1f} s after the kill; one storno came meanwhile")
-
-
-def _send(exp: Experiment, story: _Story, *stornos: tuple[int, str | None]) -> None:
-    for house_id, part in stornos:
-        exp.storno(house_id, part)
-        story.stornos[house_id] = part or "foundation+wall+roof"
+    down_s = time.monotonic() - begun_s
+    LOG.info(f"A new consumer has recovered and reads, {down_s:.1f} s after the kill; one storno came meanwhile")
+    return down_s
 
 
 def _check(exp: Experiment, certificate: Certificate, expected: Cancelled) -> None:
@@ -107,7 +98,7 @@ def _check(exp: Experiment, certificate: Certificate, expected: Cancelled) -> No
         raise HousesError(f"stornos without effect: {wrong}, found {found}; look into {exp.folder}")
 
 
-def _report(exp: Experiment, certificate: Certificate, story: _Story) -> None:
+def _report(exp: Experiment, certificate: Certificate, away: str) -> None:
     houses, counts = exp.houses(), exp.counts()
     picture = Picture(figsize=(8, 8), layout="constrained", facecolor="white")
     upper, lower = picture.subplots(2, 1)
@@ -119,7 +110,7 @@ def _report(exp: Experiment, certificate: Certificate, story: _Story) -> None:
         "",
         f"{counts['houses']:,} houses, {counts['cancelled']} cancelled before they were complete, {counts['late']} after",
         f"Latency, last part sent to house complete: p50 {latency['p50_ms']:.1f} ms, p99 {latency['p99_ms']:.0f} ms",
-        f"(the consumer was away for {story.down_s:.1f} s of {time.monotonic() - story.begun_s:.0f} s, which makes the p99)",
+        f"(the consumer was away for {away}, which makes the p99)",
         "",
         *certificate.lines(),
         "",

@@ -97,13 +97,16 @@ def test_the_demo_waits_for_the_houses_that_it_cancels(exp: Experiment, monkeypa
     monkeypatch.setattr(exp, "houses", lambda: next(looks, written))
     monkeypatch.setattr(exp, "storno", lambda *_: 0)
     monkeypatch.setattr(exp, "wait", lambda _: None)
-    story = demos._Story()
-    demos._cancel(exp, story)
-    assert list(story.stornos) == [2000, 2001, 4, 9]
+    assert demos._cancel(exp) == {
+        2000: "foundation+wall+roof",
+        2001: "wall",
+        4: "foundation+wall+roof",
+        9: "roof",
+    }
     monkeypatch.setattr(exp, "houses", lambda: written[:1])
     monkeypatch.setattr(demos, "_PATIENCE_S", 0.1)
     with pytest.raises(HousesError, match=r"no two houses after 0\.1 s: see consumer\.log"):
-        demos._cancel(exp, story)
+        demos._cancel(exp)
 
 
 def test_the_demo_fails_when_a_line_is_lost(again: tuple[Experiment, Certificate]) -> None:

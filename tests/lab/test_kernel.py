@@ -30,7 +30,7 @@ MAKE = """
 import threading
 from pathlib import Path
 import houses
-from houses.config import load
+from houses.config.config import load
 exp = houses.Experiment("kernel", rate_hz=200, base=load(Path({path!r})))
 """
 RUN = """

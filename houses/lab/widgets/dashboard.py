@@ -53,34 +53,25 @@ class Dashboard:
         self._child = self._exp.consumer  # before its lines are read: one that ends meanwhile has not said so yet
         if not self._exp.closed:  # afterwards the files may be those of an experiment that was made anew
             self._follow()
-        end_ms = self._end_ms()
+        # The last minute stays to be looked at. What the stop completes comes all at once, and would dwarf it.
+        end_ms = self._exp.done_ms or (0 if self._exp.is_running else self._feed.latest_ms)
         now_ms = end_ms or time.time_ns() // 1_000_000
         new = (point for point in self._feed.points if newest_ms < point.time_ms <= now_ms)
         return {
             "series": self._topic,
             "now_ms": now_ms,
             "live": not end_ms,
-            "points": [list(point) for point in new if not self._in_pause(point.time_ms)],
+            "points": [list(point) for point in new if not any(a < point.time_ms <= b for a, b in self._exp.pauses_ms)],
             "status": self._status(),
             "counters": self._counters(),
             "error": self._error(),
         }
-
-    def _in_pause(self, time_ms: int) -> bool:
-        return any(begin_ms < time_ms <= end_ms for begin_ms, end_ms in self._exp.pauses_ms)
 
     def _follow(self) -> None:
         if self._topic != self._exp.config.kafka.topic:  # begun anew
             self._topic, self._feed = self._exp.config.kafka.topic, MetricsFeed(self._exp.config.metrics_path)
             self._sent_before = None
         self._feed.poll()
-
-    def _end_ms(self) -> int:
-        """When the producers of the last run began to stop; 0 while they send, and before the first.
-
-        The last minute stays to be looked at. What the stop completes comes all at once, and would dwarf it.
-        """
-        return self._exp.done_ms or (0 if self._exp.is_running else self._feed.latest_ms)
 
     def _status(self) -> list[Row]:
         line, about, since = self._feed.latest, *self._unread()

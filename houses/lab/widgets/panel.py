@@ -21,6 +21,8 @@ _SURE_S = 5.0
 _NAMES = [part.name for part in PARTS]
 _WHOLE = "whole house"
 _FAULTS = {"drop": "drop (%)", "duplicate": "duplicate (%)", "malformed": "malformed (%)", "delay_ms": "delay (ms)"}
+_SCALE = {"drop": 100.0, "duplicate": 100.0, "malformed": 100.0, "delay_ms": 1.0}
+"""Shares are shown in per cent."""
 _COLUMNS = "74px minmax(160px, 1fr) 82px repeat(4, 114px)"
 """Sliders take what is left. At least 160 pixels are, beside the file browser in a window of 1280."""
 _MOST_WIDE = "900px"
@@ -123,7 +125,7 @@ class Panel(Controls):
     def _on_fault(self, name: str, kind: str, value: float) -> None:
         if kind != "delay_ms" and not 0 <= value <= 100:  # said in per cent, as it was typed
             raise ConfigError(f"{name}, {_FAULTS[kind]} = {value:g}: must be 0 to 100")
-        self._exp.set_faults(name, **self._exp.faults(name).model_dump() | {kind: value / _scale(kind)})
+        self._exp.set_faults(name, **self._exp.faults(name).model_dump() | {kind: value / _SCALE[kind]})
 
     def _on_storno(self) -> None:
         typed, part = self._storno_id.value.strip(), self._storno_part.value
@@ -159,7 +161,7 @@ class Panel(Controls):
             for widget in (*self._all, *chain(*self._rates.values()), *self._faults.values()):
                 widget.disabled = self._exp.closed
             for (name, kind), fault in self._faults.items():
-                fault.value = round(getattr(self._exp.faults(name), kind) * _scale(kind), 3)
+                fault.value = round(getattr(self._exp.faults(name), kind) * _SCALE[kind], 3)
 
     def _show_buttons(self) -> None:
         running, busy = self._exp.is_running, bool(self._exp.background.doing) or self._exp.closed
@@ -181,11 +183,6 @@ class Panel(Controls):
         slider, text = self._all
         slider.value = highest = max(rates.values())
         text.value = f"{highest:.10g}" if highest == min(rates.values()) else ""
-
-
-def _scale(kind: str) -> float:
-    """Shares are shown in per cent."""
-    return 1.0 if kind == "delay_ms" else 100.0
 
 
 def _rate_hz(typed: str) -> float:

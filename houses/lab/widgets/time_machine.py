@@ -98,14 +98,12 @@ def _numbers(row: "pd.Series[Any]", rebuilt: PendingSet) -> str:
         ("reported by the consumer then", row["pending"], row["pending_id_sum"]),
         ("rebuilt from topic and files now", rebuilt.count, rebuilt.id_sum),
     ]
-    lines = "".join(f"<tr>{_cells(*cells)}</tr>" for cells in rows)
+    lines = ""
+    for name, *values in rows:
+        texts = (escape(value if isinstance(value, str) else f"{value:,}") for value in values)
+        lines += f"<tr>{_CELL.format('left', name)}{''.join(_CELL.format('right', text) for text in texts)}</tr>"
     when = f"{row['seconds']:.1f} s after the first line, consumer process {row['pid']} {row['state']}"
     return f"<div>{escape(when)}. Reported and rebuilt: <b>{_verdict(row, rebuilt)}</b></div><table>{lines}</table>"
-
-
-def _cells(name: str, *values: Any) -> str:
-    texts = [value if isinstance(value, str) else f"{value:,}" for value in values]
-    return _CELL.format("left", escape(name)) + "".join(_CELL.format("right", escape(text)) for text in texts)
 
 
 def _verdict(row: "pd.Series[Any]", rebuilt: PendingSet) -> str:

@@ -95,9 +95,7 @@ class Run:
                 self.ended = True
                 return
             try:
-                failed_storno = _error_of(
-                    lambda: self.storno_every(None)
-                )  # 1.; it is no reason to leave the rest undone
+                failed_storno = _error_of(self.storno_every)  # 1.; it is no reason to leave the rest undone
                 self._stop_producers(complete)  # 2.
                 self.child.drain(self._targets())  # 3.
                 self.child.stop()  # 4.
@@ -110,12 +108,9 @@ class Run:
                 raise failed_storno
 
     def _targets(self) -> dict[int, int]:
-        kafka = self._config.kafka
-        parts, storno = (
-            watermarks(kafka, kafka.topic, (0, 1, 2)),
-            watermarks(kafka, self._config.consumer.storno_topic, (0,)),
-        )
-        return {partition: end for partition, (_, end) in parts.items()} | {STORNO: storno[0][1]}
+        kafka, storno_topic = self._config.kafka, self._config.consumer.storno_topic
+        ends = {partition: end for partition, (_, end) in watermarks(kafka, kafka.topic, (0, 1, 2)).items()}
+        return ends | {STORNO: watermarks(kafka, storno_topic, (0,))[0][1]}
 
     def abort(self, cause: BaseException | None = None) -> None:
         """Stop both at once; houses stay incomplete and messages unread, but nothing is lost.
@@ -129,7 +124,7 @@ class Run:
             if self.ended:
                 return
             self.child.ask_to_stop()
-            steps = (lambda: self.storno_every(None), lambda: self._stop_producers(complete=False), self.child.stop)
+            steps = (self.storno_every, lambda: self._stop_producers(complete=False), self.child.stop)
             errors = [error for error in map(_error_of, steps) if error]
             self._failure = self._failure or cause or HousesError(_ABORTED)
             self.ended = True
@@ -190,7 +185,7 @@ class Run:
                     if self.child is child:
                         raise
 
-    def storno_every(self, interval_s: float | None) -> None:
+    def storno_every(self, interval_s: float | None = None) -> None:
         """Cancel a random recent house every so many seconds; None ends that and raises the first error of it."""
         with self._lock:
             loop, self._storno_loop = self._storno_loop, None

@@ -1,4 +1,4 @@
-"""What the consumer knew at a moment: its incomplete houses as they were, and a check of many moments."""
+"""What the consumer knew at a moment: its pending houses as they were, and a check of many moments."""
 
 from typing import Any
 
@@ -44,7 +44,7 @@ def positions_of(row: "pd.Series[Any]") -> tuple[int, int, int]:
 
 
 def check_moments(exp: Experiment | Results, count: int = 20) -> pd.DataFrame:
-    """Rebuild the incomplete houses of so many moments, evenly spread, and put them beside what the consumer reported.
+    """Rebuild the pending houses of so many moments, evenly spread, and put them beside what the consumer reported.
 
     Columns: `seconds`; `pending` and `rebuilt` (houses), `pending_id_sum` and `rebuilt_id_sum`; `uncertain`, houses that
     were given up about then. While a restarted consumer reads again what is written already, the two differ.
@@ -69,7 +69,7 @@ def check_moments(exp: Experiment | Results, count: int = 20) -> pd.DataFrame:
 
 
 def plot_moments(exp: Experiment | Results, checked: pd.DataFrame, ax: Axes | None = None) -> Figure:
-    """Incomplete houses over time (s): as the consumer reported them, and as they were rebuilt.
+    """pending houses over time (s): as the consumer reported them, and as they were rebuilt.
 
     Args:
         checked: rows as `check_moments(exp)`.
@@ -100,7 +100,7 @@ def _draw_moments(ax: Axes, rows: pd.DataFrame, checked: pd.DataFrame) -> None:
 
 
 def plot_pending_at(pending: PendingSet, ax: Axes | None = None) -> Figure:
-    """The incomplete houses of a moment by id: a row per part, filled where it had come, empty where it was missing.
+    """The pending houses of a moment by id: a row per part, filled where it had come, empty where it was missing.
 
     Args:
         pending: as `Results.pending_at(positions)`.

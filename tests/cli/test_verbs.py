@@ -22,6 +22,7 @@ from houses.kafka.reader import last_records
 from houses.lab.naive import NAIVE_HOUSES, NAIVE_POSITIONS, naive_consume
 from houses.records.message import PARTS, encode_part, utc_now
 from houses.system.locks import FolderLock, lock_owner
+from houses.system.stopping import StopRequest
 from houses.verify import recent
 from houses.verify.recent import lines_from_end
 
@@ -135,6 +136,21 @@ def test_produce_stops_complete_when_asked(tmp_path: Path, kafka: str, name: str
     assert "Sent houses 0 to " in said
     sent = [ids_of(messages) for messages in read_parts(made).values()]
     assert sent[0] == sent[1] == sent[2]
+
+
+def test_produce_that_is_stopped_before_it_sends_says_so(
+    tmp_path: Path, kafka: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request that comes while topics are made ends it at once; after that, only when all is sent."""
+    made = make_project(tmp_path, kafka)
+
+    def asked(request: StopRequest, **_: object) -> None:
+        request._on_signal(signal.SIGINT, None)
+
+    monkeypatch.setattr(StopRequest, "listen", asked)
+    done = call(made, "produce", "--count", "5")
+    assert (done.returncode, done.stdout) == (130, "Stopped before anything was sent\n")
+    assert not made.base_id_path.exists()
 
 
 # --- stornos ---

@@ -1,5 +1,6 @@
 """Comparing runs: sweeps over a setting, the naive consumer beside ours, and tables for notebooks."""
 
+import os
 from unittest.mock import patch
 
 import pandas as pd
@@ -96,9 +97,10 @@ def test_a_naive_consumer_that_ends_by_itself_is_an_error_with_its_last_line(bas
     """Here its file of positions is damaged."""
     with Experiment("damaged", base=base) as exp:
         naive = NaiveConsumer(exp)
-        naive.start()
-        naive.stop()
-        (exp.folder / "naive" / NAIVE_POSITIONS).write_text("[")
+        positions = exp.folder / "naive" / NAIVE_POSITIONS
+        positions.parent.mkdir()
+        positions.write_text("[")
+        os.utime(positions, (0, 0))  # so that it has not just been saved
         naive.start()
         with pytest.raises(HousesError, match=r"the naive consumer ended .*naive\.log"):
             naive.kill()

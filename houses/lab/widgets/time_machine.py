@@ -1,4 +1,4 @@
-"""The time machine: a slider over the consumer's measurements, and its incomplete houses as they were at each of them."""
+"""The time machine: a slider over the consumer's measurements, and its pending houses as they were at each of them."""
 
 from collections.abc import Callable
 from html import escape
@@ -37,7 +37,7 @@ class TimeMachine(Controls):
     _title = "Time machine"
 
     def __init__(self, exp: Experiment | Results) -> None:
-        """Shows the moment with the most incomplete houses; changes nothing."""
+        """Shows the moment with the most pending houses; changes nothing."""
         self._exp = exp
         self._rows = pd.DataFrame()
         self._work = Background()

@@ -69,7 +69,7 @@ def check_moments(exp: Experiment | Results, count: int = 20) -> pd.DataFrame:
 
 
 def plot_moments(exp: Experiment | Results, checked: pd.DataFrame, ax: Axes | None = None) -> Figure:
-    """pending houses over time (s): as the consumer reported them, and as they were rebuilt.
+    """Pending houses over time (s): as the consumer reported them, and as they were rebuilt.
 
     Args:
         checked: rows as `check_moments(exp)`.

@@ -26,7 +26,7 @@ from houses.system.stopping import StopRequest
 from houses.verify import recent
 from houses.verify.recent import lines_from_end
 
-COMMANDS = "houses stop --config a.yaml; houses --config b.yaml stop; python3 lab.py stop"
+COMMANDS = "houses stop, houses --config a.yaml stop"
 HOSTILE = "\x1b[31mred\x07\u202eback[/bold]"
 
 

@@ -292,6 +292,7 @@ def test_hostile_content_never_reaches_the_terminal_raw(tmp_path: Path, kafka: s
 def test_content_that_names_commands_is_printed_as_it_is(tmp_path: Path, kafka: str) -> None:
     """Data are data: no verb takes words in them for its own, and what could steer a terminal is escaped beside them."""
     made = make_project(tmp_path, kafka, {"kafka.hello_topic": f"hello-{tmp_path.name[-8:]}"})
+    send_houses(made, 1)
     for part in PARTS:
         value = f"partition_{part.number}|id:5|ts:{COMMANDS}|name:{COMMANDS}\x1b|task:{COMMANDS}"
         send_raw(made, made.kafka.topic, value.encode(), part.partition)

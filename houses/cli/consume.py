@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from houses.cli.terminal import configured, work_shown
+from houses.cli.terminal import configured, until_stopped, work_shown
 
 
 @click.command(short_help="Join parts to houses until stopped.")
@@ -46,13 +46,6 @@ def naive(ctx: click.Context, folder: Path) -> int:
       houses naive output/naive
     """
     from houses.lab.naive import naive_consume
-    from houses.system.stopping import StoppedEarly, StopRequest
 
     folder.mkdir(parents=True, exist_ok=True)
-    stop_request = StopRequest()
-    try:
-        stop_request.listen(stdin=True)
-        naive_consume(configured(ctx), folder, stop_request.should_stop)
-    except StoppedEarly:
-        pass
-    return stop_request.exit_status
+    return until_stopped(lambda stop: naive_consume(configured(ctx), folder, stop.should_stop), stdin=True)

@@ -1,17 +1,17 @@
 """First steps: a producer that says hello, and a listener that prints what it hears."""
 
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from houses.cli.terminal import Count, Seconds, configured, say
+from houses.cli.terminal import Count, Seconds, configured, say, until_stopped
 
 if TYPE_CHECKING:
-    from confluent_kafka import Message
+    from confluent_kafka import KafkaError, Message
 
     from houses.config.config import Config
+    from houses.system.stopping import StopRequest
 
 _CONFIRM_TIMEOUT_S = 10.0
 _POLL_S = 0.1
@@ -39,15 +39,7 @@ def hello_send(ctx: click.Context, count: int, interval: float) -> int:
     Example:
       houses hello send --count 3 --interval 0.5
     """
-    from houses.system.stopping import StoppedEarly, StopRequest
-
-    stop_request = StopRequest()
-    try:
-        stop_request.listen()
-        send(configured(ctx), count, interval, stop_request.wait)
-    except StoppedEarly:
-        pass
-    return stop_request.exit_status
+    return until_stopped(lambda stop: _send(configured(ctx), count, interval, stop))
 
 
 @hello.command("listen")
@@ -60,15 +52,7 @@ def hello_listen(ctx: click.Context, from_beginning: bool) -> int:
     Example:
       houses hello listen --from-beginning
     """
-    from houses.system.stopping import StoppedEarly, StopRequest
-
-    stop_request = StopRequest()
-    try:
-        stop_request.listen()
-        listen(configured(ctx), from_beginning, stop_request.should_stop)
-    except StoppedEarly:
-        pass
-    return stop_request.exit_status
+    return until_stopped(lambda stop: _listen(configured(ctx), from_beginning, stop))
 
 
 def _topic(config: "Config") -> tuple[str, int]:
@@ -81,15 +65,8 @@ def _topic(config: "Config") -> tuple[str, int]:
     return name, topics[name].partitions
 
 
-def send(config: "Config", count: int, interval_s: float, wait: Callable[[float], bool]) -> int:
-    """Send `Hello 1`, `Hello 2` and so on, each confirmed by Kafka before the next; returns how many.
-
-    Args:
-        interval_s: seconds between two of them.
-        wait: sleeps so many seconds; True ends the sending.
-    Raises:
-        BrokerError: Kafka did not confirm one within 10 s.
-    """
+def _send(config: "Config", count: int, interval_s: float, stop: "StopRequest") -> None:
+    """Send `Hello 1`, `Hello 2` and so on, each confirmed by Kafka before the next."""
     from houses.kafka.clients import confirming_producer, produce_confirmed
 
     topic, _ = _topic(config)
@@ -100,53 +77,40 @@ def send(config: "Config", count: int, interval_s: float, wait: Callable[[float]
         sent = produce_confirmed(producer, topic, text.encode())
         say(f"sent: partition {sent.partition()}, offset {sent.offset()}: {text}")
         # Against the start, so that the time a confirmation takes does not add up.
-        if number < count and wait(max(0.0, begun_s + number * interval_s - time.monotonic())):
-            return number
-    return count
+        if number < count and stop.wait(max(0.0, begun_s + number * interval_s - time.monotonic())):
+            return
 
 
-def listen(config: "Config", from_beginning: bool, should_stop: Callable[[], bool]) -> int:
-    """Say each message of the hello topic as it comes, until `should_stop`; returns how many came.
-
-    Args:
-        from_beginning: also those that are there already.
-    """
+def _listen(config: "Config", from_beginning: bool, stop: "StopRequest") -> None:
+    """Say each message of the hello topic as it comes; `from_beginning`: also those that are there already."""
     from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, TopicPartition
 
     from houses.kafka.clients import connect
 
     topic, partitions = _topic(config)
     start = OFFSET_BEGINNING if from_beginning else OFFSET_END
-    consumer = connect(Consumer, config.kafka, _listener_settings())
-    heard = 0
+    # A group is required, and unused: partitions are assigned by hand and nothing is committed.
+    settings = {"group.id": "houses-hello", "enable.auto.commit": False, "error_cb": _say_when_away}
+    consumer = connect(Consumer, config.kafka, settings)
     try:
         consumer.assign([TopicPartition(topic, partition, start) for partition in range(partitions)])
         say(f"Listening to {topic}; stop with Ctrl-C")
-        while not should_stop():
+        while not stop.should_stop():
             for message in consumer.consume(100, _POLL_S):
-                heard += _hear(message)
+                _hear(message)
     finally:
         consumer.close()
-    return heard
 
 
-def _listener_settings() -> dict[str, Any]:
-    from confluent_kafka import KafkaError
-
-    return {
-        "group.id": "houses-hello",  # required, and unused: partitions are assigned by hand and nothing is committed
-        "enable.auto.commit": False,
-        "error_cb": lambda error: (
-            say(f"Kafka: {error.str()}") if error.code() == KafkaError._ALL_BROKERS_DOWN else None
-        ),
-    }
+def _say_when_away(error: "KafkaError") -> None:
+    if error.code() == error._ALL_BROKERS_DOWN:
+        say(f"Kafka: {error.str()}")
 
 
-def _hear(message: "Message") -> bool:
+def _hear(message: "Message") -> None:
     from houses.kafka.reader import printable
 
     if error := message.error():
         say(f"Kafka: {error.str()}")
-        return False
-    say(f"heard: partition {message.partition()}, offset {message.offset()}: {printable(message.value())}")
-    return True
+    else:
+        say(f"heard: partition {message.partition()}, offset {message.offset()}: {printable(message.value())}")

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from houses.cli.terminal import Count, HouseId, configured, print_json, say, table, work_shown
+from houses.cli.terminal import Count, configured, house_id, print_json, say, table, tell, work_shown
 from houses.system.text import counted
 
 if TYPE_CHECKING:
@@ -29,10 +29,10 @@ def status(ctx: click.Context) -> None:
 @click.command(short_help="Show houses as a table, the pending ones, or one house's story.")
 @click.option("--last", type=Count, default=10, show_default=True, metavar="K", help="How many houses.")
 @click.option("--pending", is_flag=True, help="The pending houses instead: those that lack parts.")
-@click.option("--id", "house_id", type=HouseId(), metavar="N", help="The story of one house instead.")
+@click.option("--id", "wanted_id", type=house_id, metavar="N", help="The story of one house instead.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for programs.")
 @click.pass_context
-def show(ctx: click.Context, last: int, pending: bool, house_id: int | None, as_json: bool) -> None:
+def show(ctx: click.Context, last: int, pending: bool, wanted_id: int | None, as_json: bool) -> None:
     """Show the newest houses, the pending ones, or all that is known of one.
 
     \b
@@ -42,11 +42,13 @@ def show(ctx: click.Context, last: int, pending: bool, house_id: int | None, as_
       houses show --id 7
       houses show --json
     """
-    if pending and house_id is not None:
+    if pending and wanted_id is not None:
         raise click.UsageError("--pending and --id exclude each other")
     config = configured(ctx)
-    if house_id is not None:
-        _show_story(config, house_id, as_json)
+    if wanted_id is not None:
+        from houses.verify.story import story
+
+        tell(story(config, wanted_id), as_json)
     elif pending:
         _show_pending(config, last, as_json)
     else:
@@ -66,10 +68,10 @@ def _show_recent(config: "Config", count: int, as_json: bool) -> None:
     rows = []
     for house in houses:
         parts = [house.line.parts.get(f"partition_{part.number}", {}) for part in PARTS]
-        workers = [printable(str(part.get("name", "")).encode()) for part in parts]
-        latency = "" if house.latency_ms is None else f"{house.latency_ms:.1f}"
         completed = (house.line.completed_at or "").partition("T")[2][:12]  # to the millisecond
-        rows.append((house.line.id, *workers, printable(completed.encode()), latency, house.state))
+        texts = [printable(str(text).encode()) for text in (*(part.get("name", "") for part in parts), completed)]
+        latency = "" if house.latency_ms is None else f"{house.latency_ms:.1f}"
+        rows.append((house.line.id, *texts, latency, house.state))
     if rows:
         table(("id", *PART_NAMES, "completed (UTC)", "ms", "state"), rows)
     else:
@@ -97,22 +99,12 @@ def _show_pending(config: "Config", count: int, as_json: bool) -> None:
             print_json(house.to_json())
         return
     rows = [(house.id, *(house.offsets.get(name, "missing") for name in PART_NAMES)) for house in houses[:count]]
-    say(
-        counted(len(houses), "house is pending", "houses are pending")
-        + (f"; the first {len(rows)}, with the offsets of what has come:" if rows else "")
-    )
+    said = counted(len(houses), "house is pending", "houses are pending")
     if rows:
+        say(f"{said}; the first {len(rows)}, with the offsets of what has come:")
         table(("id", *PART_NAMES), rows)
-
-
-def _show_story(config: "Config", house_id: int, as_json: bool) -> None:
-    from houses.verify.story import story
-
-    told = story(config, house_id)
-    if as_json:
-        print_json(told.to_json())
     else:
-        say(str(told))
+        say(said)
 
 
 @click.command(short_help="Print raw messages of a topic.")
@@ -141,10 +133,7 @@ def peek(
     if records and not as_json:
         say(records[0].heading())
     for record in records:
-        if as_json:
-            print_json(record.to_json())
-        else:
-            say(str(record))
+        tell(record, as_json)
     if not records and not as_json:
         say("No messages there")
 
@@ -163,10 +152,7 @@ def verify(ctx: click.Context, as_json: bool) -> int:
 
     with work_shown("Verifying"):
         certificate = prove(configured(ctx))
-    if as_json:
-        print_json(certificate.to_json())
-    else:
-        say(str(certificate))
+    tell(certificate, as_json)
     return 0 if certificate.ok else 1
 
 

@@ -30,7 +30,17 @@ class _InOrder(click.Group):
         return list(self.commands)
 
 
-@click.group(cls=_InOrder, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+VERBS: tuple[click.Command, ...] = (
+    *(demo, run, kafka, produce, consume, storno, storno_loop, status),
+    *(show, peek, stop, reset, verify, compact, hello, naive),
+)
+
+
+@click.group(
+    cls=_InOrder,
+    commands=VERBS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.option(
     "--config",
     "path",
@@ -49,14 +59,6 @@ def cli(ctx: click.Context, path: Path | None) -> None:
       houses --config output/runs/first/config.yaml status
     """
     ctx.obj = path
-
-
-VERBS: tuple[click.Command, ...] = (
-    *(demo, run, kafka, produce, consume, storno, storno_loop, status),
-    *(show, peek, stop, reset, verify, compact, hello, naive),
-)
-for _verb in VERBS:
-    cli.add_command(_verb)
 
 
 def main(arguments: list[str] | None = None) -> int:

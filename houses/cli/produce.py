@@ -1,80 +1,70 @@
 """Verbs that send: producers, stornos."""
 
 import re
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from houses.cli.terminal import Count, HouseId, Seconds, configured, progress, say
+from houses.cli.terminal import Count, Seconds, configured, house_id, progress, say, until_stopped
 from houses.system.text import counted
 
 if TYPE_CHECKING:
     from houses.config.config import Config
     from houses.kafka.clients import TopicInfo
     from houses.producer.producers import Producers
+    from houses.producer.storno import StornoLoop
     from houses.system.stopping import StopRequest
 
 _POLL_S = 0.1
 
 
-class PartName(click.ParamType[str]):
+_RATE_HELP = "Messages per second of each part, or of one."
+_FAULT_HELP = "drop, duplicate, malformed (share) or delay_ms of a part."
+_INCOMPLETE_HELP = "At the end leave the houses unfinished that a slower part has not reached."
+
+
+def part_name(value: str) -> str:
     """A part of a house, by name; what names there are is looked up when it is used."""
+    from houses.records.message import PART_BY_NAME
 
-    name = "part"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The name, when there is such a part."""
-        from houses.records.message import PART_BY_NAME
-
-        if value not in PART_BY_NAME:
-            self.fail(f"{value!r} is not one of {', '.join(PART_BY_NAME)}", param, ctx)
-        return str(value)
+    if value not in PART_BY_NAME:
+        raise click.BadParameter(f"{value!r} is not one of {', '.join(PART_BY_NAME)}")
+    return value
 
 
-class PartRate(click.ParamType[tuple[str, float]]):
-    """`X` or `PART=X`, for example `1000` or `wall=50`."""
-
-    name = "[part=]hz"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, float]:
-        """The name of the part, empty for all, and the number."""
-        part, _, number = str(value).rpartition("=")
-        try:
-            return (PartName().convert(part, param, ctx) if part else ""), float(number)
-        except ValueError:
-            self.fail(f"{value!r} is neither a number nor PART=NUMBER, such as wall=50", param, ctx)
+def part_rate(value: str) -> tuple[str, float]:
+    """`X` or `PART=X`, for example `1000` or `wall=50`: the name of the part, empty for all, and the number."""
+    part, _, number = value.rpartition("=")
+    name = part_name(part) if part else ""
+    return name, _number(number, f"{value!r} is neither a number nor PART=NUMBER, such as wall=50")
 
 
-class Fault(click.ParamType[tuple[str, float]]):
-    """`PART.FAULT=X`, for example `roof.drop=0.01`."""
+def part_fault(value: str) -> tuple[str, float]:
+    """`PART.FAULT=X`, for example `roof.drop=0.01`: the configuration key, and the number."""
+    from houses.config.models import PartFaults
 
-    name = "part.fault=x"
+    key, _, number = value.partition("=")
+    part, _, fault = key.partition(".")
+    part_name(part)
+    if fault not in PartFaults.model_fields:
+        raise click.BadParameter(f"{fault!r} is not one of {', '.join(PartFaults.model_fields)}")
+    return f"producer.faults.{key}", _number(number, f"{value!r} gives no number, as roof.drop=0.01 does")
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, float]:
-        """The configuration key below producer.faults, and the number."""
-        from houses.config.models import PartFaults
 
-        key, _, number = str(value).partition("=")
-        part, _, fault = key.partition(".")
-        PartName().convert(part, param, ctx)
-        if fault not in PartFaults.model_fields:
-            self.fail(f"{fault!r} is not one of {', '.join(PartFaults.model_fields)}", param, ctx)
-        try:
-            return key, float(number)
-        except ValueError:
-            self.fail(f"{value!r} gives no number, as roof.drop=0.01 does", param, ctx)
+def _number(text: str, complaint: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise click.BadParameter(complaint) from None
 
 
 @click.command(short_help="Send the parts of houses.")
 @click.option("--seconds", type=Seconds(min_open=True), help="Stop after so many seconds.")
 @click.option("--count", type=Count, help="Stop after so many houses.")
-@click.option("--rate", "rates", type=PartRate(), multiple=True, help="Messages per second of each part, or of one.")
-@click.option(
-    "--fault", "faults", type=Fault(), multiple=True, help="drop, duplicate, malformed (share) or delay_ms of a part."
-)
-@click.option(
-    "--incomplete", is_flag=True, help="At the end leave the houses unfinished that a slower part has not reached."
-)
+@click.option("--rate", "rates", type=part_rate, multiple=True, metavar="[PART=]HZ", help=_RATE_HELP)
+@click.option("--fault", "faults", type=part_fault, multiple=True, metavar="PART.FAULT=X", help=_FAULT_HELP)
+@click.option("--incomplete", is_flag=True, help=_INCOMPLETE_HELP)
 @click.pass_context
 def produce(
     ctx: click.Context,
@@ -93,37 +83,39 @@ def produce(
       houses produce --fault roof.drop=0.01 --fault wall.delay_ms=200
     """
     from houses.errors import ConfigError
-    from houses.offsets.binding import check_topics, load_binding
-    from houses.producer.producers import Producers
     from houses.records.message import PARTS
-    from houses.system.files import REAL
-    from houses.system.stopping import StoppedEarly, StopRequest
 
-    config = configured(ctx).with_values(
-        rate_values(rates) | {f"producer.faults.{key}": value for key, value in faults}
-    )
+    config = configured(ctx).with_values(rate_values(rates) | dict(faults))
     if not any(config.producer.rate(part.name) for part in PARTS):
         raise ConfigError("all rates are 0: nothing would ever be sent; give one, such as --rate 200")
     config.folder.mkdir(parents=True, exist_ok=True)
-    stop = StopRequest(config.folder, "producer")
-    try:
-        stop.listen()
-        topics = _ready(config)
-        # Only the consumer makes a binding: two that begin at once must not make two.
-        if binding := load_binding(REAL, config.binding_path):
-            check_topics(binding, *topics)
-        stop.begin()
-    except StoppedEarly:
-        say("Stopped before anything was sent")
-        return stop.exit_status
+    return until_stopped(
+        lambda stop: _produce(config, stop, seconds, count, complete=not incomplete),
+        config.folder,
+        "producer",
+        early="Stopped before anything was sent",
+    )
+
+
+def _produce(
+    config: "Config", stop: "StopRequest", seconds: float | None, count: int | None, *, complete: bool
+) -> None:
+    from houses.offsets.binding import check_topics, load_binding
+    from houses.producer.producers import Producers
+    from houses.system.files import REAL
+
+    topics = _ready(config)
+    # Only the consumer makes a binding: two that begin at once must not make two.
+    if binding := load_binding(REAL, config.binding_path):
+        check_topics(binding, *topics)
+    stop.begin()
     with Producers(config, config.kafka.topic, config.folder, count=count) as producers:
         _watch(producers, stop, seconds, count)
-        producers.stop(complete=not incomplete)
+        producers.stop(complete=complete)
     if producers.highest_id < producers.first_id:
         say("Nothing was sent")
     else:
         say(f"Sent houses {producers.first_id} to {producers.highest_id}: {_sent(producers)}")
-    return stop.exit_status
 
 
 def rate_values(rates: tuple[tuple[str, float], ...]) -> dict[str, Any]:
@@ -131,18 +123,13 @@ def rate_values(rates: tuple[tuple[str, float], ...]) -> dict[str, Any]:
 
     Of several for the same the last counts.
     """
-    values: dict[str, Any] = {}
-    for part, rate_hz in sorted(rates, key=lambda rate: bool(rate[0])):
-        values |= (
-            {f"producer.rates.{part}": rate_hz} if part else {"producer.msgs_per_sec": rate_hz, "producer.rates": {}}
-        )
-    return values
+    for_all = [rate_hz for part, rate_hz in rates if not part]
+    values: dict[str, Any] = {"producer.msgs_per_sec": for_all[-1], "producer.rates": {}} if for_all else {}
+    return values | {f"producer.rates.{part}": rate_hz for part, rate_hz in rates if part}
 
 
 def _watch(producers: "Producers", stop: "StopRequest", seconds: float | None, count: int | None) -> None:
     """Return when it is time to stop, showing until then how far it is."""
-    import time
-
     begun_s = time.monotonic()
     with progress("Sending", seconds if count is None else count) as show:
         while not (producers.done or producers.error or stop.wait(_POLL_S)):
@@ -170,10 +157,10 @@ class _Id(click.Command):
 
 
 @click.command(cls=_Id, short_help="Cancel a house, or one part of it.")
-@click.argument("house_id", metavar="ID", type=HouseId())
-@click.option("--part", type=PartName(), help="Cancel only this part: foundation, wall or roof.")
+@click.argument("cancelled_id", metavar="ID", type=house_id)
+@click.option("--part", type=part_name, metavar="PART", help="Cancel only this part: foundation, wall or roof.")
 @click.pass_context
-def storno(ctx: click.Context, house_id: int, part: str | None) -> None:
+def storno(ctx: click.Context, cancelled_id: int, part: str | None) -> None:
     """Cancel the house with this ID, or one part of it; before, between or after its parts.
 
     \b
@@ -185,13 +172,13 @@ def storno(ctx: click.Context, house_id: int, part: str | None) -> None:
 
     config = configured(ctx)
     _ready(config)
-    offset = send_storno(config, house_id, part)
-    what = f"house {house_id}{f', {part} only' if part else ''}"
+    offset = send_storno(config, cancelled_id, part)
+    what = f"house {cancelled_id}{f', {part} only' if part else ''}"
     say(f"Storno of {what}: offset {offset} of {config.consumer.storno_topic}")
 
 
 @click.command("storno-loop", short_help="Cancel a random recent house every so many seconds.")
-@click.option("--interval", type=Seconds(min_open=True), help="Seconds between two.  [default: config.yaml]")
+@click.option("--interval", type=float, help="Seconds between two.  [default: config.yaml]")
 @click.pass_context
 def storno_loop(ctx: click.Context, interval: float | None) -> int:
     """Cancel a random recent house every so many seconds, or only a part of it, until Ctrl-C or `houses stop`.
@@ -202,25 +189,25 @@ def storno_loop(ctx: click.Context, interval: float | None) -> int:
     """
     from houses.producer.storno import StornoLoop
     from houses.system.locks import FolderLock
-    from houses.system.stopping import StoppedEarly, StopRequest
 
     config = configured(ctx)
+    if interval is not None:
+        config = config.with_values({"producer.storno_interval_sec": interval})
     _ready(config)
     config.folder.mkdir(parents=True, exist_ok=True)
-    stop = StopRequest(config.folder, "storno-loop")
     with FolderLock(config.folder, "storno-loop"):
-        loop = StornoLoop(config, interval_s=interval)
-        try:
-            stop.listen()
-            loop.start()
-            say(f"A storno every {loop.interval_s:g} s; stop with Ctrl-C or houses stop")
-            while not stop.wait(1.0):
-                pass
-        except StoppedEarly:
-            pass
+        loop = StornoLoop(config)
+        status = until_stopped(lambda stop: _cancel_again(loop, stop), config.folder, "storno-loop")
         loop.stop()
     say(f"Sent {counted(len(loop.sent), 'storno')}")
-    return stop.exit_status
+    return status
+
+
+def _cancel_again(loop: "StornoLoop", stop: "StopRequest") -> None:
+    loop.start()
+    say(f"A storno every {loop.interval_s:g} s; stop with Ctrl-C or houses stop")
+    while not stop.wait(1.0):
+        pass
 
 
 def _ready(config: "Config") -> "tuple[TopicInfo, TopicInfo]":

@@ -8,8 +8,9 @@ from typing import Any
 from houses.config.config import Config
 from houses.errors import BrokerError, FolderError
 from houses.kafka.broker import cluster_id, describe_topics, watermarks
+from houses.kafka.clients import TopicInfo
 from houses.kafka.local import server as local_kafka
-from houses.offsets.binding import Binding, load_binding
+from houses.offsets.binding import load_binding
 from houses.records.message import PARTS
 from houses.records.metrics import last_metrics, outcome, percentile_ms
 from houses.system.files import REAL
@@ -33,19 +34,12 @@ def status_lines(config: Config) -> Iterator[str]:
         yield f"Kafka:       {error}"
     for role, verb in ROLES.items():
         owner = lock_owner(config.folder, role)
-        state = (
-            f"process {owner.pid}, up {_duration(time.time() - owner.create_time())}"
-            if owner
-            else f"none (houses {verb})"
-        )
-        yield f"{role.capitalize() + ':':<13}{state}"
-    yield f"Checkpoint:  {_place_of_checkpoint(config)}"
-    yield from _consumer_lines(config, ends)
-
-
-def _place_of_checkpoint(config: Config) -> str:
+        up = owner and f"process {owner.pid}, up {_duration(time.time() - owner.create_time())}"
+        yield f"{role.capitalize() + ':':<13}{up or f'none (houses {verb})'}"
     store = config.consumer.store
-    return {"file": str(config.offsets_path), "kafka": f"Kafka group {config.consumer.group_id}"}.get(store, store)
+    places = {"file": str(config.offsets_path), "kafka": f"Kafka group {config.consumer.group_id}"}
+    yield f"Checkpoint:  {places.get(store, store)}"
+    yield from _consumer_lines(config, ends)
 
 
 def kafka_lines(config: Config) -> Iterator[str]:
@@ -79,27 +73,20 @@ def _topics(config: Config) -> tuple[list[str], Ends | None]:
         marks = watermarks(config.kafka, name, range(found[name].partitions), _TIMEOUT_S)
         ends += [marks[p] for p in sorted(marks)]
         each = " + ".join(str(end - first) for first, end in marks.values())
-        lines.append(
-            f"Topic:       {name}: {each} {'message' if each == '1' else 'messages'}{_not_ours(_bound_id(config, name), found[name].id)}"
-        )
+        messages = "message" if each == "1" else "messages"
+        lines.append(f"Topic:       {name}: {each} {messages}{_not_ours(config, found[name])}")
     return lines, ends if len(ends) == len(PARTS) + 1 else None
 
 
-def _bound_id(config: Config, name: str) -> str | None:
+def _not_ours(config: Config, found: TopicInfo) -> str:
     try:
-        binding: Binding | None = load_binding(REAL, config.binding_path)
+        binding = load_binding(REAL, config.binding_path)
     except FolderError:
-        return None
-    bound = (binding.parts, binding.storno) if binding else ()
-    return next((topic.id for topic in bound if topic.name == name), None)
-
-
-def _not_ours(bound: str | None, found: str) -> str:
-    return (
-        ""
-        if bound in (None, found)
-        else ", but NOT the topic that this folder was filled from (houses reset --archive)"
-    )
+        binding = None
+    bound = {topic.name: topic.id for topic in (binding.parts, binding.storno)} if binding else {}
+    if bound.get(found.name, found.id) == found.id:
+        return ""
+    return ", but NOT the topic that this folder was filled from (houses reset --archive)"
 
 
 def _consumer_lines(config: Config, ends: Ends | None) -> Iterator[str]:
@@ -108,10 +95,10 @@ def _consumer_lines(config: Config, ends: Ends | None) -> Iterator[str]:
         yield "Measured:    nothing yet"
         return
     runs = lock_owner(config.folder, "consumer") is not None
-    age = _duration(_age_s(metrics["time"]))
-    yield f"Measured:    {age} ago, by process {metrics['pid']}, state {metrics['state']}{_died(metrics, runs)}"
-    counts = metrics["counts"]
-    kinds = ", ".join(outcome(kind, number) for kind, number in counts.items() if number)
+    age = _duration((datetime.now(UTC) - datetime.fromisoformat(metrics["time"])).total_seconds())
+    died = "" if runs or metrics["state"] in ("stopped", "failed") else " (it was killed; the next start recovers)"
+    yield f"Measured:    {age} ago, by process {metrics['pid']}, state {metrics['state']}{died}"
+    kinds = ", ".join(outcome(kind, number) for kind, number in metrics["counts"].items() if number)
     yield f"Outcomes:    {kinds or 'none'} (since that process began)"
     yield f"Pending:     {counted(metrics['pending'], 'house')}, the oldest part for {metrics['oldest_pending_age_s']:.0f} s"
     yield f"Lag:         {counted(_lag(metrics, None if runs else ends), 'message')} to read"
@@ -121,20 +108,12 @@ def _consumer_lines(config: Config, ends: Ends | None) -> Iterator[str]:
     yield f"Error:       {metrics['last_error'] or 'none'}"
 
 
-def _died(metrics: dict[str, Any], runs: bool) -> str:
-    return "" if runs or metrics["state"] in ("stopped", "failed") else " (it was killed; the next start recovers)"
-
-
 def _lag(metrics: dict[str, Any], ends: Ends | None) -> int:
     """What a consumer that runs has measured; for one that does not, what has come since counts too."""
     if ends is None:
         return int(metrics["lag"])
     positions = [*metrics["position"], metrics["storno_position"]]
     return sum(max(0, end - position) for position, (_, end) in zip(positions, ends, strict=True))
-
-
-def _age_s(iso: str) -> float:
-    return (datetime.now(UTC) - datetime.fromisoformat(iso)).total_seconds()
 
 
 def _duration(seconds: float) -> str:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from houses.system.text import visible
 
 if TYPE_CHECKING:
     from houses.config.config import Config
+    from houses.system.stopping import StopRequest
 
 _PLAIN_EVERY_S = 5.0
 _SHOWN_CHARACTERS = 40
@@ -26,19 +28,13 @@ _BAR_SHARE = 6
 """The bar takes one part in so many of the terminal's width: what is said beside it matters more."""
 
 
-class HouseId(click.ParamType[int]):
+def house_id(text: str) -> int:
     """An id as messages have it: ASCII digits only, where Python's own numbers may have signs, underscores and other digits."""
+    from houses.records.message import MAX_ID_DIGITS
 
-    name = "integer"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """The number."""
-        from houses.records.message import MAX_ID_DIGITS
-
-        text = str(value)
-        if not (text.isascii() and text.isdigit() and len(text) <= MAX_ID_DIGITS):
-            self.fail(f"house id {text[:_SHOWN_CHARACTERS]!r}: must be 1 to {MAX_ID_DIGITS} digits", param, ctx)
-        return int(text)
+    if not (text.isascii() and text.isdigit() and len(text) <= MAX_ID_DIGITS):
+        raise click.BadParameter(f"house id {text[:_SHOWN_CHARACTERS]!r}: must be 1 to {MAX_ID_DIGITS} digits")
+    return int(text)
 
 
 class Seconds(click.FloatRange):
@@ -63,56 +59,87 @@ ShowProgress = Callable[[float, str], None]
 """Told how much is done, in the unit of the total, and what to say about it."""
 
 
-def say(line: str) -> None:
+def say(line: str, *, err: bool = False) -> None:
     """Print a line at once. A reader that has gone away (a closed pipe) is no reason to stop working."""
     with suppress(BrokenPipeError):
-        click.echo(visible(line))
+        click.echo(visible(line), err=err)
 
 
-def complain(line: str) -> None:
-    """Print a line on stderr, as `say` does on stdout."""
-    with suppress(BrokenPipeError):
-        click.echo(visible(line), err=True)
+complain = partial(say, err=True)
+"""Print a line on stderr."""
 
 
 def print_json(record: Mapping[str, Any]) -> None:
     """Print a record as one line of ASCII JSON."""
-    click.echo(
-        json.dumps(record, separators=(",", ":")).replace("\x7f", "\\u007f")
-    )  # the one that json leaves as it is
+    text = json.dumps(record, separators=(",", ":"))
+    click.echo(text.replace("\x7f", "\\u007f"))  # the one that json leaves as it is
+
+
+def tell(found: Any, as_json: bool) -> None:
+    """Say what was found, or print it as JSON."""
+    if as_json:
+        print_json(found.to_json())
+    else:
+        say(str(found))
 
 
 def configured(ctx: click.Context) -> "Config":
     """The configuration that --config names; what its author should know is said once, on stderr."""
     from houses.config.config import load
 
-    path: Path | None = ctx.find_root().obj
-    config = load(path)
+    config = load(ctx.find_root().obj)
     for note in config.notes:
         complain(f"Note: {note}")
     return config
 
 
+def until_stopped(
+    work: Callable[["StopRequest"], object],
+    folder: Path | None = None,
+    role: str = "",
+    *,
+    stdin: bool = False,
+    early: str = "",
+) -> int:
+    """Do work that looks at stop requests; returns the exit status.
+
+    Args:
+        work: a request that comes before its loop runs ends it at once.
+        folder: where its lock `role` is, for `houses stop`.
+        stdin: its end is a request too, and so is that of the parent process; none ends the work early.
+        early: what is said when it was ended before its loop ran.
+    """
+    from houses.system.stopping import StoppedEarly, StopRequest
+
+    request = StopRequest(folder, role)
+    if stdin:  # nobody waits at a terminal: what is there is still read
+        request.begin()
+    try:
+        request.listen(stdin=stdin)
+        work(request)
+    except StoppedEarly:
+        if early:
+            say(early)
+    return request.exit_status
+
+
 def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print a table; the cells are text as they are, never markup."""
     cells = [["" if cell is None else visible(str(cell), keep="") for cell in row] for row in rows]
-    if sys.stdout.isatty():
-        _rich_table(headers, cells)
+    if not sys.stdout.isatty():
+        widths = [max(map(len, column)) for column in zip(headers, *cells, strict=True)]
+        for row in (headers, *cells):
+            click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
         return
-    widths = [max(map(len, column)) for column in zip(headers, *cells, strict=True)]
-    for row in (headers, *cells):
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
-
-def _rich_table(headers: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     shown = Table(*headers, box=box.SIMPLE_HEAD)
-    for row in cells:
-        shown.add_row(*map(Text, row))
+    for each in cells:
+        shown.add_row(*map(Text, each))
     Console().print(shown)
 
 
@@ -130,14 +157,13 @@ def progress(
     if (sys.stderr if err else sys.stdout).isatty():
         yield from _bar(title, total, err)
         return
-    tell = complain if err else say
     said_s = time.monotonic()  # nothing is said of what is over before
 
     def show(done: float, text: str) -> None:
         nonlocal said_s
         if time.monotonic() - said_s >= every_s:
             said_s = time.monotonic()
-            tell(f"{title}: {text}" if total is None else f"{title}: {done / total:.0%}, {text}")
+            say(f"{title}: {text}" if total is None else f"{title}: {done / total:.0%}, {text}", err=err)
 
     yield show
 

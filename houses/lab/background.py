@@ -15,7 +15,7 @@ class Background:
     def __init__(self) -> None:
         """Nothing to do yet."""
         self._lock = threading.Lock()
-        self._waiting: deque[tuple[str, Work]] = deque()
+        self._queued: deque[tuple[str, Work]] = deque()
         self._thread: threading.Thread | None = None
         self.doing = ""
         """What is being done, in a word or two; empty when nothing is."""
@@ -25,13 +25,13 @@ class Background:
     def submit(self, what: str, work: Work) -> None:
         """Do `work` as soon as all before it is done; returns at once. Its error becomes `last_error`."""
         with self._lock:
-            self._waiting.append((what, work))
+            self._queued.append((what, work))
             self.doing = self.doing or what
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="houses-background", daemon=True)
+                self._thread = threading.Thread(target=self._work_off, name="houses-background", daemon=True)
                 self._thread.start()
 
-    def _run(self) -> None:
+    def _work_off(self) -> None:
         while work := self._next():
             try:
                 work()
@@ -41,16 +41,16 @@ class Background:
 
     def _next(self) -> Work | None:
         with self._lock:
-            if not self._waiting:
+            if not self._queued:
                 self._thread, self.doing = None, ""
                 return None
-            self.doing, work = self._waiting.popleft()
+            self.doing, work = self._queued.popleft()
             return work
 
-    def drop_waiting(self) -> None:
+    def drop_queued(self) -> None:
         """Drop what was not begun."""
         with self._lock:
-            self._waiting.clear()
+            self._queued.clear()
 
     def await_begun(self) -> None:
         """Return when all that was begun is done."""

@@ -6,11 +6,11 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import IO, Any
+from pathlib import Path
+from typing import Any
 
 from houses.config.config import PROJECT_ROOT, Config, child_environment
 from houses.errors import HousesError
-from houses.records.message import STORNO
 from houses.records.metrics import last_metrics
 from houses.system.crash_points import CrashPoint
 
@@ -24,24 +24,31 @@ _TAIL_BYTES = 8192
 _ERROR = "Error: "
 _KILLED = (-signal.SIGKILL,) if hasattr(signal, "SIGKILL") else (signal.SIGTERM,)
 """Exit status of a process that was ended by `psutil.Process.kill`."""
+_OWN_GROUP: dict[str, Any] = {"start_new_session": True}
+if sys.platform == "win32":
+    _OWN_GROUP = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
 
 
-class ConsumerChild:
-    """`houses consume` for one folder, in a process group of its own, so that Ctrl-C in the parent does not reach it.
+class Child:
+    """A verb of `houses` for one folder, in a process group of its own, so that Ctrl-C in the parent does not reach it.
 
     It holds the read end of a pipe as stdin, whose end makes it stop. The system closes the pipe when the parent dies,
-    however that happens, so no consumer is left behind.
+    however that happens, so no child is left behind.
     """
 
-    def __init__(self, config: Config, crash_at: CrashPoint | None = None) -> None:
+    def __init__(self, config: Config, log_path: Path, *words: str, name: str = "the consumer") -> None:
         """Nothing is started yet; `config.path` must hold the configuration when `start` is called.
 
         Args:
-            crash_at: where it kills itself; None: nowhere.
+            config: of the folder.
+            log_path: where all that it says is added.
+            words: the verb, and what follows it.
+            name: what errors call it.
         """
         self._config = config
-        self._crash_at = crash_at
-        self._log_path = config.folder / LOG_NAME
+        self._log_path = log_path
+        self._words = words
+        self._name = name
         self._log_start = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._killed = False
@@ -53,8 +60,8 @@ class ConsumerChild:
 
     @property
     def killed(self) -> bool:
-        """Whether it was ended by `kill`, or at its crash point: then its death is no error."""
-        return self._killed or (self._crash_at is not None and not self.alive and self._status() in _KILLED)
+        """Whether it was ended by `kill`: then its death is no error."""
+        return self._killed
 
     @property
     def asked_to_stop(self) -> bool:
@@ -66,68 +73,48 @@ class ConsumerChild:
         """Whether the process runs."""
         return self._process is not None and self._process.poll() is None
 
-    def start(self, timeout_s: float = _START_TIMEOUT_S) -> None:
-        """Return when it reads the parts; `HousesError` with its last line when it ends instead."""
-        command = [sys.executable, "-m", "houses", "--config", str(self._config.path), "consume", "--stop-with-stdin"]
-        command += ["--crash-at", str(self._crash_at)] if self._crash_at else []
+    def start(self) -> None:
+        """Start the process; no other child inherits the pipe."""
         with self._log_path.open("ab") as log:
             self._log_start = log.tell()
-            self._process = spawn(command, log, self._config.secrets)
-        try:
-            if not self._await(lambda: self.killed or self.metrics().get("state") in _READING, timeout_s):
-                raise HousesError(f"the consumer does not read after {timeout_s:.0f} s: see {self._log_path}")
-        except BaseException:
-            self.kill()
-            raise
-
-    def metrics(self) -> Mapping[str, Any]:
-        """The last line of measurements that this process wrote; empty before its first."""
-        line = last_metrics(self._config.metrics_path)
-        return line if line and line["pid"] == self.pid else {}
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "houses", "--config", str(self._config.path), *self._words],
+                cwd=PROJECT_ROOT,  # where `-m houses` finds this very package, installed or not
+                env=child_environment() | self._config.secrets,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                **_OWN_GROUP,
+            )
 
     def check(self) -> None:
         """Raise `HousesError` with the reason when the process has ended by itself."""
         if not self.alive and not self.killed:
-            raise HousesError(f"the consumer {self._end()}; all it said: {self._log_path}")
+            raise self._ended()
 
-    def drain(self, ends: Mapping[int, int], timeout_s: float = _DRAIN_TIMEOUT_S) -> None:
-        """Return when it has read up to some offsets: partition (STORNO: the storno topic) -> the offset behind the last record.
+    def wait_until(self, done: Callable[[], bool], timeout_s: float, complaint: Callable[[], str]) -> None:
+        """Return when `done()` is true.
 
         Raises:
-            HousesError: it ended, or did not come that far in time; names the lag.
+            HousesError: the process has ended before; or it took longer, with `complaint()`.
         """
-        if not self._await(lambda: self._lag(ends) == 0, timeout_s):
-            full = self.metrics().get("state") == "waiting"
-            raise HousesError(
-                f"after {timeout_s:.0f} s the consumer has still {self._lag(ends)} messages to read: "
-                + (
-                    "it waits for parts that were not sent (complete=False, or raise consumer.max_pending_triplets)"
-                    if full
-                    else "set a lower rate, or take up the rest with fresh=False"
-                )
-            )
-
-    def _lag(self, ends: Mapping[int, int]) -> int:
-        line = self.metrics()
-        position = [*line.get("position", (0, 0, 0)), line.get("storno_position", 0)]
-        return sum(max(0, end - position[partition]) for partition, end in ends.items())
-
-    def _await(self, done: Callable[[], bool], timeout_s: float) -> bool:
-        """Whether `done()` came true in time; `HousesError` when the process has ended before."""
         deadline_s = time.monotonic() + timeout_s
-        while not done():
-            self.check()
-            if not self.alive:
+        while True:
+            alive = self.alive  # before the question: what it did just before its end counts
+            if done():
+                return
+            if not alive:
+                self.check()
                 raise HousesError(
-                    "the consumer was killed and not started again (restart_consumer), so not all was read: start, to read the rest"
+                    f"{self._name} was killed and not started again (restart_consumer), so not all was read: "
+                    "start, to read the rest"
                 )
             if time.monotonic() > deadline_s:
-                return False
+                raise HousesError(complaint())
             time.sleep(_POLL_S)
-        return True
 
     def ask_to_stop(self) -> None:
-        """Close its stdin, which makes it commit, save its position and end; returns at once."""
+        """Close its stdin, which makes it end in good order; returns at once."""
         if self._process and self._process.stdin:
             with suppress(BrokenPipeError):
                 self._process.stdin.close()
@@ -146,10 +133,10 @@ class ConsumerChild:
         except subprocess.TimeoutExpired:
             self.kill()
             raise HousesError(
-                f"the consumer did not stop within {timeout_s:.0f} s and was killed: see {self._log_path}"
+                f"{self._name} did not stop within {timeout_s:.0f} s and was killed: see {self._log_path}"
             ) from None
         if status:
-            raise HousesError(f"the consumer {self._end()}; all it said: {self._log_path}")
+            raise self._ended()
 
     def kill(self) -> None:
         """End it without any warning (SIGKILL): what a power cut or the kernel's memory killer does."""
@@ -159,38 +146,22 @@ class ConsumerChild:
             self._process.wait()
             self.ask_to_stop()  # closes our end of the pipe
 
-    def await_crash(self, timeout_s: float = _DRAIN_TIMEOUT_S) -> None:
-        """Return when it has died at its crash point.
+    def _status(self) -> int:
+        return (self._process.poll() if self._process else None) or 0
 
-        Raises:
-            HousesError: it ended otherwise, or did not come there in time.
-        """
-        deadline_s = time.monotonic() + timeout_s
-        while self.alive:
-            if time.monotonic() > deadline_s:
-                raise HousesError(
-                    f"the consumer did not come to its crash point ({self._crash_at}) within {timeout_s:.0f} s: "
-                    "choose an earlier one, or let producers run meanwhile"
-                )
-            time.sleep(_POLL_S)
-        self.check()
-        self.ask_to_stop()  # closes our end of the pipe
-
-    def _status(self) -> int | None:
-        return self._process.poll() if self._process else None
-
-    def _end(self) -> str:
+    def _ended(self) -> HousesError:
         """How the process ended; only a line that calls itself an error is quoted as one."""
-        status = self._status() or 0
-        if status < 0:  # POSIX: the number of the signal
-            return (
-                f"was killed by {_signal_name(-status)}; nothing is lost, the next one goes on: stop, then start again"
-            )
+        status = self._status()
         lines = self._last_lines()
-        for line in lines:
-            if line.startswith(_ERROR):
-                return f"ended with an error: {line.removeprefix(_ERROR)}"
-        return f"ended by itself (exit status {status}): {lines[-1] if lines else 'it said nothing'}"
+        errors = [line.removeprefix(_ERROR) for line in lines if line.startswith(_ERROR)]
+        if status < 0:  # POSIX: the number of the signal, of which those for real time have no name
+            by = {each.value: each.name for each in signal.Signals}.get(-status, f"signal {-status}")
+            how = f"was killed by {by}; nothing is lost, the next one goes on: stop, then start again"
+        elif errors:
+            how = f"ended with an error: {errors[0]}"
+        else:
+            how = f"ended by itself (exit status {status}): {lines[-1] if lines else 'it said nothing'}"
+        return HousesError(f"{self._name} {how}; all it said: {self._log_path}")
 
     def _last_lines(self) -> list[str]:
         with self._log_path.open("rb") as log:
@@ -199,29 +170,74 @@ class ConsumerChild:
         return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # a real-time signal has none
-        return f"signal {number}"
+class ConsumerChild(Child):
+    """The consumer of a folder, known by the measurements that it writes."""
 
+    def __init__(self, config: Config, crash_at: CrashPoint | None = None) -> None:
+        """As `Child`; `crash_at`: where it kills itself, None: nowhere."""
+        crash = ["--crash-at", str(crash_at)] if crash_at else []
+        super().__init__(config, config.folder / LOG_NAME, "consume", "--stop-with-stdin", *crash)
+        self._crash_at = crash_at
 
-def drain_targets(parts: Mapping[int, tuple[int, int]], storno: Mapping[int, tuple[int, int]]) -> dict[int, int]:
-    """Where `drain` should come to, from the watermarks of both topics."""
-    return {partition: end for partition, (_, end) in parts.items()} | {STORNO: storno[0][1]}
+    @property
+    def killed(self) -> bool:
+        """Whether it was ended by `kill`, or at its crash point: then its death is no error."""
+        return self._killed or (self._crash_at is not None and not self.alive and self._status() in _KILLED)
 
+    def start(self, timeout_s: float = _START_TIMEOUT_S) -> None:
+        """Return when it reads the parts; `HousesError` with its last line when it ends instead."""
+        super().start()
+        try:
+            self.wait_until(
+                lambda: self.killed or self.metrics().get("state") in _READING,
+                timeout_s,
+                lambda: f"the consumer does not read after {timeout_s:.0f} s: see {self._log_path}",
+            )
+        except BaseException:
+            self.kill()
+            raise
 
-def spawn(command: list[str], log: IO[bytes], secrets: Mapping[str, str]) -> "subprocess.Popen[bytes]":
-    """Start in a new session (POSIX) or process group (Windows), with a pipe as stdin that no other child inherits."""
-    own_group: dict[str, Any] = {"start_new_session": True}
-    if sys.platform == "win32":
-        own_group = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
-    return subprocess.Popen(
-        command,
-        cwd=PROJECT_ROOT,  # where `-m houses` finds this very package, installed or not
-        env=child_environment() | dict(secrets),
-        stdin=subprocess.PIPE,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        **own_group,
-    )
+    def metrics(self) -> Mapping[str, Any]:
+        """The last line of measurements that this process wrote; empty before its first."""
+        line = last_metrics(self._config.metrics_path)
+        return line if line and line["pid"] == self.pid else {}
+
+    def drain(self, ends: Mapping[int, int], timeout_s: float = _DRAIN_TIMEOUT_S) -> None:
+        """Return when it has read up to some offsets: partition (STORNO: the storno topic) -> the offset behind the last record.
+
+        Raises:
+            HousesError: it ended, or did not come that far in time; names the lag.
+        """
+
+        def complaint() -> str:
+            if self.metrics().get("state") == "waiting":
+                advice = (
+                    "it waits for parts that were not sent (complete=False, or raise consumer.max_pending_triplets)"
+                )
+            else:
+                advice = "set a lower rate, or take up the rest with fresh=False"
+            return f"after {timeout_s:.0f} s the consumer has still {self._lag(ends)} messages to read: {advice}"
+
+        self.wait_until(lambda: self._lag(ends) == 0, timeout_s, complaint)
+
+    def _lag(self, ends: Mapping[int, int]) -> int:
+        line = self.metrics()
+        position = [*line.get("position", (0, 0, 0)), line.get("storno_position", 0)]
+        return sum(max(0, end - position[partition]) for partition, end in ends.items())
+
+    def await_crash(self, timeout_s: float = _DRAIN_TIMEOUT_S) -> None:
+        """Return when it has died at its crash point.
+
+        Raises:
+            HousesError: it ended otherwise, or did not come there in time.
+        """
+        self.wait_until(
+            lambda: not self.alive,
+            timeout_s,
+            lambda: (
+                f"the consumer did not come to its crash point ({self._crash_at}) within {timeout_s:.0f} s: "
+                "choose an earlier one, or let producers run meanwhile"
+            ),
+        )
+        self.check()
+        self.ask_to_stop()  # closes our end of the pipe

@@ -2,13 +2,11 @@
 
 import logging
 import time
-from dataclasses import dataclass, field
 
 from houses.config.config import Config
 from houses.errors import HousesError
 from houses.kafka.local import server as local_kafka
 from houses.lab.analysis.figure import Picture, save_figure
-from houses.lab.analysis.frames import Loaded
 from houses.lab.analysis.latency import plot_latency, plot_latency_over_time, summary
 from houses.lab.experiment import Experiment
 from houses.system.text import counted
@@ -21,18 +19,12 @@ _STEP_S = 3.0
 _DOWN_S = 2.0
 _AHEAD = 2_000
 """Ids that far ahead have not been sent: at 500 a second they come 4 s later."""
+_PATIENCE_S = 60.0
+"""With a slow machine."""
 
+_WHOLE = "foundation+wall+roof"
 Cancelled = dict[int, str]
 """House id -> the parts that must be cancelled, as `Loaded.stornos` names them."""
-
-
-@dataclass
-class _Story:
-    """What happened, as far as the end needs it."""
-
-    stornos: Cancelled = field(default_factory=dict)
-    begun_s: float = field(default_factory=time.monotonic)
-    down_s: float = 0.0
 
 
 def demo(config: Config) -> None:
@@ -45,21 +37,22 @@ def demo(config: Config) -> None:
     Raises:
         HousesError: anything was lost, doubled or not cancelled; or there is no Kafka.
     """
-    story = _Story()
+    begun_s = time.monotonic()
     with Experiment("demo", rate_hz=_RATE_HZ, base=config, faults={}) as exp:  # 1.
         LOG.info(
             f"Three producers send {_RATE_HZ:.0f} foundations, walls and roofs a second; a consumer joins them to houses"
         )
         with exp.running():
             _go_on(exp)  # 2.
-            _cancel(exp, story)  # 3.
+            stornos = _cancel(exp)  # 3.
             _go_on(exp)
-            _crash(exp, story)  # 4.
+            down_s = _crash(exp, stornos)  # 4.
             _go_on(exp)
             LOG.info("Stopping: every part is sent to the end, every message read")
         certificate = exp.verify()  # 5. and 6.
-        _check(exp, certificate, story.stornos)
-        _report(exp, certificate, story)
+        _check(exp, certificate, stornos)
+        away = f"{down_s:.1f} s of {time.monotonic() - begun_s:.0f} s"
+        _report(exp, certificate, away)
 
 
 def _go_on(exp: Experiment) -> None:
@@ -69,29 +62,29 @@ def _go_on(exp: Experiment) -> None:
     LOG.info(f"  {counted(sent, 'message')} sent, {counted(joined, 'house')} joined by this consumer")
 
 
-def _cancel(exp: Experiment, story: _Story) -> None:
+def _cancel(exp: Experiment) -> Cancelled:
+    exp.wait_until(lambda: len(exp.houses()) >= 2, _PATIENCE_S, "no two houses")
     ahead = max(exp.sent.values()) + _AHEAD
-    written = [int(house_id) for house_id in exp.houses()["id"].head(2)]
-    _send(exp, story, (ahead, None), (ahead + 1, "wall"), (written[0], None), (written[1], "roof"))
+    first, second = map(int, exp.houses()["id"].head(2))
+    stornos = {ahead: None, ahead + 1: "wall", first: None, second: "roof"}
+    for house_id, part in stornos.items():
+        exp.storno(house_id, part)
     LOG.info(f"Cancelled: house {ahead} and the wall of {ahead + 1}, which are not built yet")
-    LOG.info(f"Cancelled: house {written[0]} and the roof of {written[1]}, which are written already (late stornos)")
+    LOG.info(f"Cancelled: house {first} and the roof of {second}, which are written already (late stornos)")
+    return {house_id: part or _WHOLE for house_id, part in stornos.items()}
 
 
-def _crash(exp: Experiment, story: _Story) -> None:
+def _crash(exp: Experiment, stornos: Cancelled) -> float:
+    """Kill the consumer and start it again; returns for how long it was away, in seconds. `stornos` gets one more."""
     begun_s = time.monotonic()
     exp.kill_consumer()
     LOG.info("The consumer is killed in the middle of its work (SIGKILL); the producers go on")
-    _send(exp, story, (max(exp.sent.values()) - 1, None))
+    stornos[exp.storno(max(exp.sent.values()) - 1)] = _WHOLE
     exp.wait(_DOWN_S)
     exp.restart_consumer()
-    story.down_s = time.monotonic() - begun_s
-    LOG.info(f"A new consumer has recovered and reads, {story.down_s:.1f} s after the kill; one storno came meanwhile")
-
-
-def _send(exp: Experiment, story: _Story, *stornos: tuple[int, str | None]) -> None:
-    for house_id, part in stornos:
-        exp.storno(house_id, part)
-        story.stornos[house_id] = part or "foundation+wall+roof"
+    down_s = time.monotonic() - begun_s
+    LOG.info(f"A new consumer has recovered and reads, {down_s:.1f} s after the kill; one storno came meanwhile")
+    return down_s
 
 
 def _check(exp: Experiment, certificate: Certificate, expected: Cancelled) -> None:
@@ -100,24 +93,24 @@ def _check(exp: Experiment, certificate: Certificate, expected: Cancelled) -> No
     in_files = len(data.houses) + exp.counts()["cancelled"]
     if certificate.unread or certificate.unread_stornos or certificate.pending_ids or {in_files} != set(sent.values()):
         raise HousesError(f"of {sent} parts sent only {in_files} houses came out; what is left: {certificate}")
-    found = _cancelled(data)
+    found = dict(zip(data.stornos["id"].astype(int), data.stornos["excluded"].astype(str), strict=True))
     if wrong := {house_id: parts for house_id, parts in expected.items() if found.get(house_id) != parts}:
         raise HousesError(f"stornos without effect: {wrong}, found {found}; look into {exp.folder}")
 
 
-def _cancelled(data: Loaded) -> Cancelled:
-    return dict(zip(data.stornos["id"].astype(int), data.stornos["excluded"].astype(str), strict=True))
-
-
-def _report(exp: Experiment, certificate: Certificate, story: _Story) -> None:
+def _report(exp: Experiment, certificate: Certificate, away: str) -> None:
     houses, counts = exp.houses(), exp.counts()
-    png = save_figure(_figure(exp), exp.folder, "latency")[0]
+    picture = Picture(figsize=(8, 8), layout="constrained", facecolor="white")
+    upper, lower = picture.subplots(2, 1)
+    plot_latency_over_time(houses, upper)
+    plot_latency(houses, lower)
+    png = save_figure(picture, exp.folder, "latency")[0]
     latency = summary(houses)
-    lines = [
+    lines = (
         "",
         f"{counts['houses']:,} houses, {counts['cancelled']} cancelled before they were complete, {counts['late']} after",
         f"Latency, last part sent to house complete: p50 {latency['p50_ms']:.1f} ms, p99 {latency['p99_ms']:.0f} ms",
-        f"(the consumer was away for {story.down_s:.1f} s of {time.monotonic() - story.begun_s:.0f} s, which makes the p99)",
+        f"(the consumer was away for {away}, which makes the p99)",
         "",
         *certificate.lines(),
         "",
@@ -125,23 +118,16 @@ def _report(exp: Experiment, certificate: Certificate, story: _Story) -> None:
         f"Figure:  {png}",
         f"Kafka:   {_kafka(exp.config)}",
         "Next:    python3 lab.py lab            JupyterLab, where 01_first_run does the same step by step",
-        f'         python3 lab.py --config "{exp.config.path}" show --last 5',
-        "         python3 lab.py hello listen   and, in a second terminal, hello send",
-    ]
+        f'         houses --config "{exp.config.path}" show --last 5',
+        "         houses hello listen            and, in a second terminal, houses hello send",
+        "         Inside a checkout, houses ... is typed as python3 lab.py ...",
+    )
     for line in lines:
         LOG.info(line)
-
-
-def _figure(exp: Experiment) -> Picture:
-    picture = Picture(figsize=(8, 8), layout="constrained", facecolor="white")
-    upper, lower = picture.subplots(2, 1)
-    plot_latency_over_time(exp.houses(), upper)
-    plot_latency(exp.houses(), lower)
-    return picture
 
 
 def _kafka(config: Config) -> str:
     address = config.kafka.bootstrap_servers
     if local_kafka.status(config.data_dir).running:
-        return f"still runs at {address}; stop it: python3 lab.py kafka stop"
+        return f"still runs at {address}; stop it: houses kafka stop"
     return f"the one at {address} was there before and is left as it is"

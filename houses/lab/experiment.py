@@ -6,25 +6,23 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from random import Random
 from types import TracebackType
-from typing import Any, Self
-
-import pandas as pd
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from houses.config.config import Config, load
 from houses.config.models import PartFaults
 from houses.errors import FolderError, HousesError, describe_error
 from houses.kafka.broker import watermarks
-from houses.lab.analysis.frames import Loaded
 from houses.lab.background import Background
-from houses.lab.consumer_process import ConsumerChild
+from houses.lab.consumer_process import LOG_NAME, ConsumerChild
 from houses.lab.results import Results
 from houses.lab.run import Run
-from houses.lab.run_folder import full_keys, prepare, run_folder
+from houses.lab.run_folder import experiment_folder, full_keys, prepare
 from houses.offsets.binding import load_binding
 from houses.producer.producers import Producers
 from houses.producer.storno import StornoSender, check_interval
@@ -33,19 +31,29 @@ from houses.records.message import PARTS, part_named
 from houses.system.crash_points import CrashPoint
 from houses.system.files import REAL
 from houses.system.log import show_in_notebook
-from houses.verify.certificate import Certificate
-from houses.verify.pending import PendingSet
-from houses.verify.story import Story
 
 LOG = logging.getLogger(__name__)
 
 _TICK_S = 0.05
 _BLIND_DELAY_MS = (150.0, 400.0)
 _BLIND_DROP = (0.01, 0.05)
-
-
 _OPEN: dict[Path, "Experiment"] = {}
 """The open experiments of this process by folder: a cell run twice finds its earlier one here."""
+
+Arguments = ParamSpec("Arguments")
+Answer = TypeVar("Answer")
+
+
+def _asked(
+    method: Callable[Concatenate[Results, Arguments], Answer],
+) -> Callable[Concatenate["Experiment", Arguments], Answer]:
+    """A question to the results of an experiment, as a method of the experiment itself."""
+
+    @wraps(method)
+    def ask(exp: "Experiment", /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Answer:
+        return method(exp.results, *args, **kwargs)
+
+    return ask
 
 
 class Experiment:
@@ -80,9 +88,8 @@ class Experiment:
         """
         show_in_notebook()
         base = base or load()
-        folder = run_folder(name, base.root)
-        rates = {} if rate_hz is None else {"producer.msgs_per_sec": rate_hz, "producer.rates": {}}
-        self._parameters = rates | full_keys(values)
+        folder = experiment_folder(name, base.root)
+        self._parameters = ({} if rate_hz is None else _of_all_parts(rate_hz)) | full_keys(values)
         if earlier := _OPEN.get(folder):
             if earlier.is_running:
                 LOG.warning(f"experiment {name!r} was still running: it is stopped first")
@@ -90,19 +97,18 @@ class Experiment:
                 earlier.close()
             except Exception as error:  # noqa: BLE001  # however it ended, this one can begin
                 LOG.warning(f"experiment {name!r}, the earlier one: {describe_error(error)}")
-        config, binding = prepare(base, folder, self._parameters, fresh=fresh)
-        self._parameters = config.without_secrets(self._parameters)
-        self._config, self._binding = config, binding
-        self.results = Results(config, self._about)
+        self._config, self._binding = prepare(base, folder, self._parameters, fresh=fresh)
+        self._parameters = self._config.without_secrets(self._parameters)
+        self.results = Results(self._config, self._about)
         """What folder and topics hold; most of it can be asked of the experiment itself."""
         self.background = Background()
         """For those who must not wait: `exp.background.submit("stopping", exp.stop)`."""
         self._run: Run | None = None
-        self._done_ms = 0
         self.pauses_ms: list[tuple[int, int]] = []
         """Between two runs: when the producers of one began to stop, and when the next began (Unix time in milliseconds)."""
         self._stornos: StornoSender | None = None
-        self._closed = False
+        self.closed = False
+        """Whether it was closed: its folder may be another experiment's by now."""
         self._settings = threading.Lock()
         """Held to change settings here and in the run, and to begin or to forget a run."""
         self._lifecycle = threading.RLock()  # a cell and the buttons of a panel may start and stop at once
@@ -134,13 +140,8 @@ class Experiment:
             now = run.producers.sent if (run := self._run) else {}
             return {name: number + now.get(name, 0) for name, number in self._sent.items()}
 
-    @property
-    def closed(self) -> bool:
-        """Whether it was closed: its folder may be another experiment's by now."""
-        return self._closed
-
     def _check_is_mine(self) -> None:
-        if self._closed:
+        if self.closed:
             name = self.folder.name
             raise HousesError(
                 f"experiment {name!r} is closed: take it up again with houses.Experiment({name!r}, fresh=False), "
@@ -168,12 +169,20 @@ class Experiment:
         """Sleep, but raise at once when a producer fails or the consumer ends by itself."""
         self._running().wait(seconds)
 
-    def wait_until(self, done: Callable[[], bool], seconds: float) -> bool:
-        """`wait` until `done()`, but at most so many seconds; whether it came true."""
+    def wait_until(self, done: Callable[[], bool], seconds: float, missing: str = "not what was awaited") -> None:
+        """`wait` until `done()`.
+
+        Args:
+            seconds: how long it may take.
+            missing: how the error begins, such as "no house".
+        Raises:
+            HousesError: it has not come true in that time.
+        """
         deadline_s = time.monotonic() + seconds
-        while not (is_done := done()) and time.monotonic() < deadline_s:
+        while not done():
+            if time.monotonic() > deadline_s:
+                raise HousesError(f"{self.folder}: {missing} after {seconds:g} s: see {LOG_NAME} there")
             self.wait(_TICK_S)
-        return is_done
 
     def catch_up(self) -> None:
         """Return when the consumer has read everything that is in the topics now; an error after 30 s."""
@@ -183,10 +192,9 @@ class Experiment:
 
     def set_rate(self, rate_hz: float, part: str | None = None) -> None:
         """Another rate in messages per second (0: paused) for one part or all, now and for later starts."""
-        for_all = {"producer.msgs_per_sec": rate_hz, "producer.rates": {}}
         with self._settings:
             one = part and {f"producer.rates.{part_named(part).name}": rate_hz}
-            self._config = self._config.with_values(one or for_all)
+            self._config = self._config.with_values(one or _of_all_parts(rate_hz))
             if run := self._run:
                 run.producers.set_rate(part, rate_hz)
 
@@ -209,9 +217,8 @@ class Experiment:
         """
         random = Random(seed)
         late, lossy = random.choice(PARTS).name, random.choice(PARTS).name
-        faults: dict[str, dict[str, float]] = {late: {}, lossy: {}}
-        faults[late]["delay_ms"] = round(random.uniform(*_BLIND_DELAY_MS))
-        faults[lossy]["drop"] = round(random.uniform(*_BLIND_DROP), 3)
+        faults: dict[str, dict[str, float]] = {late: {"delay_ms": round(random.uniform(*_BLIND_DELAY_MS))}}
+        faults.setdefault(lossy, {})["drop"] = round(random.uniform(*_BLIND_DROP), 3)
         self.set_faults()
         for part, values in faults.items():
             self.set_faults(part, **values)
@@ -360,7 +367,7 @@ class Experiment:
         Producers end, the consumer reads to the end of the topics (30 s at most), saves its position and ends.
 
         Args:
-            complete: False leaves those houses incomplete of which not every part was sent.
+            complete: False leaves those houses pending of which not every part was sent.
         Raises:
             HousesError: the first error of any part, or the lag when the consumer did not come to the end.
         """
@@ -380,7 +387,7 @@ class Experiment:
             if self.is_running:
                 raise HousesError(f"experiment {self.folder.name!r} runs: send a backlog before its start")
             self._check_is_mine()
-            quiet = self._config.with_values({"producer.msgs_per_sec": 0, "producer.rates": {}, "producer.faults": {}})
+            quiet = self._config.with_values(_of_all_parts(0) | {"producer.faults": {}})
             with Producers(quiet, quiet.kafka.topic, quiet.folder) as producers:
                 producers.send_through(producers.first_id + houses - 1)
             with self._settings:
@@ -426,61 +433,21 @@ class Experiment:
         """Where all files are."""
         return self._config.folder
 
-    def houses(self) -> pd.DataFrame:
-        """See `Results.houses`."""
-        return self.results.houses()
-
-    def stornos(self) -> pd.DataFrame:
-        """See `Results.stornos`."""
-        return self.results.stornos()
-
-    def rejects(self) -> pd.DataFrame:
-        """See `Results.rejects`."""
-        return self.results.rejects()
-
-    def metrics(self) -> pd.DataFrame:
-        """See `Results.metrics`."""
-        return self.results.metrics()
-
-    def data(self) -> Loaded:
-        """See `Results.data`."""
-        return self.results.data()
-
-    def counts(self) -> dict[str, Any]:
-        """See `Results.counts`."""
-        return self.results.counts()
-
-    def latest(self) -> Mapping[str, Any]:
-        """See `Results.latest`."""
-        return self.results.latest()
-
-    def pending(self) -> pd.DataFrame:
-        """See `Results.pending`."""
-        return self.results.pending()
-
-    def pending_at(self, positions: Sequence[int]) -> PendingSet:
-        """See `Results.pending_at`."""
-        return self.results.pending_at(positions)
-
-    def story(self, house_id: int) -> Story:
-        """See `Results.story`."""
-        return self.results.story(house_id)
-
-    def truth(self) -> pd.DataFrame:
-        """See `Results.truth`."""
-        return self.results.truth()
-
-    def checkpoint(self) -> dict[str, Any]:
-        """See `Results.checkpoint`."""
-        return self.results.checkpoint()
-
-    def peek(self, what: str | None = None, count: int = 3, start: int | None = None) -> pd.DataFrame:
-        """See `Results.peek`."""
-        return self.results.peek(what, count, start)
-
-    def verify(self) -> Certificate:
-        """See `Results.verify`."""
-        return self.results.verify()
+    data = _asked(Results.data)
+    houses = _asked(Results.houses)
+    stornos = _asked(Results.stornos)
+    rejects = _asked(Results.rejects)
+    pending = _asked(Results.pending)
+    pending_at = _asked(Results.pending_at)
+    story = _asked(Results.story)
+    truth = _asked(Results.truth)
+    metrics = _asked(Results.metrics)
+    latest = _asked(Results.latest)
+    checkpoint = _asked(Results.checkpoint)
+    peek = _asked(Results.peek)
+    counts = _asked(Results.counts)
+    verify = _asked(Results.verify)
+    saved_summary = _asked(Results.saved_summary)
 
     def summary(self) -> dict[str, Any]:
         """Parameters, counts, latencies (ms) and, after `verify`, the certificate: what summary.json holds.
@@ -489,10 +456,6 @@ class Experiment:
         producers sent at their rates, NaN (null in the file) when that is not known of an earlier run.
         """
         return self.results.summary()
-
-    def saved_summary(self) -> dict[str, Any]:
-        """See `Results.saved_summary`."""
-        return self.results.saved_summary()
 
     # --- afterwards ---
 
@@ -510,8 +473,8 @@ class Experiment:
 
     def close(self) -> None:
         """Stop at once what still runs, and leave the broker; the files stay. May be called again."""
-        self._closed = True
-        self.background.drop_waiting()
+        self.closed = True
+        self.background.drop_queued()
         if _OPEN.get(self.folder) is self:
             del _OPEN[self.folder]
         try:
@@ -530,3 +493,8 @@ class Experiment:
             self._abort(self._run, error)
         finally:
             self.close()
+
+
+def _of_all_parts(rate_hz: float) -> dict[str, Any]:
+    """Keys of config.yaml that give each part this rate."""
+    return {"producer.msgs_per_sec": rate_hz, "producer.rates": {}}

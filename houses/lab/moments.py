@@ -1,4 +1,4 @@
-"""What the consumer knew at a moment: its incomplete houses as they were, and a check of many moments."""
+"""What the consumer knew at a moment: its pending houses as they were, and a check of many moments."""
 
 from typing import Any
 
@@ -40,12 +40,11 @@ def moments(exp: Experiment | Results) -> pd.DataFrame:
 
 def positions_of(row: "pd.Series[Any]") -> tuple[int, int, int]:
     """The next offset per partition in a row of `moments`, for `Results.pending_at`."""
-    first, second, third = (int(row[f"{name}_position"]) for name in PART_NAMES)
-    return first, second, third
+    return int(row["foundation_position"]), int(row["wall_position"]), int(row["roof_position"])
 
 
 def check_moments(exp: Experiment | Results, count: int = 20) -> pd.DataFrame:
-    """Rebuild the incomplete houses of so many moments, evenly spread, and put them beside what the consumer reported.
+    """Rebuild the pending houses of so many moments, evenly spread, and put them beside what the consumer reported.
 
     Columns: `seconds`; `pending` and `rebuilt` (houses), `pending_id_sum` and `rebuilt_id_sum`; `uncertain`, houses that
     were given up about then. While a restarted consumer reads again what is written already, the two differ.
@@ -57,25 +56,20 @@ def check_moments(exp: Experiment | Results, count: int = 20) -> pd.DataFrame:
     """
     rows = moments(exp)
     chosen = np.unique(np.linspace(0, len(rows) - 1, count if len(rows) else 0, dtype=np.int64))
-    columns = ["seconds", "pending", "rebuilt", "pending_id_sum", "rebuilt_id_sum", "uncertain"]
-    return pd.DataFrame([_checked(exp, rows.iloc[at]) for at in chosen], columns=columns)
-
-
-def _checked(exp: Experiment | Results, row: "pd.Series[Any]") -> dict[str, Any]:
-    rebuilt = exp.pending_at(positions_of(row))
-    reported = {name: row[name] for name in ("seconds", "pending", "pending_id_sum")}
-    return reported | {
-        "rebuilt": rebuilt.count,
-        "rebuilt_id_sum": rebuilt.id_sum,
-        "uncertain": len(rebuilt.uncertain),
-    }
+    checked = rows.reindex(columns=["seconds", "pending", "pending_id_sum"]).iloc[chosen].reset_index(drop=True)
+    rebuilt = [exp.pending_at(positions_of(rows.iloc[at])) for at in chosen]
+    checked.insert(2, "rebuilt", [pending.count for pending in rebuilt])
+    return checked.assign(
+        rebuilt_id_sum=[pending.id_sum for pending in rebuilt],
+        uncertain=[len(pending.uncertain) for pending in rebuilt],
+    )
 
 
 # --- figures ---
 
 
 def plot_moments(exp: Experiment | Results, checked: pd.DataFrame, ax: Axes | None = None) -> Figure:
-    """Incomplete houses over time (s): as the consumer reported them, and as they were rebuilt.
+    """Pending houses over time (s): as the consumer reported them, and as they were rebuilt.
 
     Args:
         checked: rows as `check_moments(exp)`.
@@ -106,7 +100,7 @@ def _draw_moments(ax: Axes, rows: pd.DataFrame, checked: pd.DataFrame) -> None:
 
 
 def plot_pending_at(pending: PendingSet, ax: Axes | None = None) -> Figure:
-    """The incomplete houses of a moment by id: a row per part, filled where it had come, empty where it was missing.
+    """The pending houses of a moment by id: a row per part, filled where it had come, empty where it was missing.
 
     Args:
         pending: as `Results.pending_at(positions)`.
@@ -117,13 +111,12 @@ def plot_pending_at(pending: PendingSet, ax: Axes | None = None) -> Figure:
         'house id'
     """
     ax = ax or new_axes()
+    labels = []
     for at, (name, came) in enumerate(zip(PART_NAMES, pending.came, strict=True)):
-        ax.broken_barh(_stretches(pending.ids - came), (at - _BAR_HEIGHT / 2, _BAR_HEIGHT), **_MISSING)
-        style: dict[str, Any] = {"facecolor": COLOURS[name], "edgecolor": COLOURS[name], "linewidth": 1}
-        ax.broken_barh(_stretches(came), (at - _BAR_HEIGHT / 2, _BAR_HEIGHT), **style)
-    labels = [
-        f"{name}\n{len(came):,} of {pending.count:,}" for name, came in zip(PART_NAMES, pending.came, strict=True)
-    ]
+        row = (at - _BAR_HEIGHT / 2, _BAR_HEIGHT)
+        ax.broken_barh(_stretches(pending.ids - came), row, **_MISSING)
+        ax.broken_barh(_stretches(came), row, facecolor=COLOURS[name], edgecolor=COLOURS[name], linewidth=1)
+        labels.append(f"{name}\n{len(came):,} of {pending.count:,}")
     ax.set_yticks(range(len(PART_NAMES)), labels)
     ax.set(xlabel="house id", ylim=(len(PART_NAMES) - 0.5, -0.5))
     if pending.ids:
@@ -141,19 +134,12 @@ _MISSING: dict[str, Any] = {"facecolor": "white", "edgecolor": "#999999", "lines
 
 
 def _add_legend(ax: Axes) -> None:
+    signs = {"had come": ("#555555", "#555555"), "missing": ("white", "#999999")}  # face and edge
     handles = [
-        Line2D([], [], linestyle="", marker="s", markersize=8, markerfacecolor="#555555", markeredgecolor="#555555"),
-        Line2D([], [], linestyle="", marker="s", markersize=8, markerfacecolor="white", markeredgecolor="#999999"),
+        Line2D([], [], linestyle="", marker="s", markersize=8, markerfacecolor=face, markeredgecolor=edge, label=name)
+        for name, (face, edge) in signs.items()
     ]
-    ax.legend(
-        handles,
-        ["had come", "missing"],
-        frameon=False,
-        fontsize=9,
-        ncols=2,
-        loc="upper right",
-        bbox_to_anchor=(1, -0.08),
-    )
+    ax.legend(handles=handles, frameon=False, fontsize=9, ncols=2, loc="upper right", bbox_to_anchor=(1, -0.08))
 
 
 def _stretches(ids: BitMap64) -> list[tuple[float, float]]:

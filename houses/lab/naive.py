@@ -2,8 +2,6 @@
 
 import json
 import logging
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -11,12 +9,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from houses.config.config import Config
 from houses.errors import HousesError
 from houses.kafka.clients import connect
-from houses.lab.consumer_process import spawn
+from houses.lab.consumer_process import Child
 from houses.records.message import PARTS, peek_id
 from houses.system.files import REAL, replace_file
 from houses.system.text import counted
@@ -32,7 +30,9 @@ LOG = logging.getLogger(__name__)
 NAIVE_HOUSES = "houses.jsonl"
 NAIVE_POSITIONS = "positions.json"
 _SAVE_EVERY_S = 1.0
-_QUIET_S = 0.5
+_END_TIMEOUT_S = 10.0
+_KILL_AFTER_S = 0.25
+_PATIENCE_S = 20.0
 
 
 def naive_consume(config: Config, folder: Path, should_stop: Callable[[], bool]) -> None:
@@ -45,19 +45,25 @@ def naive_consume(config: Config, folder: Path, should_stop: Callable[[], bool])
     Args:
         folder: holds its houses.jsonl and positions.json.
         should_stop: when true, it still reads what is there.
+    Raises:
+        HousesError: it has not come to the end 10 s after that.
     """
     positions, table, written = _saved_positions(folder), dict[int, set[int]](), 0
-    consumer = connect(Consumer, config.kafka, {"group.id": "houses-naive", "enable.auto.commit": False})
+    settings = {"group.id": "houses-naive", "enable.auto.commit": False, "enable.partition.eof": True}
+    consumer = connect(Consumer, config.kafka, settings)
     consumer.assign([TopicPartition(config.kafka.topic, p, offset) for p, offset in enumerate(positions)])  # 1.
-    save_s = heard_s = time.monotonic()
+    save_s = went_on_s = time.monotonic()
+    at_end: set[int] = set()
     with (folder / NAIVE_HOUSES).open("a", encoding="ascii") as file:
-        while not should_stop() or time.monotonic() < heard_s + _QUIET_S:
+        while not (stopping := should_stop()) or len(at_end) < len(PARTS):
+            went_on_s = went_on_s if stopping else time.monotonic()
+            if time.monotonic() > went_on_s + _END_TIMEOUT_S:
+                raise HousesError(f"the topic was not read to its end within {_END_TIMEOUT_S:.0f} s of the stop")
             for message in consumer.consume(1000, 0.05):
-                house_id = _naive_join(message, positions, table)  # 2.
+                house_id = _naive_join(message, positions, table, at_end)  # 2.
                 if house_id is not None:
                     file.write(json.dumps({"id": house_id}) + "\n")
                     written += 1
-                heard_s = time.monotonic()
             file.flush()
             if time.monotonic() >= save_s + _SAVE_EVERY_S:  # 3.
                 replace_file(REAL, folder / NAIVE_POSITIONS, json.dumps(positions).encode())
@@ -73,26 +79,22 @@ def _saved_positions(folder: Path) -> list[int]:
     return list(json.loads(path.read_text(encoding="ascii"))) if path.exists() else [0, 0, 0]
 
 
-def _naive_join(message: Message, positions: list[int], table: dict[int, set[int]]) -> int | None:
+def _naive_join(message: Message, positions: list[int], table: dict[int, set[int]], at_end: set[int]) -> int | None:
     """The id of the house that this message completes, if it does."""
     partition, offset = message.partition(), message.offset()
-    if message.error() or partition is None or offset is None:
+    if (error := message.error()) or partition is None or offset is None:
+        if error and partition is not None and error.code() == KafkaError._PARTITION_EOF:
+            at_end.add(partition)
         return None
+    at_end.discard(partition)
     positions[partition] = offset + 1
-    house_id = peek_id(message.value() or b"")
-    if house_id is None:
+    if (house_id := peek_id(message.value() or b"")) is None:
         return None
-    parts = table.setdefault(house_id, set())
-    parts.add(partition)
-    if len(parts) < len(PARTS):
+    table.setdefault(house_id, set()).add(partition)
+    if len(table[house_id]) < len(PARTS):
         return None
     del table[house_id]
     return house_id
-
-
-_STOP_TIMEOUT_S = 20.0
-_SAVE_TIMEOUT_S = 5.0
-_KILL_AFTER_S = 0.25
 
 
 class NaiveConsumer:
@@ -110,7 +112,7 @@ class NaiveConsumer:
         """Nothing is started yet; what an earlier one left in the folder goes."""
         self._exp = exp
         self._folder = exp.folder / "naive"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._child: Child | None = None
         if self._folder.exists():
             for path in self._folder.iterdir():
                 path.unlink()
@@ -119,18 +121,23 @@ class NaiveConsumer:
         """Start it, or start it again; it goes on where it has saved that it was."""
         self.stop()
         self._folder.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "houses", "--config", str(self._exp.config.path), "naive", str(self._folder)]
-        with (self._folder / "naive.log").open("ab") as log:
-            self._process = spawn(command, log, self._exp.config.secrets)
+        log_path = self._folder / "naive.log"
+        self._child = Child(self._exp.config, log_path, "naive", str(self._folder), name="the naive consumer")
+        self._child.start()
 
     def kill(self) -> None:
-        """End it without any warning (SIGKILL), a moment after it has saved its position, so that there is something to see."""
-        if process := self._process:
-            deadline_s = time.monotonic() + _SAVE_TIMEOUT_S
-            while not _KILL_AFTER_S <= self._since_save_s() <= 2 * _KILL_AFTER_S and time.monotonic() < deadline_s:
-                time.sleep(0.02)
-            process.kill()
-            self._end(process)
+        """End it without any warning (SIGKILL), a moment after it has saved its position, so that there is something to see.
+
+        Raises:
+            HousesError: it has ended by itself, or saves nothing.
+        """
+        if (child := self._child) and not child.killed:
+            child.wait_until(
+                lambda: _KILL_AFTER_S <= self._since_save_s() <= 2 * _KILL_AFTER_S,
+                _PATIENCE_S,
+                lambda: f"the naive consumer has saved no position for {_PATIENCE_S:.0f} s: see {self._folder}",
+            )
+            child.kill()
 
     def _since_save_s(self) -> float:
         path = self._folder / NAIVE_POSITIONS
@@ -138,24 +145,9 @@ class NaiveConsumer:
 
     def stop(self) -> None:
         """Let it read what is there, and end; nothing happens when it does not run."""
-        if process := self._process:
-            assert process.stdin  # `spawn` makes a pipe
-            process.stdin.close()
-            self._end(process)
-            if process.returncode:
-                raise HousesError(f"the naive consumer ended with an error: see {self._folder / 'naive.log'}")
-
-    def _end(self, process: "subprocess.Popen[bytes]") -> None:
-        self._process = None
-        try:
-            process.wait(_STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            raise HousesError(f"the naive consumer did not stop within {_STOP_TIMEOUT_S:.0f} s: killed") from None
-        finally:
-            if process.stdin:
-                process.stdin.close()
+        child, self._child = self._child, None
+        if child:
+            child.stop(_PATIENCE_S)
 
     def compare(self) -> "pd.DataFrame":
         """Both consumers beside each other: houses `written`, `lost` (complete in Kafka, without a line) and `twice`."""
@@ -166,25 +158,21 @@ class NaiveConsumer:
         path = self._folder / NAIVE_HOUSES
         lines = path.read_text(encoding="ascii").splitlines() if path.exists() else []
         naive = Counter(json.loads(line)["id"] for line in lines)
-        rows = {"exactly once": ours, "naive": naive}
-        return pd.DataFrame.from_dict(
-            {
-                name: {
-                    "written": ids.total(),
-                    "lost": len((ours.keys() | naive.keys()) - ids.keys()),
-                    "twice": sum(count > 1 for count in ids.values()),
-                }
-                for name, ids in rows.items()
-            },
-            orient="index",
-        )
+        rows = {
+            name: {
+                "written": ids.total(),
+                "lost": len((ours.keys() | naive.keys()) - ids.keys()),
+                "twice": sum(count > 1 for count in ids.values()),
+            }
+            for name, ids in (("exactly once", ours), ("naive", naive))
+        }
+        return pd.DataFrame.from_dict(rows, orient="index")
 
     def __enter__(self) -> Self:
         self.start()
         return self
 
     def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
-        if error and self._process:
-            self._process.kill()
-            self._end(self._process)
+        if error and self._child:
+            self._child.kill()
         self.stop()

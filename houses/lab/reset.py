@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 
 from houses.config.config import SUMMARY_NAME, Config
@@ -46,21 +47,15 @@ class ResetPlan:
 
     def lines(self) -> list[str]:
         """The plan for people, one line a step; empty when there is nothing to do."""
-        lines = []
-        if self.clear_kafka:
-            lines.append("stop the local Kafka and delete all its topics, those of experiments too")
-        if self.topics:
-            lines.append(
-                f"delete topics {', '.join(t.name for t in self.topics)} with {counted(self.messages, 'message')}"
-            )
-        if self.record:
-            lines.append(f"delete the checkpoint in {self.record}")
-        if self.files:
-            names = ", ".join(path.name for path in self.files)
-            lines.append(
-                f"move to {self.archive}: {names}" if self.archive else f"delete in {self.files[0].parent}: {names}"
-            )
-        return lines
+        topics, files = (", ".join(each.name for each in found) for found in (self.topics, self.files))
+        where = f"move to {self.archive}" if self.archive else f"delete in {self.files and self.files[0].parent}"
+        steps = {
+            "stop the local Kafka and delete all its topics, those of experiments too": self.clear_kafka,
+            f"delete topics {topics} with {counted(self.messages, 'message')}": self.topics,
+            f"delete the checkpoint in {self.record}": self.record,
+            f"{where}: {files}": self.files,
+        }
+        return [line for line, wanted in steps.items() if wanted]
 
 
 @contextmanager
@@ -84,15 +79,16 @@ def plan_reset(config: Config, *, keep_kafka: bool, archive: bool) -> ResetPlan:
     Raises:
         BrokerError: Kafka is needed and none answers.
     """
-    binding = _binding(config)
+    binding = sound_binding(config, "the topics are taken from config.yaml")
     with closing(checkpoint_store(config)) as store:
         if not keep_kafka or isinstance(store, KafkaStore):
             ensure_broker(config)
         clear = not keep_kafka and deleting_stops_kafka(config)
         topics = () if keep_kafka or clear else _own_topics(config, binding)
+        marks = [watermarks(config.kafka, topic.name, range(topic.partitions)).values() for topic in topics]
         return ResetPlan(
             topics,
-            sum(_messages(config, topic) for topic in topics),
+            sum(end - first for first, end in chain(*marks)),
             store.name if not clear and _holds_own_record(store, binding) else "",
             tuple(path for path in known_files(config, of_topics=not keep_kafka) if path.exists()),
             config.folder / "archive" / datetime.now(UTC).strftime("%Y%m%dT%H%M%S_%f") if archive else None,
@@ -100,11 +96,12 @@ def plan_reset(config: Config, *, keep_kafka: bool, archive: bool) -> ResetPlan:
         )
 
 
-def _binding(config: Config) -> Binding | None:
+def sound_binding(config: Config, otherwise: str) -> Binding | None:
+    """The binding of the folder, if it has one; of a damaged one only what happens `otherwise` is said."""
     try:
         return load_binding(REAL, config.binding_path)
-    except FolderError as error:
-        LOG.info(f"{error.args[0].partition(':')[0]} is damaged: the topics are taken from config.yaml")
+    except FolderError:
+        LOG.info(f"{config.binding_path} is damaged: {otherwise}")
         return None
 
 
@@ -114,16 +111,15 @@ def _own_topics(config: Config, binding: Binding | None) -> tuple[TopicInfo, ...
         return tuple(describe_topics(config.kafka, [config.kafka.topic, config.consumer.storno_topic]).values())
     bound = (binding.parts, binding.storno)
     present = describe_topics(config.kafka, [topic.name for topic in bound])
+    own = []
     for topic in bound:
         if topic.name not in present:
             LOG.info(f"topic {topic.name} does not exist at {config.kafka.bootstrap_servers}: nothing to delete there")
         elif present[topic.name].id != topic.id:
             LOG.info(f"topic {topic.name} was made anew by somebody else: it stays")
-    return tuple(topic for topic in bound if topic.name in present and present[topic.name].id == topic.id)
-
-
-def _messages(config: Config, topic: TopicInfo) -> int:
-    return sum(end - first for first, end in watermarks(config.kafka, topic.name, range(topic.partitions)).values())
+        else:
+            own.append(topic)
+    return tuple(own)
 
 
 def _holds_own_record(store: CheckpointStore, binding: Binding | None) -> bool:
@@ -178,18 +174,13 @@ def reset(config: Config, plan: ResetPlan) -> None:
         LOG.info(f"Deleted the checkpoint in {plan.record}")
     # 2.
     if plan.clear_kafka:
-        clear_local_kafka(config)
+        local_kafka.stop(config.data_dir)
+        jvm.clear_data(config.data_dir)
+        LOG.info("Deleted all topics of the local Kafka; it starts again when it is needed")
     elif plan.topics:
         LOG.info(f"Deleted topics: {', '.join(delete_topics(config.kafka, plan.topics)) or 'none, they had gone'}")
     # 3.
     _put_away(plan)
-
-
-def clear_local_kafka(config: Config) -> None:
-    """Stop the local Kafka and remove its data; it starts with none."""
-    local_kafka.stop(config.data_dir)
-    jvm.clear_data(config.data_dir)
-    LOG.info("Deleted all topics of the local Kafka; it starts again when it is needed")
 
 
 def _put_away(plan: ResetPlan) -> None:
@@ -198,14 +189,8 @@ def _put_away(plan: ResetPlan) -> None:
     if plan.archive:
         plan.archive.mkdir(parents=True)
     for path in plan.files:
-        if plan.archive:
-            REAL.rename(path, plan.archive / path.name)
-        else:
-            REAL.unlink(path)
+        REAL.rename(path, plan.archive / path.name) if plan.archive else REAL.unlink(path)
     for folder in filter(None, (plan.archive, plan.files[0].parent)):
         REAL.sync_dir(folder)
-    LOG.info(
-        f"Moved {counted(len(plan.files), 'file')} to {plan.archive}"
-        if plan.archive
-        else f"Deleted {counted(len(plan.files), 'file')}"
-    )
+    files = counted(len(plan.files), "file")
+    LOG.info(f"Moved {files} to {plan.archive}" if plan.archive else f"Deleted {files}")

@@ -4,7 +4,6 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -32,25 +31,17 @@ class Results:
 
     def __init__(self, config: Config, about: Callable[[], dict[str, Any]] = dict) -> None:
         """Nothing is read yet. `about` gives what the summary says besides."""
-        self._config, self._about = config, about
+        self.config, self.folder = config, config.folder
+        """The configuration of the folder, and where it is."""
+        self._about = about
         self._certificate: Certificate | None = None
         self._writing = threading.Lock()
         self._loaded: tuple[list[int], Loaded] | None = None
 
-    @property
-    def config(self) -> Config:
-        """The configuration of the folder."""
-        return self._config
-
-    @property
-    def folder(self) -> Path:
-        """Where all files are."""
-        return self._config.folder
-
     def data(self) -> Loaded:
         """All tables as the files are now; see `Loaded` for their columns."""
-        paths = (self._config.storno_houses_path, self._config.houses_path, self._config.rejects_path)
-        sizes = [path.stat().st_size if path.exists() else 0 for path in paths]
+        paths = (self.config.storno_houses_path, self.config.houses_path, self.config.rejects_path)
+        sizes = [path.exists() and path.stat().st_size for path in paths]
         if self._loaded is None or self._loaded[0] != sizes:
             self._loaded = (sizes, load(self.folder))
         return self._loaded[1]
@@ -68,28 +59,28 @@ class Results:
         return self.data().rejects.copy()
 
     def pending(self) -> pd.DataFrame:
-        """The houses that are pending where the consumer stands now; see `blame.pending_table` for the columns."""
-        return pending_table(pending_houses(self._config))
+        """The houses that are pending where the consumer stands now; see `pending_table` for the columns."""
+        return pending_table(pending_houses(self.config))
 
     def pending_at(self, positions: Sequence[int]) -> PendingSet:
         """The houses that were pending when the consumer stood at these offsets (next to read, per partition)."""
-        return pending_at(self._config, [*map(int, positions)])
+        return pending_at(self.config, [*map(int, positions)])
 
     def story(self, house_id: int) -> Story:
         """All that topics and files tell of one house; `print` it, or draw it with `plot_waterfall`."""
-        return lineage.story(self._config, house_id)
+        return lineage.story(self.config, house_id)
 
     def truth(self) -> pd.DataFrame:
-        """What the producers injected on purpose, per part: what `blame` should find; see `injected.truth`."""
+        """What the producers injected on purpose, per part: what `blame` should find; see `truth`."""
         return truth(self.folder)
 
     def metrics(self) -> pd.DataFrame:
         """What the consumer said of itself, ten rows a second in an experiment; see `load_metrics`."""
-        return load_metrics(self._config.metrics_path)
+        return load_metrics(self.config.metrics_path)
 
     def latest(self) -> Mapping[str, Any]:
         """The consumer's last line of measurements; empty before the first."""
-        return last_metrics(self._config.metrics_path) or {}
+        return last_metrics(self.config.metrics_path) or {}
 
     def checkpoint(self) -> dict[str, Any]:
         """Where a restart would begin, as the consumer saved it last, from wherever `offset_store` says; empty before the first.
@@ -101,7 +92,7 @@ class Results:
         Example:
             exp.checkpoint()["low"]
         """
-        with closing(checkpoint_store(self._config)) as store:
+        with closing(checkpoint_store(self.config)) as store:
             saved = store.load()
         return asdict(saved) if saved else {}
 
@@ -113,9 +104,9 @@ class Results:
             count: so many of each partition.
             start: the first offset wanted; None: the last ones.
         """
-        topic = self._config.consumer.storno_topic if what == "storno" else self._config.kafka.topic
+        topic = self.config.consumer.storno_topic if what == "storno" else self.config.kafka.topic
         partition = None if what in (None, "storno") else part_named(str(what)).partition
-        found = peek(self._config, topic, partition, start, count)
+        found = peek(self.config, topic, partition, start, count)
         return pd.DataFrame(
             {
                 "partition": [raw.partition for raw in found],
@@ -132,8 +123,7 @@ class Results:
         Raises:
             HousesError: something is missing, double or wrong; with the first ten culprits.
         """
-        certificate = verify(self._config)
-        self._certificate = certificate
+        self._certificate = certificate = verify(self.config)
         self.write_summary()
         if not certificate.ok:
             raise HousesError(f"{self.folder}: not everything has exactly one outcome\n{certificate}")
@@ -179,8 +169,5 @@ class Results:
     def write_summary(self) -> None:
         """Write summary.json anew; a cell and a panel may do so at once."""
         with self._writing:
-            self._write_summary()
-
-    def _write_summary(self) -> None:
-        data = orjson.dumps(self.summary(), option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY, default=str)
-        replace_file(REAL, self.folder / SUMMARY_NAME, data + b"\n")
+            data = orjson.dumps(self.summary(), option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY, default=str)
+            replace_file(REAL, self.folder / SUMMARY_NAME, data + b"\n")

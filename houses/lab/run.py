@@ -8,9 +8,10 @@ from contextlib import suppress
 from houses.config.config import Config
 from houses.errors import HousesError
 from houses.kafka.broker import watermarks
-from houses.lab.consumer_process import ConsumerChild, drain_targets
+from houses.lab.consumer_process import ConsumerChild
 from houses.producer.producers import Producers
 from houses.producer.storno import StornoLoop
+from houses.records.message import STORNO
 from houses.system.crash_points import CrashPoint
 
 _TICK_S = 0.05
@@ -71,11 +72,10 @@ class Run:
 
     def _check(self) -> None:
         with self._lock:  # while another thread restarts the consumer, there is none for a moment
-            if self.ended:
-                return
-            if self.producers.error:
+            if self.producers.error and not self.ended:
                 raise self.producers.error
-            self.child.check()
+            if not self.ended:
+                self.child.check()
 
     def stop(self, complete: bool) -> None:
         """Stop in good order. When it was stopped before, by whomever, nothing happens but that stop's error.
@@ -95,7 +95,7 @@ class Run:
                 self.ended = True
                 return
             try:
-                failed_storno = _error_of(self._stop_stornos)  # 1.; it is no reason to leave the rest undone
+                failed_storno = _error_of(self.storno_every)  # 1.; it is no reason to leave the rest undone
                 self._stop_producers(complete)  # 2.
                 self.child.drain(self._targets())  # 3.
                 self.child.stop()  # 4.
@@ -108,8 +108,9 @@ class Run:
                 raise failed_storno
 
     def _targets(self) -> dict[int, int]:
-        kafka, storno = self._config.kafka, self._config.consumer.storno_topic
-        return drain_targets(watermarks(kafka, kafka.topic, (0, 1, 2)), watermarks(kafka, storno, (0,)))
+        kafka, storno_topic = self._config.kafka, self._config.consumer.storno_topic
+        ends = {partition: end for partition, (_, end) in watermarks(kafka, kafka.topic, (0, 1, 2)).items()}
+        return ends | {STORNO: watermarks(kafka, storno_topic, (0,))[0][1]}
 
     def abort(self, cause: BaseException | None = None) -> None:
         """Stop both at once; houses stay incomplete and messages unread, but nothing is lost.
@@ -123,7 +124,7 @@ class Run:
             if self.ended:
                 return
             self.child.ask_to_stop()
-            steps = (self._stop_stornos, lambda: self._stop_producers(complete=False), self.child.stop)
+            steps = (self.storno_every, lambda: self._stop_producers(complete=False), self.child.stop)
             errors = [error for error in map(_error_of, steps) if error]
             self._failure = self._failure or cause or HousesError(_ABORTED)
             self.ended = True
@@ -132,9 +133,6 @@ class Run:
                     raise error
                 if str(error) not in str(cause):
                     cause.add_note(str(error))
-
-    def _stop_stornos(self) -> None:
-        self.storno_every(None)
 
     def _stop_producers(self, complete: bool) -> None:
         if self._done_s is None:
@@ -170,9 +168,7 @@ class Run:
     @property
     def seconds(self) -> float:
         """How long producers have sent at their rates: neither the start nor what is done at the stop counts."""
-        if self._begun_s is None:
-            return 0.0
-        return (time.monotonic() if self._done_s is None else self._done_s) - self._begun_s
+        return 0.0 if self._begun_s is None else (self._done_s or time.monotonic()) - self._begun_s
 
     def catch_up(self) -> None:
         """Return when the consumer, or the one that takes its place, has read up to the present ends of the topics."""
@@ -189,7 +185,7 @@ class Run:
                     if self.child is child:
                         raise
 
-    def storno_every(self, interval_s: float | None) -> None:
+    def storno_every(self, interval_s: float | None = None) -> None:
         """Cancel a random recent house every so many seconds; None ends that and raises the first error of it."""
         with self._lock:
             loop, self._storno_loop = self._storno_loop, None

@@ -14,7 +14,7 @@ from houses.config.config import PROJECT_ROOT, Config, load
 from houses.config.raw import KNOWN_KEYS
 from houses.errors import ConfigError, FolderError, PositionError
 from houses.kafka.broker import delete_topics, describe_topics, ensure_broker, ensure_topics
-from houses.lab.reset import deleting_stops_kafka, exclusive, known_files
+from houses.lab.reset import deleting_stops_kafka, exclusive, known_files, sound_binding
 from houses.offsets.binding import Binding, load_binding, save_binding
 from houses.system.files import REAL
 from houses.system.locks import ROLES, lock_owner
@@ -26,19 +26,16 @@ RUN_DIR_VARIABLE = "HOUSES_RUN_DIR"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
 _LOCK_PATIENCE_S = 10.0
 _METRICS_INTERVAL_S = 0.1
-_FIGURES = ("*.png", "*.svg")
-_OWN_KEYS = (
-    "kafka.topic",
-    "consumer.storno_topic",
-    "consumer.group_id",
-    "consumer.output_file",
-    "consumer.storno_file",
-    "consumer.storno_output_file",
-)
+_OWN_NAMES = ("kafka.topic", "consumer.storno_topic", "consumer.group_id")
+_OWN_FILES = {
+    "consumer.output_file": "houses.jsonl",
+    "consumer.storno_file": None,
+    "consumer.storno_output_file": None,
+}
 """What an experiment sets itself: nothing of it is shared with anybody."""
 
 
-def run_folder(name: str, root: Path = PROJECT_ROOT, env: Mapping[str, str] = os.environ) -> Path:
+def experiment_folder(name: str, root: Path = PROJECT_ROOT, env: Mapping[str, str] = os.environ) -> Path:
     """Folder of the experiment of that name: in output/runs of the project, or in HOUSES_RUN_DIR; never the current directory.
 
     Args:
@@ -61,7 +58,7 @@ def full_keys(values: Mapping[str, Any]) -> dict[str, Any]:
         ConfigError: a short key fits several, or belongs to the experiment itself.
     """
     full = {_full_key(short): value for short, value in values.items()}
-    for key in full.keys() & set(_OWN_KEYS):
+    for key in full.keys() & {*_OWN_NAMES, *_OWN_FILES}:
         raise ConfigError(f"{key}: an experiment has its own; leave it out")
     return full
 
@@ -96,13 +93,18 @@ def prepare(base: Config, folder: Path, values: Mapping[str, Any], *, fresh: boo
         if fresh:
             _clear(config)  # 3.
         config.dump(path)  # 4.
-        return config, _taken_up(config, old) if old else _bind(config, folder_uuid)
+        if old:
+            _check_topics(config, old)
+            return config, old
+        binding = Binding(folder_uuid, *ensure_topics(config))
+        save_binding(REAL, config.binding_path, binding)
+        return config, binding
 
 
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
     """Hold the folder; the consumer of a kernel that has just ended needs a few seconds to stop."""
-    deadline_s = time.monotonic() + _LOCK_PATIENCE_S
+    begun_s = time.monotonic()
     said = False
     with ExitStack() as stack:
         while True:
@@ -110,7 +112,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
                 stack.enter_context(exclusive(folder))
                 break
             except FolderError:
-                if time.monotonic() > deadline_s:
+                if time.monotonic() > begun_s + _LOCK_PATIENCE_S:
                     raise FolderError(
                         f"experiment {folder.name!r} is used by another program ({_users(folder)}): close it there "
                         "(exp.close(), or end its kernel), or choose another name"
@@ -131,39 +133,28 @@ def _own_values(base: Config, folder: Path, old: Binding | None, folder_uuid: st
     suffix = f"{folder.name}-{folder_uuid[:8]}"
     earlier = re.compile(f"-{re.escape(folder.name)}-[0-9a-f]{{8}}$")  # where `base` is this folder's own configuration
     bases = (base.kafka.topic, base.consumer.storno_topic, base.consumer.group_id)
-    parts, storno, group = (f"{earlier.sub('', name)}-{suffix}" for name in bases)
+    names = [f"{earlier.sub('', name)}-{suffix}" for name in bases]
     if old:
-        parts, storno = old.parts.name, old.storno.name
-    own = dict(zip(_OWN_KEYS, (parts, storno, group, "houses.jsonl", None, None), strict=True))
-    return own | {"consumer.metrics_interval_sec": _METRICS_INTERVAL_S}
+        names[:2] = old.parts.name, old.storno.name
+    own = dict(zip(_OWN_NAMES, names, strict=True))
+    return own | _OWN_FILES | {"consumer.metrics_interval_sec": _METRICS_INTERVAL_S}
 
 
 def _clear(config: Config) -> None:
-    try:
-        binding = load_binding(REAL, config.binding_path)
-    except FolderError as error:
-        LOG.info(f"{error}; its old topics stay")
-        binding = None
+    binding = sound_binding(config, "its old topics stay")
     if binding and not deleting_stops_kafka(config):
         delete_topics(config.kafka, (binding.parts, binding.storno))
-    figures = (path for pattern in _FIGURES for path in config.folder.glob(pattern))
-    for file in [*known_files(config), *figures]:
+    for file in [*known_files(config), *config.folder.glob("*.png"), *config.folder.glob("*.svg")]:
         REAL.unlink(file)
     REAL.sync_dir(config.folder)
 
 
-def _bind(config: Config, folder_uuid: str) -> Binding:
-    binding = Binding(folder_uuid, *ensure_topics(config))
-    save_binding(REAL, config.binding_path, binding)
-    return binding
-
-
-def _taken_up(config: Config, binding: Binding) -> Binding:
-    found = describe_topics(config.kafka, [binding.parts.name, binding.storno.name])
-    for topic in (binding.parts, binding.storno):
+def _check_topics(config: Config, binding: Binding) -> None:
+    bound = (binding.parts, binding.storno)
+    found = describe_topics(config.kafka, [topic.name for topic in bound])
+    for topic in bound:
         if found.get(topic.name) != topic:
             raise PositionError(
                 f"{config.folder}: its topic {topic.name} is gone or was made anew: start anew with "
                 f"Experiment({config.folder.name!r}, fresh=True)"
             )
-    return binding

@@ -38,20 +38,19 @@ def stop(config: Config, *, everywhere: bool = False, timeout_s: float = _STOP_T
 
 def holders(config: Config, *, everywhere: bool) -> list[Holder]:
     """Who works in the folder; `everywhere`: in those of the experiments too."""
-    folders = dict.fromkeys([config.folder, *(_experiments_in_use(config.root) if everywhere else ())])
+    records = (config.root / "output").glob("runs/**/.*.pid") if everywhere else ()
+    folders = dict.fromkeys([config.folder, *sorted(path.parent for path in records)])
     return [(folder, role, owner) for role in ROLES for folder in folders if (owner := lock_owner(folder, role))]
-
-
-def _experiments_in_use(root: Path) -> list[Path]:
-    return sorted(path.parent for role in ROLES for path in (root / "output").glob(f"runs/**/.{role}.pid"))
 
 
 def _end(folder: Path, role: str, process: psutil.Process, timeout_s: float) -> str:
     """Stop the holder of a role; returns what went wrong, in words."""
     who = f"the {role} of {folder} (process {process.pid})"
     try:
-        if not _runs_verb(process, ROLES[role]):
-            return f"{who} runs inside {_program(process)}: stop it there"
+        words = process.cmdline()
+        # Not `houses VERB`: a notebook's kernel, which does the same work in a thread.
+        if ROLES[role] not in words[1:] or not any("houses" in Path(word).name for word in words[1:]):
+            return f"{who} runs inside {' '.join(Path(word).name for word in words[:3])}: stop it there"
         ask_to_stop(process, folder, role)
         if not _has_ended(process, timeout_s):
             return (
@@ -63,16 +62,6 @@ def _end(folder: Path, role: str, process: psutil.Process, timeout_s: float) -> 
         return f"{who} belongs to {process.username()}: stop it as that user"
     LOG.info(f"Stopped {who}")
     return ""
-
-
-def _runs_verb(process: psutil.Process, verb: str) -> bool:
-    """Whether a process is `houses VERB`, and not a notebook's kernel that does the same work in a thread."""
-    words = process.cmdline()[1:]
-    return verb in words and any("houses" in Path(word).name for word in words)
-
-
-def _program(process: psutil.Process) -> str:
-    return " ".join(Path(word).name for word in process.cmdline()[:3])
 
 
 def _has_ended(process: psutil.Process, timeout_s: float) -> bool:

@@ -1,6 +1,7 @@
 """One short experiment, or one crash, after the other, and what came of each as a table."""
 
 import logging
+import time
 from collections.abc import Sequence
 from random import Random
 from typing import Any
@@ -8,7 +9,6 @@ from typing import Any
 import pandas as pd
 
 from houses.config.config import Config
-from houses.errors import HousesError
 from houses.lab.analysis.timeline import restarts
 from houses.lab.experiment import Experiment
 from houses.records.message import PARTS
@@ -19,11 +19,12 @@ from houses.verify.verify import verify
 
 LOG = logging.getLogger(__name__)
 
+_TICK_S = 0.05
 _WARM_UP_S = 0.25
 """After the first house: what has piled up behind the first request, a slow one, is joined by then."""
-_FIRST_HOUSE_S = 5.0
-_NEXT_LINE_S = 5.0
-"""Patience with a busy computer."""
+_PATIENCE_S = 20.0
+"""With a busy computer."""
+_LONGEST_WAIT_S = 2.0
 
 
 def sweep(
@@ -48,7 +49,10 @@ def sweep(
     Returns:
         One row per value: the setting; `houses_per_s` (while it works off the backlog; without one, while it sends);
         `p50_ms` and `p99_ms`, from the last part sent to the house on the disk, while it sends; `pending`, the mean number
-        of incomplete houses meanwhile; with a backlog also `fsyncs_per_house`, while it works that off.
+        of pending houses meanwhile; with a backlog also `fsyncs_per_house`, while it works that off.
+
+    Raises:
+        HousesError: no house or no measurement comes within 20 s; or what `Experiment` and `verify` raise.
 
     Example:
         >>> table = sweep("linger", "linger_ms", [0, 50], rate_hz=200, seconds=0.5)
@@ -70,13 +74,13 @@ def _work_off(exp: Experiment, backlog: int, seconds: float) -> dict[str, float]
     exp.send_backlog(backlog)
     exp.set_rate(0)
     exp.start()
-    _await_houses(exp, 1, _FIRST_HOUSE_S)
-    _await_houses(exp, backlog, seconds)
+    exp.wait_until(lambda: _joined(exp) > 0, _PATIENCE_S, "no house of the backlog")
+    deadline_s = time.monotonic() + seconds
+    while _joined(exp) < backlog and time.monotonic() < deadline_s:
+        exp.wait(_TICK_S)
     rows = exp.metrics()
     rows = rows[rows["pid"] == exp.latest()["pid"]]
     busy = rows[rows["count_houses"].diff(-1).lt(0) | rows["count_houses"].diff().gt(0)]
-    if busy.empty:
-        raise HousesError(f"{exp.folder}: no house of the backlog after {_FIRST_HOUSE_S:.0f} s: see consumer.log there")
     first, last = busy.iloc[0], busy.iloc[-1]
     joined = last["count_houses"] - first["count_houses"]
     return {
@@ -88,12 +92,11 @@ def _work_off(exp: Experiment, backlog: int, seconds: float) -> dict[str, float]
 def _send(exp: Experiment, seconds: float) -> dict[str, float]:
     """Rate and durable latency of houses that come one by one."""
     with exp.running():
-        _await_houses(exp, 1, _FIRST_HOUSE_S)
+        exp.wait_until(lambda: _joined(exp) > 0, _PATIENCE_S, "no house")
         exp.wait(_WARM_UP_S)
         before = exp.latest()
         exp.wait(seconds)
-        if not exp.wait_until(lambda: exp.latest()["time"] > before["time"], _NEXT_LINE_S):
-            raise HousesError(f"{exp.folder}: no measurement for {_NEXT_LINE_S:.0f} s: see consumer.log there")
+        exp.wait_until(lambda: exp.latest()["time"] > before["time"], _PATIENCE_S, "no measurement")
         after = exp.latest()
     histogram = histogram_since(before["durable_latency_ms"], after["durable_latency_ms"])
     rows = exp.metrics()
@@ -107,13 +110,9 @@ def _send(exp: Experiment, seconds: float) -> dict[str, float]:
     }
 
 
-def _await_houses(exp: Experiment, number: int, seconds: float) -> None:
-    """Wait until its consumer has counted so many, but so many seconds at most."""
-    exp.wait_until(lambda: exp.latest()["counts"].get("houses", 0) >= number, seconds)
-
-
-_LONGEST_WAIT_S = 2.0
-_CHECKPOINT_TIMEOUT_S = 10.0
+def _joined(exp: Experiment) -> int:
+    """How many houses its consumer has counted."""
+    return int(exp.latest()["counts"].get("houses", 0))
 
 
 def crash(exp: Experiment, at: str, *, seed: int = 0) -> None:
@@ -146,6 +145,9 @@ def try_crashes(exp: Experiment, points: Sequence[str]) -> pd.DataFrame:
         One row per point: `crash_at`; `read_again`, messages that were read before; `seconds_away`, from the last
         measurement before the crash to the first after; `lost`, messages without an outcome; `twice`, messages or houses
         with more than one.
+
+    Raises:
+        HousesError: a consumer does not come to a point, does not read to the end, or saves no position after that.
     """
     return pd.DataFrame([_try(exp, at, seed) for seed, at in enumerate(points)])
 
@@ -153,7 +155,10 @@ def try_crashes(exp: Experiment, points: Sequence[str]) -> pd.DataFrame:
 def _try(exp: Experiment, at: str, seed: int) -> dict[str, Any]:
     crash(exp, at, seed=seed)
     exp.catch_up()
-    _await_checkpoint(exp)
+    # `verify` goes by the last checkpoint: one is needed that speaks of what the new process has read.
+    saved = exp.latest()["checkpoint_generation"]
+    patience_s = exp.config.consumer.offset_save_interval_sec + _PATIENCE_S
+    exp.wait_until(lambda: exp.latest()["checkpoint_generation"] > saved, patience_s, "no checkpoint")
     problems = verify(exp.config).problems
     row = restarts(exp.metrics()).iloc[-1]
     again = int(sum(row[f"{part.name}_again"] for part in PARTS))
@@ -166,9 +171,3 @@ def _try(exp: Experiment, at: str, seed: int) -> dict[str, Any]:
     }
     LOG.info(f"{at}: {counted(again, 'message')} read again")
     return told
-
-
-def _await_checkpoint(exp: Experiment) -> None:
-    """Until a checkpoint speaks of what the new process has read: `verify` goes by the last one."""
-    begun = exp.latest()["checkpoint_generation"]
-    exp.wait_until(lambda: exp.latest().get("checkpoint_generation", begun) > begun, _CHECKPOINT_TIMEOUT_S)

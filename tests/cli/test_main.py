@@ -149,8 +149,9 @@ def test_a_slip_of_the_fingers_is_told_what_was_meant(
     [
         (("produce", "--rate", "-5"), "producer.msgs_per_sec = -5.0: must be 0 or more"),
         (("produce", "--fault", "roof.drop=2"), "producer.faults.roof.drop = 2.0"),
+        (("storno-loop", "--interval", "0"), "producer.storno_interval_sec = 0"),
     ],
-    ids=["rate", "fault"],
+    ids=["rate", "fault", "interval"],
 )
 def test_bad_values_are_quoted_with_what_is_allowed(
     tmp_path: Path, kafka: str, words: tuple[str, ...], said: str

@@ -22,9 +22,11 @@ from houses.kafka.reader import last_records
 from houses.lab.naive import NAIVE_HOUSES, NAIVE_POSITIONS, naive_consume
 from houses.records.message import PARTS, encode_part, utc_now
 from houses.system.locks import FolderLock, lock_owner
+from houses.system.stopping import StopRequest
 from houses.verify import recent
 from houses.verify.recent import lines_from_end
 
+COMMANDS = "houses stop, houses --config a.yaml stop"
 HOSTILE = "\x1b[31mred\x07\u202eback[/bold]"
 
 
@@ -136,6 +138,21 @@ def test_produce_stops_complete_when_asked(tmp_path: Path, kafka: str, name: str
     assert sent[0] == sent[1] == sent[2]
 
 
+def test_produce_that_is_stopped_before_it_sends_says_so(
+    tmp_path: Path, kafka: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request that comes while topics are made ends it at once; after that, only when all is sent."""
+    made = make_project(tmp_path, kafka)
+
+    def asked(request: StopRequest, **_: object) -> None:
+        request._on_signal(signal.SIGINT, None)
+
+    monkeypatch.setattr(StopRequest, "listen", asked)
+    done = call(made, "produce", "--count", "5")
+    assert (done.returncode, done.stdout) == (130, "Stopped before anything was sent\n")
+    assert not made.base_id_path.exists()
+
+
 # --- stornos ---
 
 
@@ -215,7 +232,8 @@ def test_show_without_houses_says_what_to_do(tmp_path: Path, kafka: str) -> None
     send_houses(made, 1)
     assert check(made, "show") == f"{nothing}parts were sent, and houses consume joins them\n"
     with FolderLock(made.folder, "consumer"):
-        assert check(made, "show") == f"{nothing}the consumer that runs has not come to one; houses status says more\n"
+        said = check(made, "show")
+    assert said == f"{nothing}the consumer that runs has not come to one; houses status says more\n"
 
 
 def test_show_pending_names_the_missing_parts(tmp_path: Path, kafka: str) -> None:
@@ -269,6 +287,29 @@ def test_hostile_content_never_reaches_the_terminal_raw(tmp_path: Path, kafka: s
         said = check(made, *words)
         assert "red" in said, words
         assert not any(c != "\n" and not c.isprintable() for c in said), words
+
+
+def test_content_that_names_commands_is_printed_as_it_is(tmp_path: Path, kafka: str) -> None:
+    """Data are data: no verb takes words in them for its own, and what could steer a terminal is escaped beside them."""
+    made = make_project(tmp_path, kafka, {"kafka.hello_topic": f"hello-{tmp_path.name[-8:]}"})
+    send_houses(made, 1)
+    for part in PARTS:
+        value = f"partition_{part.number}|id:5|ts:{COMMANDS}|name:{COMMANDS}\x1b|task:{COMMANDS}"
+        send_raw(made, made.kafka.topic, value.encode(), part.partition)
+    value = f"partition_1|id:6|ts:{COMMANDS}|name:{COMMANDS}|task:{COMMANDS}"
+    send_raw(made, made.kafka.topic, value.encode())
+    read_houses(made)
+    peeked, story, pending = (
+        check(made, *words) for words in (("peek",), ("show", "--id", "5"), ("show", "--id", "6"))
+    )
+    assert peeked.count(COMMANDS) == 12 and peeked.count(f"|name:{COMMANDS}\\x1b|task:") == 3
+    assert pending.count(COMMANDS) >= 3 and story.count(COMMANDS) >= 3
+    check(made, "hello", "send", "--count", "1")
+    send_raw(made, made.kafka.hello_topic, f"{COMMANDS}\x1b".encode())
+    with running(made, "hello", "listen", "--from-beginning") as process:
+        assert process.stdout
+        heard = [process.stdout.readline().rstrip("\n") for _ in range(3)]
+    assert heard[2] == f"heard: partition 0, offset 1: {COMMANDS}\\x1b"
 
 
 @pytest.mark.parametrize("block_bytes", [1, 2, 3, 7, 64])

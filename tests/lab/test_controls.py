@@ -130,6 +130,16 @@ def test_catching_up_goes_on_with_the_next_consumer_or_ends_with_a_stop(
     assert failures == []
 
 
+def test_what_is_awaited_and_does_not_come_is_an_error(exp: Experiment) -> None:
+    """Whoever goes on as if it had come would say something of nothing."""
+    with exp.running():
+        exp.wait_until(lambda: exp.sent["wall"] > 0, TIMEOUT_S)
+        with pytest.raises(HousesError, match=r"shared: not what was awaited after 0\.2 s: see consumer\.log there"):
+            exp.wait_until(lambda: False, 0.2)
+        with pytest.raises(HousesError, match="no castle after"):
+            exp.wait_until(lambda: False, 0, "no castle")
+
+
 def test_what_is_sent_is_never_seen_less_than_before(exp: Experiment) -> None:
     """Not even while a run that has ended becomes an earlier one: whoever asks then waits for that."""
     seen = list[dict[str, int]]()
@@ -289,7 +299,7 @@ def test_a_failed_storno_does_not_keep_the_rest_from_ending_well(exp: Experiment
     exp.storno_every(60)
     assert exp._run and exp._run._storno_loop
     exp._run._storno_loop.error = HousesError("storno of house 3: not confirmed")
-    assert exp.wait_until(lambda: exp.sent["wall"] > 0, TIMEOUT_S)
+    exp.wait_until(lambda: exp.sent["wall"] > 0, TIMEOUT_S)
     with pytest.raises(HousesError, match="storno of house 3"):
         exp.stop()
     assert len(exp.houses()) == exp.sent["roof"] > 0

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import pandas as pd
 import psutil
 import pytest
 from PIL import Image
@@ -66,6 +67,9 @@ def test_the_demo_tells_its_story_in_order(short: Demo) -> None:
         "latency.png",
         "Kafka:   the one at 127.0.0.1",
         "python3 lab.py lab",
+        "houses --config",
+        "houses hello send",
+        "Inside a checkout, houses ... is typed as python3 lab.py ...",
     ]
     found = [story.find(step) for step in steps]
     assert -1 not in found, steps[found.index(-1)]
@@ -84,6 +88,25 @@ def test_the_demo_leaves_kafka_and_nothing_else_running(short: Demo, kafka: str)
     lines = [" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])]
     assert not [line for line in lines if str(short.folder) in line]
     assert probe(*parse_address(kafka)) == "kafka"
+
+
+def test_the_demo_waits_for_the_houses_that_it_cancels(exp: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a slow machine none may be written when the time of a step is over; without any it says so."""
+    written = pd.DataFrame({"id": [4, 9, 11]})
+    looks = iter([written[:0], written[:1]])
+    monkeypatch.setattr(exp, "houses", lambda: next(looks, written))
+    monkeypatch.setattr(exp, "storno", lambda *_: 0)
+    monkeypatch.setattr(exp, "wait", lambda _: None)
+    assert demos._cancel(exp) == {
+        2000: "foundation+wall+roof",
+        2001: "wall",
+        4: "foundation+wall+roof",
+        9: "roof",
+    }
+    monkeypatch.setattr(exp, "houses", lambda: written[:1])
+    monkeypatch.setattr(demos, "_PATIENCE_S", 0.1)
+    with pytest.raises(HousesError, match=r"no two houses after 0\.1 s: see consumer\.log"):
+        demos._cancel(exp)
 
 
 def test_the_demo_fails_when_a_line_is_lost(again: tuple[Experiment, Certificate]) -> None:

@@ -22,7 +22,7 @@ from houses.kafka.clients import TopicInfo
 from houses.lab.consumer_process import ConsumerChild
 from houses.lab.experiment import Experiment
 from houses.lab.run import Run
-from houses.lab.run_folder import full_keys, run_folder
+from houses.lab.run_folder import experiment_folder, full_keys
 from houses.offsets.binding import Binding, load_binding, save_binding
 from houses.records.message import PARTS
 from houses.system.files import REAL
@@ -455,7 +455,7 @@ def test_a_folder_in_use_by_another_process_is_refused(
 ) -> None:
     """After some patience: the consumer of a kernel that was just killed needs a moment."""
     monkeypatch.setattr("houses.lab.run_folder._LOCK_PATIENCE_S", 0.3)
-    folder = run_folder("used", base.root)
+    folder = experiment_folder("used", base.root)
     folder.mkdir(parents=True)
     with FolderLock(folder, "consumer"), pytest.raises(FolderError, match=r"consumer: process \d+\).*another name"):
         Experiment("used", base=base)
@@ -466,7 +466,7 @@ def test_a_folder_in_use_by_another_process_is_refused(
 def test_a_name_that_is_no_plain_word_is_refused(name: str) -> None:
     """It becomes a folder and part of a topic."""
     with pytest.raises(ConfigError, match="must be 1 to 60 letters, digits, - or _"):
-        run_folder(name)
+        experiment_folder(name)
 
 
 def test_the_folder_is_below_the_project_or_the_run_directory_never_the_current_one(
@@ -474,10 +474,11 @@ def test_the_folder_is_below_the_project_or_the_run_directory_never_the_current_
 ) -> None:
     """Papermill, nbmake and JupyterLab start in different folders."""
     monkeypatch.chdir(tmp_path)
-    assert run_folder("a", env={}) == config.PROJECT_ROOT / "output" / "runs" / "a"
-    assert run_folder("a", env={"HOUSES_RUN_DIR": str(tmp_path / "r")}) == tmp_path / "r" / "a"
+    assert experiment_folder("a", env={}) == config.PROJECT_ROOT / "output" / "runs" / "a"
+    assert experiment_folder("a", env={"HOUSES_RUN_DIR": str(tmp_path / "r")}) == tmp_path / "r" / "a"
     assert (
-        run_folder("a", env={"HOUSES_RUN_DIR": "output/runs/r"}) == config.PROJECT_ROOT / "output" / "runs" / "r" / "a"
+        experiment_folder("a", env={"HOUSES_RUN_DIR": "output/runs/r"})
+        == config.PROJECT_ROOT / "output" / "runs" / "r" / "a"
     )
 
 
@@ -507,7 +508,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(base: Config) -> N
     """Before anything is made."""
     with pytest.raises(ConfigError, match=r"lingerms: unknown key; the nearest known one is producer\.linger_ms"):
         Experiment("unknown", base=base, lingerms=5)
-    assert not (run_folder("unknown", base.root) / "config.yaml").exists()
+    assert not (experiment_folder("unknown", base.root) / "config.yaml").exists()
 
 
 def test_topics_of_another_cluster_are_left_alone_when_no_broker_answers(base: Config) -> None:

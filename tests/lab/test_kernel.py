@@ -21,7 +21,7 @@ from support.kafka_lab import make_config, wait_until
 from houses.config.config import PROJECT_ROOT, Config
 from houses.kafka.local.probe import parse_address, probe
 from houses.lab.experiment import Experiment
-from houses.lab.run_folder import run_folder
+from houses.lab.run_folder import experiment_folder
 from houses.records.metrics import last_metrics
 from houses.system.locks import is_alive
 
@@ -75,7 +75,7 @@ def test_a_control_message_waits_until_the_kernel_has_started(monkeypatch: pytes
     monkeypatch.setattr(kernel_class, "start", lambda _: done.append("started"))
     monkeypatch.setattr(kernel_class, "dispatch_control", dispatch)
     monkeypatch.setattr(SubshellManager, "_send_on_shell_channel", lambda *_: done.append("past the stream"))
-    runpy.run_path(str(PROJECT_ROOT / "houses" / "lab" / "headless" / "ipython_kernel_config.py"))
+    runpy.run_path(str(PROJECT_ROOT / "houses/lab/headless/ipython_kernel_config.py"))
 
     async def one_before_the_start_and_one_behind_it() -> None:
         kernel: Any = SimpleNamespace(shell_stream=SimpleNamespace(send_multipart=done.append))
@@ -107,7 +107,7 @@ def reading_consumer(base: Config, other_than: int = 0) -> psutil.Process:
     """The consumer of the experiment, once it has joined houses and read the storno of `RUN`."""
 
     def line() -> dict[str, Any]:
-        return last_metrics(run_folder("kernel", base.root) / "metrics.jsonl") or {"pid": 0, "counts": {}}
+        return last_metrics(experiment_folder("kernel", base.root) / "metrics.jsonl") or {"pid": 0, "counts": {}}
 
     def has_worked() -> bool:
         counts = line()["counts"]

@@ -1,5 +1,6 @@
 """Comparing runs: sweeps over a setting, the naive consumer beside ours, and tables for notebooks."""
 
+import os
 from unittest.mock import patch
 
 import pandas as pd
@@ -7,9 +8,10 @@ import pytest
 
 from houses.config.config import Config
 from houses.errors import ConfigError, HousesError
+from houses.lab import trials
 from houses.lab.analysis.figure import as_table
 from houses.lab.experiment import Experiment
-from houses.lab.naive import NaiveConsumer
+from houses.lab.naive import NAIVE_POSITIONS, NaiveConsumer
 from houses.lab.trials import sweep
 
 
@@ -30,10 +32,23 @@ def test_a_consumer_that_falls_silent_is_one_clear_error(base: Config) -> None:
     with (
         patch.object(Experiment, "latest", return_value=said),
         patch.object(Experiment, "wait"),
-        patch.object(Experiment, "wait_until", lambda exp, is_done, _: is_done()),
-        pytest.raises(HousesError, match="no measurement for 5 s: see consumer"),
+        patch.object(trials, "_PATIENCE_S", 0.1),
+        pytest.raises(HousesError, match=r"no measurement after 0\.1 s: see consumer\.log"),
     ):
         sweep("silent", "rate_hz", [100], base=base)
+
+
+def test_a_sweep_in_which_no_house_comes_is_one_clear_error(base: Config) -> None:
+    """Not a row of what was measured of nothing; while producers send, and from a backlog."""
+    with patch.object(trials, "_PATIENCE_S", 0.3), pytest.raises(HousesError, match=r"no house after 0\.3 s"):
+        sweep("roofless", "rates__roof", [0], rate_hz=100, base=base)
+    with (
+        patch.object(trials, "_PATIENCE_S", 0.3),
+        patch.object(Experiment, "send_backlog"),
+        Experiment("empty", base=base) as exp,
+        pytest.raises(HousesError, match=r"no house of the backlog after 0\.3 s"),
+    ):
+        trials._work_off(exp, 1_000, 1.0)
 
 
 def test_a_backlog_is_joined_faster_than_houses_are_sent(base: Config) -> None:
@@ -64,6 +79,42 @@ def test_kills_make_the_naive_consumer_lose_and_double_houses_and_ours_not(base:
         assert table.loc["exactly once"].tolist() == [exp.sent["wall"], 0, 0]
         assert table.loc["naive", "lost"] > 0 and table.loc["naive", "twice"] > 0
         assert NaiveConsumer(exp).compare().loc["naive", "written"] == 0  # a new one begins with an empty folder
+
+
+def test_a_naive_consumer_that_saves_nothing_is_not_killed_but_an_error(base: Config) -> None:
+    """There would be nothing to see: neither a house that is lost nor one that comes twice."""
+    with Experiment("unsaved", base=base) as exp, NaiveConsumer(exp) as naive:
+        with (
+            patch.object(NaiveConsumer, "_since_save_s", return_value=0.0),
+            patch("houses.lab.naive._PATIENCE_S", 0.3),
+            pytest.raises(HousesError, match=r"has saved no position for 0 s"),
+        ):
+            naive.kill()
+        assert naive._child and naive._child.alive
+
+
+def test_a_naive_consumer_that_ends_by_itself_is_an_error_with_its_last_line(base: Config) -> None:
+    """Here its file of positions is damaged."""
+    with Experiment("damaged", base=base) as exp:
+        naive = NaiveConsumer(exp)
+        positions = exp.folder / "naive" / NAIVE_POSITIONS
+        positions.parent.mkdir()
+        positions.write_text("[")
+        os.utime(positions, (0, 0))  # so that it has not just been saved
+        naive.start()
+        with pytest.raises(HousesError, match=r"the naive consumer ended .*naive\.log"):
+            naive.kill()
+
+
+def test_a_naive_consumer_that_is_stopped_at_once_still_reads_what_is_there(base: Config) -> None:
+    """The request comes before it has connected."""
+    with Experiment("hasty", rate_hz=200, base=base) as exp:
+        with exp.running(seconds=0.3):
+            pass
+        naive = NaiveConsumer(exp)
+        naive.start()
+        naive.stop()
+        assert naive.compare().loc["naive"].tolist() == [exp.sent["wall"], 0, 0]
 
 
 def test_without_a_kill_the_naive_consumer_is_right_too(base: Config) -> None:

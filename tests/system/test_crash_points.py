@@ -75,6 +75,8 @@ def test_the_nth_call_counts(tmp_path: Path) -> None:
 
 def test_the_process_is_killed_without_any_farewell() -> None:
     """Not even `finally` runs."""
-    code = "from houses.system.crash_points import kill_this_process\ntry: kill_this_process()\nfinally: print('farewell')"
+    code = (
+        "from houses.system.crash_points import kill_this_process\ntry: kill_this_process()\nfinally: print('farewell')"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert done.returncode != 0 and done.stdout == b""

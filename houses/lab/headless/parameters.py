@@ -18,7 +18,7 @@ from typing import Any
 
 from houses.errors import ConfigError, HousesError
 from houses.lab.headless.notebooks import read_cells
-from houses.lab.run_folder import run_folder
+from houses.lab.run_folder import experiment_folder
 from houses.system.crash_points import AT_RANDOM, CrashPoint
 
 _TAG = "parameters"
@@ -263,7 +263,7 @@ def _refusal(check: Callable[[str, str], None], comment: str, value: str) -> str
 
 def _check_names(comment: str, name: str) -> None:
     for suffix in re.findall(r"\bNAME([\w-]*)", comment):
-        run_folder(name + suffix)
+        experiment_folder(name + suffix)
 
 
 def _check_crash(_: str, point: str) -> None:

@@ -43,14 +43,15 @@ class Controls(widgets.VBox):  # type: ignore[misc]  # Any, as the library ships
         except Exception as error:  # noqa: BLE001  # whatever it is, the page shows it
             self._complain(describe_error(error))
 
-    def _on_change(self, widget: widgets.Widget, do: Callable[[Any], object]) -> None:
-        """Call `do` with the new value when the user, not the program, has changed it."""
+    def _on_change(self, widget: widgets.Widget, do: Callable[[Any], object]) -> widgets.Widget:
+        """Call `do` with the new value when the user, not the program, has changed it; returns the widget."""
 
         def changed(change: Any) -> None:
             if not getattr(_PROGRAM, "on", False):
                 self._guarded(lambda: do(change["new"]))
 
         widget.observe(changed, "value")
+        return widget
 
     @contextmanager
     def _as_program(self) -> Iterator[None]:

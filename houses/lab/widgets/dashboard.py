@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 from houses.errors import HousesError
 from houses.lab.consumer_process import ConsumerChild
 from houses.lab.experiment import Experiment
-from houses.records.message import PARTS
 from houses.records.metrics import histogram_since, parse_metrics, percentile_ms
 from houses.system.text import counted
 
@@ -54,15 +53,15 @@ class Dashboard:
         self._child = self._exp.consumer  # before its lines are read: one that ends meanwhile has not said so yet
         if not self._exp.closed:  # afterwards the files may be those of an experiment that was made anew
             self._follow()
-        end_ms = self._end_ms()
+        # The last minute stays to be looked at. What the stop completes comes all at once, and would dwarf it.
+        end_ms = self._exp.done_ms or (0 if self._exp.is_running else self._feed.latest_ms)
         now_ms = end_ms or time.time_ns() // 1_000_000
-        hidden = self._exp.pauses_ms
         new = (point for point in self._feed.points if newest_ms < point.time_ms <= now_ms)
         return {
             "series": self._topic,
             "now_ms": now_ms,
             "live": not end_ms,
-            "points": [list(point) for point in new if not any(a < point.time_ms <= b for a, b in hidden)],
+            "points": [list(point) for point in new if not any(a < point.time_ms <= b for a, b in self._exp.pauses_ms)],
             "status": self._status(),
             "counters": self._counters(),
             "error": self._error(),
@@ -74,27 +73,16 @@ class Dashboard:
             self._sent_before = None
         self._feed.poll()
 
-    def _end_ms(self) -> int:
-        """When the producers of the last run began to stop; 0 while they send, and before the first.
-
-        The last minute stays to be looked at. What the stop completes comes all at once, and would dwarf it.
-        """
-        return self._exp.done_ms or (0 if self._exp.is_running else self._feed.latest_ms)
-
     def _status(self) -> list[Row]:
         line, about, since = self._feed.latest, *self._unread()
+        doing, running = self._exp.background.doing, "running" if self._exp.is_running else "not running"
         return [
-            ("experiment", self._experiment()),
+            ("experiment", "closed" if self._exp.closed else doing or running),
             ("Kafka", self._kafka()),
             ("consumer", self._consumer()),
             ("lag", f"{about}{counted(line.get('lag', 0) + since, 'message')}"),
             ("pending", f"{about}{counted(line.get('pending', 0), 'house')}"),
         ]
-
-    def _experiment(self) -> str:
-        if self._exp.closed:
-            return "closed"
-        return self._exp.background.doing or ("running" if self._exp.is_running else "not running")
 
     def _measured(self) -> bool:
         """Whether the last line is of the consumer that lives now."""
@@ -135,10 +123,9 @@ class Dashboard:
     def _consumer_error(self) -> str:
         """Why the consumer has ended by itself; empty when it has not."""
         child = self._child
-        if child is None or child.pid is None or child.alive or child.asked_to_stop:
-            return ""
         try:
-            child.check()
+            if child and child.pid and not child.asked_to_stop:
+                child.check()
         except HousesError as error:
             return str(error)
         return ""
@@ -160,16 +147,14 @@ class Dashboard:
 
     def _counters(self) -> list[Row]:
         totals, parts = self._feed.totals, self._exp.part_counts()
-        rejects = sum(count for kind, count in totals.items() if kind not in (*_KINDS, "stornos"))
-        sent = self._exp.sent
         measured = {name: f" ({counts.measured_hz:,.0f}/s)" for name, counts in parts.items()}
         killed = not self._measured() and not self._feed.ended_in_order
         about = "about " if self._feed.totals_are_rough or killed else ""
+        shown = {kind: totals.pop(kind, 0) for kind in (*_KINDS, "stornos")}  # the rest are rejects, by reason
+        shown |= {"rejects": totals.total(), "stornos": shown.pop("stornos")}
         return [
-            *((part.name, f"{sent[part.name]:,}{measured.get(part.name, '')}") for part in PARTS),
-            *((kind, f"{about}{totals[kind]:,}") for kind in _KINDS),
-            ("rejects", f"{about}{rejects:,}"),
-            ("stornos", f"{about}{totals['stornos']:,}"),
+            *((name, f"{number:,}{measured.get(name, '')}") for name, number in self._exp.sent.items()),
+            *((kind, f"{about}{number:,}") for kind, number in shown.items()),
         ]
 
 
@@ -190,12 +175,6 @@ class Point(NamedTuple):
     p99_ms: float | None
 
 
-class _Sample(NamedTuple):
-    time_ms: int
-    houses: int
-    histogram: Mapping[str, int]
-
-
 class MetricsFeed:
     """Reads what has been added to a metrics.jsonl, at each `poll`."""
 
@@ -204,8 +183,9 @@ class MetricsFeed:
         self._path = path
         self._position = 0
         self._ended: Counter[str] = Counter()
-        self._samples: deque[_Sample] = deque()
-        self.points: deque[Point] = deque()
+        self._window = deque[Mapping[str, Any]]()
+        """The lines of the last second, and the one before."""
+        self.points = deque[Point]()
         """Of the last minute, oldest first."""
         self.latest: Mapping[str, Any] = {}
         """The last line; empty before the first."""
@@ -221,7 +201,7 @@ class MetricsFeed:
     @property
     def latest_ms(self) -> int:
         """When the last line was written, Unix time in milliseconds; 0 before the first."""
-        return _unix_ms(self.latest["time"]) if self.latest else 0
+        return _unix_ms(self.latest) if self.latest else 0
 
     @property
     def totals(self) -> Counter[str]:
@@ -243,32 +223,27 @@ class MetricsFeed:
     def _take(self, line: bytes) -> None:
         if (record := parse_metrics(line)) is None:
             return
+        window, points = self._window, self.points
         if record["pid"] != self.latest.get("pid"):
             self._ended = self.totals
             self.totals_are_rough |= not self.ended_in_order
-            self._samples.clear()
+            window.clear()
         self.latest = record
-        counts = record["counts"]
-        houses = counts.get("houses", 0) + counts.get("cancelled", 0)
-        self._add(_Sample(_unix_ms(record["time"]), houses, record["durable_latency_ms"]))
-
-    def _add(self, sample: _Sample) -> None:
-        samples, points = self._samples, self.points
-        samples.append(sample)
-        while len(samples) > 2 and samples[1].time_ms <= sample.time_ms - _WINDOW_MS:
-            samples.popleft()
-        if len(samples) > 1:
-            points.append(_point(samples[0], sample))
-        while points and points[0].time_ms < sample.time_ms - _KEPT_MS:
+        window.append(record)
+        while len(window) > 2 and _unix_ms(window[1]) <= self.latest_ms - _WINDOW_MS:
+            window.popleft()
+        if len(window) > 1:
+            points.append(_point(window[0], record))
+        while points and points[0].time_ms < self.latest_ms - _KEPT_MS:
             points.popleft()
 
 
-def _unix_ms(iso: str) -> int:
-    return round(datetime.fromisoformat(iso).timestamp() * 1000)
+def _unix_ms(line: Mapping[str, Any]) -> int:
+    return round(datetime.fromisoformat(line["time"]).timestamp() * 1000)
 
 
-def _point(first: _Sample, last: _Sample) -> Point:
-    seconds = max(1, last.time_ms - first.time_ms) / 1000
-    added = histogram_since(first.histogram, last.histogram)
-    p50_ms, p99_ms = percentile_ms(added, 0.5), percentile_ms(added, 0.99)
-    return Point(last.time_ms, (last.houses - first.houses) / seconds, p50_ms, p99_ms)
+def _point(first: Mapping[str, Any], last: Mapping[str, Any]) -> Point:
+    seconds = max(1, _unix_ms(last) - _unix_ms(first)) / 1000
+    written = sum(last["counts"].get(kind, 0) - first["counts"].get(kind, 0) for kind in ("houses", "cancelled"))
+    added = histogram_since(first["durable_latency_ms"], last["durable_latency_ms"])
+    return Point(_unix_ms(last), written / seconds, percentile_ms(added, 0.5), percentile_ms(added, 0.99))

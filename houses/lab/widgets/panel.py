@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from functools import partial
-from itertools import chain
+from itertools import chain, product
 from typing import Any
 
 import ipywidgets as widgets  # type: ignore[import-untyped]  # it ships no types
@@ -21,6 +21,8 @@ _SURE_S = 5.0
 _NAMES = [part.name for part in PARTS]
 _WHOLE = "whole house"
 _FAULTS = {"drop": "drop (%)", "duplicate": "duplicate (%)", "malformed": "malformed (%)", "delay_ms": "delay (ms)"}
+_SCALE = {"drop": 100.0, "duplicate": 100.0, "malformed": 100.0, "delay_ms": 1.0}
+"""Shares are shown in per cent."""
 _COLUMNS = "74px minmax(160px, 1fr) 82px repeat(4, 114px)"
 """Sliders take what is left. At least 160 pixels are, beside the file browser in a window of 1280."""
 _MOST_WIDE = "900px"
@@ -46,41 +48,39 @@ class Panel(Controls):
         self._exp = exp
         self._dashboard = Dashboard(exp)
         self._sure_until_s = 0.0
-        self._start = self._button("Start", "play", "success", partial(self._soon, "starting", exp.start))
-        self._stop = self._button("Stop", "stop", "warning", partial(self._soon, "stopping", exp.stop))
+        self._start = self._button("Start", "play", "success", partial(exp.background.submit, "starting", exp.start))
+        self._stop = self._button("Stop", "stop", "warning", partial(exp.background.submit, "stopping", exp.stop))
         self._reset = self._button("Reset", "trash", "", self._on_reset)
         self._all = self._rate_slider(None), self._rate_text()
-        self._rates = {name: (self._rate_slider(name), self._rate_box(name)) for name in _NAMES}
-        self._faults = {(name, kind): self._fault_box(name, kind) for name in _NAMES for kind in _FAULTS}
+        # Not BoundedFloatText, here and elsewhere: it makes another value of one that is not allowed, without a word.
+        self._rates = {name: (self._rate_slider(name), self._box(10, partial(self._on_rate, name))) for name in _NAMES}
+        keys = product(_NAMES, _FAULTS)
+        self._faults = {(name, kind): self._box(1, partial(self._on_fault, name, kind)) for name, kind in keys}
         self._storno_id = widgets.Text(placeholder="a recent one", layout={"width": "120px"})
         self._storno_part = widgets.Dropdown(options=[_WHOLE, *_NAMES], layout={"width": "120px"})
         self._storno_once = self._button("Storno", "ban", "danger", self._on_storno)
         self._storno_once.layout.width = "96px"
         self._cancelled = ""
         self._storno_said = _label("")
-        self._storno_every_s = widgets.FloatText(value=5.0, layout={"width": "70px"})
-        self._storno_again = widgets.ToggleButton(description="Repeat", icon="repeat", layout={"width": "96px"})
-        self._on_change(self._storno_again, lambda _: self._on_repeat())
-        self._on_change(self._storno_every_s, lambda _: self._on_interval())
+        every_s = widgets.FloatText(value=5.0, layout={"width": "70px"})
+        self._storno_every_s = self._on_change(every_s, lambda _: self._on_interval())
+        again = widgets.ToggleButton(description="Repeat", icon="repeat", layout={"width": "96px"})
+        self._storno_again = self._on_change(again, lambda _: self._on_repeat())
         self._chart = LiveChart(self._frame)
-        super().__init__([self._buttons(), self._part_grid(), self._storno_row(), self._chart])
+        buttons = widgets.HBox([self._start, self._stop, self._reset])
+        super().__init__([buttons, self._part_grid(), self._storno_row(), self._chart])
         self.add_class("houses-panel")
         self._synchronise()
 
     # --- layout ---
 
-    def _buttons(self) -> widgets.Widget:
-        return widgets.HBox([self._start, self._stop, self._reset])
-
     def _part_grid(self) -> widgets.Widget:
         """One row a part: its rate and its faults."""
         cells = [_label(text, bold=True) for text in ("part", "messages per second", "", *_FAULTS.values())]
         for name, pair in {"all": self._all, **self._rates}.items():
-            boxes = [self._faults[name, kind] for kind in _FAULTS if (name, kind) in self._faults]
-            cells += [_label(name), *pair, *boxes, *(_label("") for _ in range(len(_FAULTS) - len(boxes)))]
-        return widgets.GridBox(
-            cells, layout={"grid_template_columns": _COLUMNS, "grid_gap": "0 6px", "max_width": _MOST_WIDE}
-        )
+            cells += [_label(name), *pair, *(self._faults.get((name, kind), _label("")) for kind in _FAULTS)]
+        layout = {"grid_template_columns": _COLUMNS, "grid_gap": "0 6px", "max_width": _MOST_WIDE}
+        return widgets.GridBox(cells, layout=layout)
 
     def _storno_row(self) -> widgets.Widget:
         once = [_label("storno of", bold=True), self._storno_id, self._storno_part, self._storno_once]
@@ -93,55 +93,46 @@ class Panel(Controls):
         return button
 
     def _rate_slider(self, part: str | None) -> widgets.FloatSlider:
-        slider = widgets.FloatSlider(
-            max=_SLIDER_TOP_HZ, step=10, readout=False, continuous_update=False, layout={"width": "auto"}
-        )
-        self._on_change(slider, lambda rate_hz: self._exp.set_rate(rate_hz, part))
-        return slider
-
-    def _rate_box(self, part: str) -> widgets.FloatText:
-        """For an exact figure, which goes beyond the slider's end."""
-        # Not BoundedFloatText, here and elsewhere: it makes another value of one that is not allowed, without a word.
-        box = widgets.FloatText(step=10, layout={"width": "auto"})
-        self._on_change(box, lambda rate_hz: self._exp.set_rate(rate_hz, part))
-        return box
+        size: dict[str, Any] = {"max": _SLIDER_TOP_HZ, "step": 10, "layout": {"width": "auto"}}
+        slider = widgets.FloatSlider(readout=False, continuous_update=False, **size)
+        return self._on_change(slider, partial(self._on_rate, part))
 
     def _rate_text(self) -> widgets.Text:
         """The same for all parts: empty while they differ, so that whatever is typed is a change."""
         text = widgets.Text(placeholder="they differ", continuous_update=False, layout={"width": "auto"})
-        self._on_change(text, lambda typed: self._exp.set_rate(_rate_hz(typed)))
-        return text
+        return self._on_change(text, lambda typed: self._on_rate(None, _rate_hz(typed)))
 
-    def _fault_box(self, name: str, kind: str) -> widgets.FloatText:
-        box = widgets.FloatText(step=1, layout={"width": "auto"})
-        self._on_change(box, lambda value: self._on_fault(name, kind, value))
-        return box
+    def _box(self, step: float, do: Callable[[float], object]) -> widgets.FloatText:
+        """For an exact figure, which may go beyond a slider's end."""
+        return self._on_change(widgets.FloatText(step=step, layout={"width": "auto"}), do)
 
     # --- what the user does ---
 
     def _complain(self, text: str) -> None:
         self._dashboard.complaint = text
 
-    def _soon(self, what: str, work: Callable[[], object]) -> None:
-        self._exp.background.submit(what, work)
+    def _on_rate(self, part: str | None, rate_hz: float) -> None:
+        self._exp.set_rate(rate_hz, part)
 
     def _on_reset(self) -> None:
         """The second click within five seconds counts: files and topics go."""
         if time.monotonic() < self._sure_until_s:
             self._sure_until_s = 0.0
-            self._soon("resetting", self._exp.reset)
+            self._exp.background.submit("resetting", self._exp.reset)
         else:
             self._sure_until_s = time.monotonic() + _SURE_S
 
     def _on_fault(self, name: str, kind: str, value: float) -> None:
         if kind != "delay_ms" and not 0 <= value <= 100:  # said in per cent, as it was typed
             raise ConfigError(f"{name}, {_FAULTS[kind]} = {value:g}: must be 0 to 100")
-        self._exp.set_faults(name, **self._exp.faults(name).model_dump() | {kind: value / _scale(kind)})
+        self._exp.set_faults(name, **self._exp.faults(name).model_dump() | {kind: value / _SCALE[kind]})
 
     def _on_storno(self) -> None:
         typed, part = self._storno_id.value.strip(), self._storno_part.value
         self._cancelled = ""
-        self._soon("sending a storno", partial(self._cancel, _house_id(typed) if typed else None, part))
+        self._exp.background.submit(
+            "sending a storno", partial(self._cancel, _house_id(typed) if typed else None, part)
+        )
 
     def _cancel(self, house_id: int | None, part: str) -> None:
         house_id = self._exp.storno(house_id, None if part == _WHOLE else part)
@@ -149,7 +140,7 @@ class Panel(Controls):
 
     def _on_repeat(self) -> None:
         interval_s = self._storno_every_s.value if self._storno_again.value else None
-        self._soon("stornos", partial(self._exp.storno_every, interval_s))
+        self._exp.background.submit("stornos", partial(self._exp.storno_every, interval_s))
 
     def _on_interval(self) -> None:
         check_interval(self._storno_every_s.value)
@@ -170,7 +161,7 @@ class Panel(Controls):
             for widget in (*self._all, *chain(*self._rates.values()), *self._faults.values()):
                 widget.disabled = self._exp.closed
             for (name, kind), fault in self._faults.items():
-                fault.value = round(getattr(self._exp.faults(name), kind) * _scale(kind), 3)
+                fault.value = round(getattr(self._exp.faults(name), kind) * _SCALE[kind], 3)
 
     def _show_buttons(self) -> None:
         running, busy = self._exp.is_running, bool(self._exp.background.doing) or self._exp.closed
@@ -192,11 +183,6 @@ class Panel(Controls):
         slider, text = self._all
         slider.value = highest = max(rates.values())
         text.value = f"{highest:.10g}" if highest == min(rates.values()) else ""
-
-
-def _scale(kind: str) -> float:
-    """Shares are shown in per cent."""
-    return 1.0 if kind == "delay_ms" else 100.0
 
 
 def _rate_hz(typed: str) -> float:

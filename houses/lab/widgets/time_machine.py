@@ -1,4 +1,4 @@
-"""The time machine: a slider over the consumer's measurements, and its incomplete houses as they were at each of them."""
+"""The time machine: a slider over the consumer's measurements, and its pending houses as they were at each of them."""
 
 from collections.abc import Callable
 from html import escape
@@ -37,7 +37,7 @@ class TimeMachine(Controls):
     _title = "Time machine"
 
     def __init__(self, exp: Experiment | Results) -> None:
-        """Shows the moment with the most incomplete houses; changes nothing."""
+        """Shows the moment with the most pending houses; changes nothing."""
         self._exp = exp
         self._rows = pd.DataFrame()
         self._work = Background()
@@ -57,7 +57,7 @@ class TimeMachine(Controls):
 
     def _soon(self, work: Callable[[], None]) -> None:
         """Do it beside the caller; what was asked for before and has not begun is of no use any more."""
-        self._work.drop_waiting()
+        self._work.drop_queued()
         self._work.submit("rebuilding", lambda: self._visibly(work))
 
     def _visibly(self, work: Callable[[], None]) -> None:
@@ -66,22 +66,19 @@ class TimeMachine(Controls):
         self._doing.value = ""
 
     def _begin(self) -> None:
-        self._load()
-        self._move_to(int(self._rows["pending"].argmax()) if len(self._rows) else 0)
+        self._load(lambda rows: rows["pending"].argmax())
         self._soon(self._show)
 
     def _go_to_newest(self) -> None:
-        self._load()
-        self._move_to(len(self._rows) - 1)
+        self._load(lambda rows: len(rows) - 1)
         self._show()
 
-    def _load(self) -> None:
+    def _load(self, line_of: Callable[[pd.DataFrame], Any]) -> None:
+        """Read what there is, and move to one of its lines."""
         self._rows = moments(self._exp)
-
-    def _move_to(self, line: int) -> None:
         with self._as_program():
             self._line.max = max(0, len(self._rows) - 1)
-            self._line.value = max(0, line)
+            self._line.value = int(line_of(self._rows)) if len(self._rows) else 0
 
     def _show(self) -> None:
         if self._rows.empty:
@@ -101,14 +98,12 @@ def _numbers(row: "pd.Series[Any]", rebuilt: PendingSet) -> str:
         ("reported by the consumer then", row["pending"], row["pending_id_sum"]),
         ("rebuilt from topic and files now", rebuilt.count, rebuilt.id_sum),
     ]
-    lines = "".join(f"<tr>{_cells(*cells)}</tr>" for cells in rows)
+    lines = ""
+    for name, *values in rows:
+        texts = (escape(value if isinstance(value, str) else f"{value:,}") for value in values)
+        lines += f"<tr>{_CELL.format('left', name)}{''.join(_CELL.format('right', text) for text in texts)}</tr>"
     when = f"{row['seconds']:.1f} s after the first line, consumer process {row['pid']} {row['state']}"
     return f"<div>{escape(when)}. Reported and rebuilt: <b>{_verdict(row, rebuilt)}</b></div><table>{lines}</table>"
-
-
-def _cells(name: str, *values: Any) -> str:
-    texts = [value if isinstance(value, str) else f"{value:,}" for value in values]
-    return _CELL.format("left", escape(name)) + "".join(_CELL.format("right", escape(text)) for text in texts)
 
 
 def _verdict(row: "pd.Series[Any]", rebuilt: PendingSet) -> str:

@@ -34,6 +34,11 @@ def wait_for_work(exp: Experiment) -> None:
     wait_until(lambda: not exp.background.doing, "the background work is done")
 
 
+def test_houses_panel_is_the_function() -> None:
+    """The module of that name is in another folder, and does not take its place."""
+    assert houses.panel is panel
+
+
 def test_start_stop_and_reset_work_and_are_disabled_when_they_make_no_sense(exp: Experiment) -> None:
     """Each click returns at once; the work is done beside it."""
     shown = panel(exp)

@@ -25,7 +25,7 @@ from houses.kafka.local.probe import free_port, parse_address, probe
 from houses.kafka.local.server import Status, start, status, stop
 from houses.system.locks import is_alive, process_record
 
-_START = "import sys, pathlib; from houses import local_kafka; print(local_kafka.start(pathlib.Path(sys.argv[1]), sys.argv[2]).pid)"
+_START = "import sys, pathlib; from houses.kafka.local import server as local_kafka; print(local_kafka.start(pathlib.Path(sys.argv[1]), sys.argv[2]).pid)"
 
 
 T = TypeVar("T")
@@ -117,7 +117,7 @@ def test_it_is_out_of_reach_of_the_terminals_ctrl_c(lab: Lab) -> None:
     assert os.getsid(pid) == os.getpgid(pid) == pid != os.getpgid(0)
 
 
-def test_stop_is_orderly_and_start_says_what_it_does(lab: Lab, said: list[str]) -> None:
+def test_stop_is_orderly_and_both_say_what_they_do(lab: Lab, said: list[str]) -> None:
     """The log ends with a clean shutdown, a second stop is nothing, and a start takes the same data up again."""
     before = lab.start()
     after = Status(False, None, lab.address, before.cluster_id, lab.folder, before.log_path)
@@ -126,6 +126,7 @@ def test_stop_is_orderly_and_start_says_what_it_does(lab: Lab, said: list[str]) 
     assert (lab.folder / "data" / ".kafka_cleanshutdown").exists()
     assert start(lab.folder, lab.address, lab.repository).cluster_id == before.cluster_id
     assert said == [
+        f"Stopping Kafka (process {before.pid})",
         f"Starting Kafka 4.3.1 at {lab.address}, data in {lab.folder}",
         f"Kafka is ready at {lab.address}; it runs until: houses kafka stop",
     ]
@@ -365,5 +366,5 @@ def _greet_all(server: socket.socket, greeting: bytes) -> None:
 
 
 def _environment() -> dict[str, str]:
-    root = str(Path(local_kafka.__file__).parents[1])
+    root = str(Path(local_kafka.__file__).parents[3])
     return {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}

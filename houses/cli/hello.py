@@ -133,9 +133,11 @@ def listen(config: "Config", from_beginning: bool, should_stop: Callable[[], boo
 def _listener_settings() -> dict[str, Any]:
     from confluent_kafka import KafkaError
 
-    return {
-        "group.id": "houses-hello",  # required, and unused: partitions are assigned by hand and nothing is committed
-        "enable.auto.commit": False,
+    from houses.kafka.clients import READER
+
+    return READER | {
+        "auto.offset.reset": "latest",  # what is lost is lost: it listens on
+        "enable.partition.eof": False,
         "error_cb": lambda error: (
             say(f"Kafka: {error.str()}") if error.code() == KafkaError._ALL_BROKERS_DOWN else None
         ),

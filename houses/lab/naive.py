@@ -16,7 +16,7 @@ from confluent_kafka import Consumer, Message, TopicPartition
 
 from houses.config.config import Config
 from houses.errors import HousesError
-from houses.kafka.clients import connect
+from houses.kafka.clients import READER, connect
 from houses.lab.consumer_process import spawn
 from houses.lab.experiment import Experiment
 from houses.lab.results import Results
@@ -50,7 +50,7 @@ def naive_consume(config: Config, folder: Path, should_stop: Callable[[], bool])
         should_stop: when true, it still reads what is there.
     """
     positions, table, written = _saved_positions(folder), dict[int, set[int]](), 0
-    consumer = connect(Consumer, config.kafka, {"group.id": "houses-naive", "enable.auto.commit": False})
+    consumer = connect(Consumer, config.kafka, READER)
     consumer.assign([TopicPartition(config.kafka.topic, p, offset) for p, offset in enumerate(positions)])  # 1.
     save_s = heard_s = time.monotonic()
     with (folder / NAIVE_HOUSES).open("a", encoding="ascii") as file:

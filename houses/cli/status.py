@@ -2,14 +2,16 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 from houses.config.config import Config
 from houses.errors import BrokerError, FolderError
 from houses.kafka.broker import cluster_id, describe_topics, watermarks
+from houses.kafka.clients import TopicInfo
 from houses.kafka.local import server as local_kafka
-from houses.offsets.binding import Binding, load_binding
+from houses.offsets.binding import load_binding
 from houses.records.message import PARTS
 from houses.records.metrics import last_metrics, outcome, percentile_ms
 from houses.system.files import REAL
@@ -71,6 +73,7 @@ def _answering(config: Config) -> str:
 def _topics(config: Config) -> tuple[list[str], Ends | None]:
     names = (config.kafka.topic, config.consumer.storno_topic)
     found = describe_topics(config.kafka, names, _TIMEOUT_S)
+    others = _not_ours(config, *map(found.get, names))
     lines, ends = [], []
     for name in names:
         if name not in found:
@@ -79,27 +82,19 @@ def _topics(config: Config) -> tuple[list[str], Ends | None]:
         marks = watermarks(config.kafka, name, range(found[name].partitions), _TIMEOUT_S)
         ends += [marks[p] for p in sorted(marks)]
         each = " + ".join(str(end - first) for first, end in marks.values())
+        note = ", but NOT the topic that this folder was filled from (houses reset --archive)"
         lines.append(
-            f"Topic:       {name}: {each} {'message' if each == '1' else 'messages'}{_not_ours(_bound_id(config, name), found[name].id)}"
+            f"Topic:       {name}: {each} {'message' if each == '1' else 'messages'}{note if found[name] in others else ''}"
         )
     return lines, ends if len(ends) == len(PARTS) + 1 else None
 
 
-def _bound_id(config: Config, name: str) -> str | None:
-    try:
-        binding: Binding | None = load_binding(REAL, config.binding_path)
-    except FolderError:
-        return None
-    bound = (binding.parts, binding.storno) if binding else ()
-    return next((topic.id for topic in bound if topic.name == name), None)
-
-
-def _not_ours(bound: str | None, found: str) -> str:
-    return (
-        ""
-        if bound in (None, found)
-        else ", but NOT the topic that this folder was filled from (houses reset --archive)"
-    )
+def _not_ours(config: Config, parts: TopicInfo | None, storno: TopicInfo | None) -> set[TopicInfo | None]:
+    """Those of the two topics that are not what the folder is bound to."""
+    with suppress(FolderError):
+        if binding := load_binding(REAL, config.binding_path):
+            return {change.found for change in binding.changes(parts, storno) if change.is_other}
+    return set()
 
 
 def _consumer_lines(config: Config, ends: Ends | None) -> Iterator[str]:

@@ -247,6 +247,5 @@ def _records(
     for run in read_ranges(kafka, topic, ranges, stall_s):
         for offset, message in zip(run.offsets, run.messages, strict=True):
             kind, milliseconds = message.timestamp()
-            # The stubs allow text, which only a deserializer makes.
-            key, value = cast("bytes | None", message.key()), cast("bytes | None", message.value())
-            yield Record(run.partition, offset, milliseconds if kind else None, key, value)
+            key = cast("bytes | None", message.key())  # the stubs allow text, which only a deserializer makes
+            yield Record(run.partition, offset, milliseconds if kind else None, key, message.value())

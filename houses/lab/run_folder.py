@@ -145,7 +145,7 @@ def _clear(config: Config) -> None:
         LOG.info(f"{error}; its old topics stay")
         binding = None
     if binding and not deleting_stops_kafka(config):
-        delete_topics(config.kafka, (binding.parts, binding.storno))
+        delete_topics(config.kafka, binding.topics)
     figures = (path for pattern in _FIGURES for path in config.folder.glob(pattern))
     for file in [*known_files(config), *figures]:
         REAL.unlink(file)
@@ -159,11 +159,10 @@ def _bind(config: Config, folder_uuid: str) -> Binding:
 
 
 def _taken_up(config: Config, binding: Binding) -> Binding:
-    found = describe_topics(config.kafka, [binding.parts.name, binding.storno.name])
-    for topic in (binding.parts, binding.storno):
-        if found.get(topic.name) != topic:
-            raise PositionError(
-                f"{config.folder}: its topic {topic.name} is gone or was made anew: start anew with "
-                f"Experiment({config.folder.name!r}, fresh=True)"
-            )
+    names = [topic.name for topic in binding.topics]
+    for change in binding.changes(*map(describe_topics(config.kafka, names).get, names)):
+        raise PositionError(
+            f"{config.folder}: its topic {change.bound.name} is gone or was made anew: start anew with "
+            f"Experiment({config.folder.name!r}, fresh=True)"
+        )
     return binding

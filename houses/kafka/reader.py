@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
@@ -247,5 +247,4 @@ def _records(
     for run in read_ranges(kafka, topic, ranges, stall_s):
         for offset, message in zip(run.offsets, run.messages, strict=True):
             kind, milliseconds = message.timestamp()
-            key = cast("bytes | None", message.key())  # the stubs allow text, which only a deserializer makes
-            yield Record(run.partition, offset, milliseconds if kind else None, key, message.value())
+            yield Record(run.partition, offset, milliseconds if kind else None, message.key(), message.value())

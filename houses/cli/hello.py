@@ -85,13 +85,13 @@ def _listen(config: "Config", from_beginning: bool, stop: "StopRequest") -> None
     """Say each message of the hello topic as it comes; `from_beginning`: also those that are there already."""
     from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, TopicPartition
 
-    from houses.kafka.clients import connect
+    from houses.kafka.clients import READER, connect
 
     topic, partitions = _topic(config)
     start = OFFSET_BEGINNING if from_beginning else OFFSET_END
-    # A group is required, and unused: partitions are assigned by hand and nothing is committed.
-    settings = {"group.id": "houses-hello", "enable.auto.commit": False, "error_cb": _say_when_away}
-    consumer = connect(Consumer, config.kafka, settings)
+    # What was deleted meanwhile is no error here: it listens on.
+    own = {"auto.offset.reset": "latest", "enable.partition.eof": False, "error_cb": _say_when_away}
+    consumer = connect(Consumer, config.kafka, READER | own)
     try:
         consumer.assign([TopicPartition(topic, partition, start) for partition in range(partitions)])
         say(f"Listening to {topic}; stop with Ctrl-C")

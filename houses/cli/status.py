@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -65,6 +66,7 @@ def _answering(config: Config) -> str:
 def _topics(config: Config) -> tuple[list[str], Ends | None]:
     names = (config.kafka.topic, config.consumer.storno_topic)
     found = describe_topics(config.kafka, names, _TIMEOUT_S)
+    others = _not_ours(config, *map(found.get, names))
     lines, ends = [], []
     for name in names:
         if name not in found:
@@ -73,20 +75,19 @@ def _topics(config: Config) -> tuple[list[str], Ends | None]:
         marks = watermarks(config.kafka, name, range(found[name].partitions), _TIMEOUT_S)
         ends += [marks[p] for p in sorted(marks)]
         each = " + ".join(str(end - first) for first, end in marks.values())
-        messages = "message" if each == "1" else "messages"
-        lines.append(f"Topic:       {name}: {each} {messages}{_not_ours(config, found[name])}")
+        note = ", but NOT the topic that this folder was filled from (houses reset --archive)"
+        lines.append(
+            f"Topic:       {name}: {each} {'message' if each == '1' else 'messages'}{note if found[name] in others else ''}"
+        )
     return lines, ends if len(ends) == len(PARTS) + 1 else None
 
 
-def _not_ours(config: Config, found: TopicInfo) -> str:
-    try:
-        binding = load_binding(REAL, config.binding_path)
-    except FolderError:
-        binding = None
-    bound = {topic.name: topic.id for topic in (binding.parts, binding.storno)} if binding else {}
-    if bound.get(found.name, found.id) == found.id:
-        return ""
-    return ", but NOT the topic that this folder was filled from (houses reset --archive)"
+def _not_ours(config: Config, parts: TopicInfo | None, storno: TopicInfo | None) -> set[TopicInfo | None]:
+    """Those of the two topics that are not what the folder is bound to."""
+    with suppress(FolderError):
+        if binding := load_binding(REAL, config.binding_path):
+            return {change.found for change in binding.changes(parts, storno) if change.is_other}
+    return set()
 
 
 def _consumer_lines(config: Config, ends: Ends | None) -> Iterator[str]:

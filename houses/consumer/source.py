@@ -15,13 +15,11 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from houses.config.config import Config
 from houses.errors import BrokerError, HousesError, PositionError
 from houses.kafka.broker import describe_topics, watermarks
-from houses.kafka.clients import NO_ACCESS, TopicInfo, connect
+from houses.kafka.clients import NO_ACCESS, OUTSIDE_LOG, READER, TopicInfo, connect
 from houses.offsets.binding import Binding, check_topics
 from houses.records.message import PARTS, STORNO
 
 LOG = logging.getLogger(__name__)
-
-_OUTSIDE_LOG = {KafkaError._AUTO_OFFSET_RESET, KafkaError._LOG_TRUNCATION}
 
 
 class Chunk(NamedTuple):
@@ -35,14 +33,8 @@ class Chunk(NamedTuple):
 def consumer_settings(config: Config) -> dict[str, Any]:
     """librdkafka settings of the join consumer, beside those that every client shares."""
     consumer = config.consumer
-    return {
+    return READER | {
         "group.id": consumer.group_id,
-        "enable.auto.commit": False,
-        "enable.auto.offset.store": False,
-        # A position outside the log is an error for the user to decide about, never a silent jump.
-        "auto.offset.reset": "error",
-        # The end is known also behind records that no consumer sees (transaction markers).
-        "enable.partition.eof": True,
         "fetch.min.bytes": consumer.fetch_min_bytes,
         "fetch.wait.max.ms": 5,  # the longest that fetch_min_bytes may hold a record back
         # Small pieces of each partition in turn: with the default of 1 MB the partitions are drained so unevenly that
@@ -50,8 +42,6 @@ def consumer_settings(config: Config) -> dict[str, Any]:
         "max.partition.fetch.bytes": 200_000,
         "fetch.max.bytes": max(consumer.fetch_max_bytes, 1_000_000),
         "message.max.bytes": 1_000_000,
-        # With the default of 1000 the fetcher sleeps a second whenever its queue is full.
-        "fetch.queue.backoff.ms": 10,
         "queued.min.messages": 50_000,
         "queued.max.messages.kbytes": 16_384,
     }
@@ -154,7 +144,7 @@ class Source:
         index = self._index(message.topic(), message.partition())
         if error.code() == KafkaError._PARTITION_EOF:
             self.next[index] = max(self.next[index], message.offset() or 0)
-        elif error.code() in _OUTSIDE_LOG:
+        elif error.code() in OUTSIDE_LOG:
             where = f"{message.topic()} partition {message.partition()}"
             raise PositionError(
                 f"{where}: position {self.next[index]} is outside the log ({error.str()}): start "

@@ -16,6 +16,7 @@ from houses.config.config import Config
 from houses.config.models import KafkaConfig
 from houses.errors import BrokerError
 from houses.kafka.clients import (
+    READER,
     TopicInfo,
     connect,
     connect_admin,
@@ -195,7 +196,7 @@ def watermarks(
 ) -> dict[int, tuple[int, int]]:
     """Per partition the offset of the first record and that of the next one to be written (0-based)."""
     # Not AdminClient.list_offsets: on a new client one call in ten takes three seconds (librdkafka 2.16.0).
-    consumer = connect(Consumer, kafka, {"group.id": "houses-unused"})
+    consumer = connect(Consumer, kafka, READER)
     marks: dict[int, tuple[int, int]] = {}
     missing = list(partitions)
 

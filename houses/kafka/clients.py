@@ -40,6 +40,20 @@ NO_ACCESS = {
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
 }
 """Codes of a login or a right that is refused."""
+OUTSIDE_LOG = {KafkaError._AUTO_OFFSET_RESET, KafkaError._LOG_TRUNCATION}
+"""Codes of a position that the log does not have, or not any more."""
+READER: dict[str, Any] = {
+    "group.id": "houses-unused",  # librdkafka wants one; nothing is committed to it
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    # A position outside the log is an error for the user to decide about, never a silent jump.
+    "auto.offset.reset": "error",
+    # The end is known also behind records that no consumer sees (transaction markers).
+    "enable.partition.eof": True,
+    # With the default of 1000 the fetcher sleeps a second whenever its queue is full.
+    "fetch.queue.backoff.ms": 10,
+}
+"""librdkafka settings of a consumer that is assigned its partitions and keeps its position itself."""
 _CONFIRM_POLL_S = 0.05
 _ANY_PARTITION = -1  # RD_KAFKA_PARTITION_UA
 _REFUSALS = (KafkaError._AUTHENTICATION, KafkaError._SSL)

@@ -1,10 +1,12 @@
 """Reading topics from outside the consumer: whole ranges in batches, the newest records, a few raw ones to look at."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
@@ -13,7 +15,7 @@ from houses.config.config import Config
 from houses.config.models import KafkaConfig
 from houses.errors import BrokerError, PositionError
 from houses.kafka.broker import describe_topics, watermarks
-from houses.kafka.clients import connect, unreachable
+from houses.kafka.clients import OUTSIDE_LOG, READER, connect
 from houses.system.text import visible
 
 _BATCH = 10_000
@@ -21,16 +23,6 @@ _POLL_S = 0.1
 _STALL_S = 15.0
 _OPEN_TRANSACTION_S = 3.0
 _SHOWN_CHARACTERS = 300
-_READER = {
-    "group.id": "houses-unused",  # librdkafka wants one; nothing is committed to it
-    "enable.auto.commit": False,
-    "enable.auto.offset.store": False,
-    "auto.offset.reset": "error",
-    # The end is known also behind records that no consumer sees (transaction markers).
-    "enable.partition.eof": True,
-    # With the default of 1000 the fetcher sleeps a second whenever its queue is full.
-    "fetch.queue.backoff.ms": 10,
-}
 
 
 class Run(NamedTuple):
@@ -61,7 +53,7 @@ def read_ranges(
     reading = _Reading(topic, ranges)
     if not reading.open:
         return
-    client = connect(Consumer, kafka, _READER)
+    client = connect(Consumer, kafka, READER)
     try:
         client.assign([TopicPartition(topic, p, ranges[p][0]) for p in sorted(reading.open)])
         while reading.open:
@@ -94,24 +86,19 @@ class _Reading:
         failed = [message for message in batch if message.error()] if any(map(Message.error, batch)) else []
         if failed:
             batch = [message for message in batch if not message.error()]
-        for partition, messages in groupby(batch, Message.partition):
-            run = self._wanted(partition or 0, list(messages))
-            if run.offsets:
-                self._advance(run.partition, run.offsets[-1] + 1)
-                yield run
+        for partition, run in groupby(batch, Message.partition):
+            found = self._wanted(partition or 0, list(run))
+            if found.offsets:
+                yield found
         for message in failed:  # after the records: an end of partition comes behind those before it
             self._note_error(message)
 
     def _wanted(self, partition: int, messages: list[Message]) -> Run:
         offsets: list[int] = list(map(Message.offset, messages))  # type: ignore[arg-type]  # None only in errors
-        if partition not in self.open:
-            return Run(partition, [], [])
-        if offsets[0] < self._next[partition] or offsets[-1] >= self._ends[partition]:
-            inside = range(self._next[partition], self._ends[partition])
-            messages = [message for message, offset in zip(messages, offsets, strict=True) if offset in inside]
-            self._advance(partition, min(offsets[-1] + 1, self._ends[partition]))
-            offsets = [offset for offset in offsets if offset in inside]
-        return Run(partition, offsets, messages)
+        end = self._ends[partition]
+        wanted = slice(bisect_left(offsets, self._next[partition]), bisect_left(offsets, end))
+        self._advance(partition, min(offsets[-1] + 1, end))
+        return Run(partition, offsets[wanted], messages[wanted])
 
     def _advance(self, partition: int, position: int) -> None:
         if position > self._next[partition]:
@@ -125,7 +112,7 @@ class _Reading:
         if error.code() == KafkaError._PARTITION_EOF:
             self._advance(partition, message.offset() or 0)
             self._at_eof.add(partition)
-        elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError._LOG_TRUNCATION):
+        elif error.code() in OUTSIDE_LOG:
             raise PositionError(
                 f"{self._topic} partition {partition}: records were deleted while they were read; start again"
             )
@@ -143,7 +130,7 @@ class _Reading:
     def check_stall(self, stall_s: float) -> None:
         """Give up when nothing comes; but an open transaction may hide the end of a partition, which is no error."""
         silent_s = time.monotonic() - self._progress_s
-        if silent_s > _OPEN_TRANSACTION_S and self.open <= self._at_eof:
+        if silent_s > min(_OPEN_TRANSACTION_S, stall_s) and self.open <= self._at_eof:
             self.open.clear()
         elif silent_s > stall_s:
             why = f" ({self._last_error})" if self._last_error else ""
@@ -154,16 +141,20 @@ class _Reading:
 
 def first_and_end(kafka: KafkaConfig, topic: str) -> dict[int, tuple[int, int]]:
     """Per partition the first offset that Kafka still has and the end; `BrokerError` when there is no such topic."""
-    infos = describe_topics(kafka, [topic])
-    if topic not in infos:
+    if (marks := _marks(kafka, topic)) is None:
         raise BrokerError(
             f"topic {topic} does not exist at {kafka.bootstrap_servers}: start a producer or consumer first"
         )
-    return watermarks(kafka, topic, range(infos[topic].partitions))
+    return marks
+
+
+def _marks(kafka: KafkaConfig, topic: str, timeout_s: float = 10.0) -> dict[int, tuple[int, int]] | None:
+    info = describe_topics(kafka, [topic], timeout_s).get(topic)
+    return watermarks(kafka, topic, range(info.partitions), timeout_s) if info else None
 
 
 @dataclass(frozen=True, slots=True)
-class RawRecord:
+class Record:
     """A record as Kafka holds it."""
 
     partition: int
@@ -185,21 +176,17 @@ class RawRecord:
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain values; what is not UTF-8 is escaped."""
+        bytes_of = {"key": self.key, "value": self.value}
         texts = {
-            name: None if data is None else data.decode("utf-8", "backslashreplace")
-            for name, data in self._bytes().items()
+            name: data if data is None else data.decode("utf-8", "backslashreplace") for name, data in bytes_of.items()
         }
         return {"partition": self.partition, "offset": self.offset, "timestamp_ms": self.timestamp_ms} | texts
-
-    def _bytes(self) -> dict[str, bytes | None]:
-        return {"key": self.key, "value": self.value}
 
 
 def _iso(timestamp_ms: int) -> str:
     try:
-        return (
-            datetime.fromtimestamp(timestamp_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        )
+        moment = datetime.fromtimestamp(timestamp_ms / 1000, UTC)
+        return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     except (ValueError, OverflowError, OSError):  # any producer may send any number
         return f"{timestamp_ms} ms"
 
@@ -215,7 +202,7 @@ def printable(data: bytes | None, limit: int = _SHOWN_CHARACTERS) -> str:
 
 def peek(
     config: Config, topic: str | None = None, partition: int | None = None, start: int | None = None, count: int = 10
-) -> list[RawRecord]:
+) -> list[Record]:
     """Some raw records of a topic (the parts topic when None), by partition and offset.
 
     Args:
@@ -231,10 +218,22 @@ def peek(
         raise BrokerError(f"topic {topic} has no partition {partition}: choose 0 to {len(marks) - 1}")
     wanted = marks if partition is None else {partition: marks[partition]}
     ranges = {p: _stretch(first, end, start, count) for p, (first, end) in wanted.items()}
-    runs = list(read_ranges(config.kafka, topic, ranges))
-    return sorted(
-        map(_raw, (message for run in runs for message in run.messages)), key=lambda raw: (raw.partition, raw.offset)
-    )
+    return sorted(_records(config.kafka, topic, ranges), key=attrgetter("partition", "offset"))
+
+
+def last_records(kafka: KafkaConfig, topic: str, count: int, timeout_s: float = 10.0) -> list[Record]:
+    """The last `count` records of each partition, in order within it; none when the topic does not exist.
+
+    Up to the ends that were asked for before: a topic that is being written has no end of its own.
+
+    Args:
+        timeout_s: how long each answer may take.
+    Raises:
+        BrokerError, PositionError: as `read_ranges`.
+    """
+    marks = _marks(kafka, topic, timeout_s) or {}
+    ranges = {p: _stretch(first, end, None, count) for p, (first, end) in marks.items()}
+    return list(_records(kafka, topic, ranges, timeout_s))
 
 
 def _stretch(first: int, end: int, start: int | None, count: int) -> tuple[int, int]:
@@ -242,58 +241,10 @@ def _stretch(first: int, end: int, start: int | None, count: int) -> tuple[int, 
     return begin, min(end, begin + count)
 
 
-def _raw(message: Message) -> RawRecord:
-    kind, milliseconds = message.timestamp()
-    value: Callable[[], Any] = message.value
-    return RawRecord(
-        message.partition() or 0, message.offset() or 0, milliseconds if kind else None, _bytes(message.key()), value()
-    )
-
-
-def _bytes(data: Any) -> bytes | None:
-    return data.encode() if isinstance(data, str) else data
-
-
-class Record(NamedTuple):
-    """A message as it stands in a topic."""
-
-    partition: int
-    key: bytes | None
-    value: bytes | None
-
-
-def last_records(kafka: KafkaConfig, topic: str, count: int, timeout_s: float = 10.0) -> list[Record]:
-    """The last `count` records of each partition, in order within it; none when the topic does not exist."""
-    infos = describe_topics(kafka, [topic], timeout_s)
-    marks = watermarks(kafka, topic, range(infos[topic].partitions), timeout_s) if topic in infos else {}
-    starts = {partition: max(low, high - count) for partition, (low, high) in marks.items() if high > low}
-    ends = {partition: marks[partition][1] for partition in starts}
-    extra = {"group.id": "houses-unused", "enable.auto.commit": False, "enable.partition.eof": True}
-    consumer = connect(Consumer, kafka, extra | {"auto.offset.reset": "earliest"})
-    try:
-        consumer.assign([TopicPartition(topic, partition, start) for partition, start in starts.items()])
-        return _read_to_ends(kafka, consumer, ends, timeout_s)
-    finally:
-        consumer.close()
-
-
-def _read_to_ends(kafka: KafkaConfig, consumer: Consumer, ends: dict[int, int], timeout_s: float) -> list[Record]:
-    """Records up to the ends that were asked for before: a topic that is being written has no end of its own."""
-    records: list[Record] = []
-    deadline = time.monotonic() + timeout_s
-    unread = set(ends)
-    while unread:
-        for message in consumer.consume(1000, 0.1):
-            error = message.error()
-            if error is None:
-                partition = message.partition() or 0
-                records.append(Record(partition, message.key(), message.value()))
-                if (message.offset() or 0) + 1 >= ends[partition]:
-                    unread.discard(partition)
-            elif error.code() == KafkaError._PARTITION_EOF:
-                unread.discard(message.partition())
-            elif not error.retriable():
-                raise BrokerError(f"reading {message.topic()}: {error.str()}; start again when the broker is well")
-        if time.monotonic() > deadline:
-            raise unreachable(kafka, f"its last records could not be read within {timeout_s:.0f} s")
-    return records
+def _records(
+    kafka: KafkaConfig, topic: str, ranges: Mapping[int, tuple[int, int]], stall_s: float = _STALL_S
+) -> Iterator[Record]:
+    for run in read_ranges(kafka, topic, ranges, stall_s):
+        for offset, message in zip(run.offsets, run.messages, strict=True):
+            kind, milliseconds = message.timestamp()
+            yield Record(run.partition, offset, milliseconds if kind else None, message.key(), message.value())

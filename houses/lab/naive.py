@@ -13,7 +13,7 @@ from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from houses.config.config import Config
 from houses.errors import HousesError
-from houses.kafka.clients import connect
+from houses.kafka.clients import READER, connect
 from houses.lab.consumer_process import Child
 from houses.records.message import PARTS, peek_id
 from houses.system.files import REAL, replace_file
@@ -49,8 +49,7 @@ def naive_consume(config: Config, folder: Path, should_stop: Callable[[], bool])
         HousesError: it has not come to the end 10 s after that.
     """
     positions, table, written = _saved_positions(folder), dict[int, set[int]](), 0
-    settings = {"group.id": "houses-naive", "enable.auto.commit": False, "enable.partition.eof": True}
-    consumer = connect(Consumer, config.kafka, settings)
+    consumer = connect(Consumer, config.kafka, READER)
     consumer.assign([TopicPartition(config.kafka.topic, p, offset) for p, offset in enumerate(positions)])  # 1.
     save_s = went_on_s = time.monotonic()
     at_end: set[int] = set()

@@ -109,17 +109,15 @@ def _own_topics(config: Config, binding: Binding | None) -> tuple[TopicInfo, ...
     """The topics that the folder is bound to, or those that config.yaml names when it never was bound."""
     if binding is None:
         return tuple(describe_topics(config.kafka, [config.kafka.topic, config.consumer.storno_topic]).values())
-    bound = (binding.parts, binding.storno)
-    present = describe_topics(config.kafka, [topic.name for topic in bound])
-    own = []
-    for topic in bound:
-        if topic.name not in present:
-            LOG.info(f"topic {topic.name} does not exist at {config.kafka.bootstrap_servers}: nothing to delete there")
-        elif present[topic.name].id != topic.id:
-            LOG.info(f"topic {topic.name} was made anew by somebody else: it stays")
+    names = [topic.name for topic in binding.topics]
+    changes = binding.changes(*map(describe_topics(config.kafka, names).get, names))
+    others = {change.bound: change.found for change in changes if change.is_other}
+    for bound, found in others.items():
+        if found is None:
+            LOG.info(f"topic {bound.name} does not exist at {config.kafka.bootstrap_servers}: nothing to delete there")
         else:
-            own.append(topic)
-    return tuple(own)
+            LOG.info(f"topic {bound.name} was made anew by somebody else: it stays")
+    return tuple(topic for topic in binding.topics if topic not in others)
 
 
 def _holds_own_record(store: CheckpointStore, binding: Binding | None) -> bool:

@@ -143,18 +143,16 @@ def _own_values(base: Config, folder: Path, old: Binding | None, folder_uuid: st
 def _clear(config: Config) -> None:
     binding = sound_binding(config, "its old topics stay")
     if binding and not deleting_stops_kafka(config):
-        delete_topics(config.kafka, (binding.parts, binding.storno))
+        delete_topics(config.kafka, binding.topics)
     for file in [*known_files(config), *config.folder.glob("*.png"), *config.folder.glob("*.svg")]:
         REAL.unlink(file)
     REAL.sync_dir(config.folder)
 
 
 def _check_topics(config: Config, binding: Binding) -> None:
-    bound = (binding.parts, binding.storno)
-    found = describe_topics(config.kafka, [topic.name for topic in bound])
-    for topic in bound:
-        if found.get(topic.name) != topic:
-            raise PositionError(
-                f"{config.folder}: its topic {topic.name} is gone or was made anew: start anew with "
-                f"Experiment({config.folder.name!r}, fresh=True)"
-            )
+    names = [topic.name for topic in binding.topics]
+    for change in binding.changes(*map(describe_topics(config.kafka, names).get, names)):
+        raise PositionError(
+            f"{config.folder}: its topic {change.bound.name} is gone or was made anew: start anew with "
+            f"Experiment({config.folder.name!r}, fresh=True)"
+        )

@@ -4,12 +4,25 @@ import json
 import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from houses.config.config import Config
 from houses.errors import FolderError, PositionError
 from houses.kafka.clients import TopicInfo
 from houses.offsets.checkpoint import Checkpoint
 from houses.system.files import FileOps, read_file, replace_file
+
+
+class Change(NamedTuple):
+    """How a topic differs from the one that a folder is bound to."""
+
+    bound: TopicInfo
+    found: TopicInfo | None
+    """None: it is gone."""
+    is_other: bool
+    """Whether what is there is not the bound topic at all: gone, another name, or made anew."""
+    what: str
+    """The difference in words, to follow the name of the bound topic."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +32,16 @@ class Binding:
     folder: str
     parts: TopicInfo
     storno: TopicInfo
+
+    @property
+    def topics(self) -> tuple[TopicInfo, TopicInfo]:
+        """Both, the parts topic first."""
+        return self.parts, self.storno
+
+    def changes(self, parts: TopicInfo | None, storno: TopicInfo | None) -> list[Change]:
+        """How the topics that are there now differ from the bound ones; empty when they are the very ones."""
+        pairs = zip(self.topics, (parts, storno), strict=True)
+        return [_change(bound, found) for bound, found in pairs if found != bound]
 
     @classmethod
     def new(cls, parts: TopicInfo, storno: TopicInfo) -> "Binding":
@@ -54,21 +77,21 @@ def bound_to(config: Config, ops: FileOps, parts: TopicInfo, storno: TopicInfo) 
     return binding
 
 
+def _change(bound: TopicInfo, found: TopicInfo | None) -> Change:
+    if found is None:
+        return Change(bound, found, True, "is gone")
+    if found.name != bound.name:
+        return Change(bound, found, True, f"is not the topic of the configuration ({found.name})")
+    if found.id != bound.id:
+        return Change(bound, found, True, f"was deleted and made anew (id {found.id}, was {bound.id})")
+    return Change(bound, found, False, f"has {found.partitions} partitions, had {bound.partitions}")
+
+
 def check_topics(binding: Binding, parts: TopicInfo | None, storno: TopicInfo | None) -> None:
     """`PositionError` unless the topics are the very ones of the binding, with as many partitions."""
-    for bound, found in ((binding.parts, parts), (binding.storno, storno)):
-        if found == bound:
-            continue
-        if found is None:
-            what = "is gone"
-        elif found.name != bound.name:
-            what = f"is not the topic of the configuration ({found.name})"
-        elif found.id != bound.id:
-            what = f"was deleted and made anew (id {found.id}, was {bound.id})"
-        else:
-            what = f"has {found.partitions} partitions, had {bound.partitions}"
+    for change in binding.changes(parts, storno):
         raise PositionError(
-            f"topic {bound.name} {what}: the files of this folder belong to the earlier one; start "
+            f"topic {change.bound.name} {change.what}: the files of this folder belong to the earlier one; start "
             "anew with: houses reset --archive"
         )
 

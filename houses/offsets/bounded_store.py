@@ -10,6 +10,8 @@ from houses.errors import StoreError
 from houses.offsets.checkpoint import Checkpoint, CheckpointStore
 
 T = TypeVar("T")
+CONNECT_S, ANSWER_S = 3, 5
+"""How long the driver of a store may take to connect, and for one answer: both, before the patience below is over."""
 _PATIENCE_S = 10.0
 _SAVE_PATIENCE_S = 0.25
 _LATE_S = 2.0

@@ -3,36 +3,42 @@
 import json
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
+
+from pydantic import ConfigDict, Field, TypeAdapter
 
 from houses.errors import PositionError
 from houses.records.message import PARTS
 from houses.system.files import FileOps, read_file, replace_file, sync_folder
 
 _FORMAT = "houses-checkpoint-1"
+_Number = Annotated[int, Field(strict=True, ge=0)]
+_Numbers = Annotated[tuple[_Number, ...], Field(min_length=len(PARTS), max_length=len(PARTS))]
+"""One of each partition, or of each file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """The record that bounds what a restart must read again. Partitions 0 to 2; files in the order of journal.FILES."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
     folder: str
     """UUID of the folder that it belongs to."""
     topic_ids: tuple[str, str]
     """Ids of the parts and the storno topic."""
-    generation: int
+    generation: _Number
     """Grows by one with each record; the side files carry it too."""
-    low: tuple[int, ...]
+    low: _Numbers
     """Low watermark per partition: the offset of the oldest pending part, else the next offset."""
-    next: tuple[int, ...]
+    next: _Numbers
     """Next offset to read per partition, had nothing been pending."""
-    storno_next: int
+    storno_next: _Number
     """Next offset of the storno topic; every storno below it is in the register of this generation."""
-    synced: tuple[int, ...]
+    synced: _Numbers
     """Length in bytes per file; all before it is durable."""
-    tail: tuple[int, ...]
+    tail: _Numbers
     """Byte per file from which lines may hold offsets at or above the low watermarks."""
 
     def encode(self) -> bytes:
@@ -60,15 +66,7 @@ class Checkpoint:
     def _from_json(cls, record: dict[str, Any]) -> "Checkpoint":
         if record.pop("format") != _FORMAT:
             raise ValueError("format")
-        lists = {key: tuple(value) for key, value in record.items() if isinstance(value, list)}
-        checkpoint = cls(**record | lists)
-        triples = (checkpoint.low, checkpoint.next, checkpoint.synced, checkpoint.tail)
-        numbers = (*chain(*triples), checkpoint.generation, checkpoint.storno_next)
-        texts = (checkpoint.folder, *checkpoint.topic_ids)
-        if {len(triple) for triple in triples} != {len(PARTS)} or len(texts) != 3:
-            raise ValueError("length")
-        if any(type(number) is not int or number < 0 for number in numbers) or any(type(t) is not str for t in texts):
-            raise ValueError("type")
+        checkpoint = TypeAdapter(cls).validate_python(record)
         bounds = zip((*checkpoint.low, *checkpoint.tail), (*checkpoint.next, *checkpoint.synced), strict=True)
         if any(low > high for low, high in bounds):
             raise ValueError("order")

@@ -1,6 +1,7 @@
 """The checkpoint in the commit metadata of a Kafka consumer group."""
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -55,13 +56,8 @@ class KafkaStore:
         return checkpoint
 
     def _committed(self) -> Commit | None:
-        try:
-            places = self._client.committed([TopicPartition(*place) for place in self._places], self._timeout_s)
-        except KafkaException as error:
-            raise self._failed("its offsets cannot be read", error.args[0]) from None
-        for place in places:
-            if place.error:
-                raise self._failed("its offsets cannot be read", place.error)
+        wanted = [TopicPartition(*place) for place in self._places]
+        places = self._answer("its offsets cannot be read", lambda: self._client.committed(wanted, self._timeout_s))
         offsets = tuple(place.offset for place in places)
         return None if max(offsets) < 0 else Commit(offsets, places[0].metadata or "")
 
@@ -90,18 +86,22 @@ class KafkaStore:
         (first, *others), offsets = self._places, commit.offsets
         positions = [TopicPartition(*first, offsets[0], commit.record)]
         positions += [TopicPartition(*place, offset) for place, offset in zip(others, offsets[1:], strict=True)]
-        try:
-            results = self._client.commit(offsets=positions, asynchronous=False)
-        except KafkaException as error:
-            raise self._failed("the checkpoint was not taken", error.args[0]) from None
-        for result in results or []:
-            if result.error:
-                raise self._failed("the checkpoint was not taken", result.error)
+        self._answer("the checkpoint was not taken", lambda: self._client.commit(offsets=positions, asynchronous=False))
 
-    def _failed(self, what: str, error: KafkaError) -> BrokerError | AccessError:
-        if error.code() in NO_ACCESS:
-            return AccessError(f"{self.name}: {what} ({error.str()}): check kafka.security and the broker's log")
-        return BrokerError(f"{self.name}: {what} ({error.str()}): check the broker")
+    def _answer(self, failure: str, request: Callable[[], list[TopicPartition] | None]) -> list[TopicPartition]:
+        try:
+            places = request() or []
+            errors = [place.error for place in places if place.error]
+        except KafkaException as error:
+            places, errors = [], [error.args[0]]
+        if errors:
+            refused = errors[0]
+            if refused.code() in NO_ACCESS:
+                raise AccessError(
+                    f"{self.name}: {failure} ({refused.str()}): check kafka.security and the broker's log"
+                )
+            raise BrokerError(f"{self.name}: {failure} ({refused.str()}): check the broker")
+        return places
 
     def forget(self) -> None:
         """See `CheckpointStore`: the group goes, with its offsets."""

@@ -9,9 +9,9 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from houses.errors import StoreError
+from houses.offsets.bounded_store import ANSWER_S, CONNECT_S
 from houses.offsets.checkpoint import Checkpoint, taken_over
 
-_CONNECT_S, _ANSWER_S = 3, 5
 _REPLACE = """
 local found, writer, seen, record, generation = redis.call('GET', KEYS[1]), unpack(ARGV)
 if found and string.sub(found, 1, #writer) == writer then
@@ -42,8 +42,8 @@ class RedisStore:
         self._client = redis.Redis.from_url(
             address,
             password=password,
-            socket_connect_timeout=_CONNECT_S,
-            socket_timeout=_ANSWER_S,
+            socket_connect_timeout=CONNECT_S,
+            socket_timeout=ANSWER_S,
             retry=Retry(NoBackoff(), 0),
         )
         self._replace = self._client.register_script(_REPLACE)

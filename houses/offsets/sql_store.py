@@ -5,55 +5,35 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import (
-    URL,
-    BigInteger,
-    Column,
-    Connection,
-    MetaData,
-    String,
-    Table,
-    Text,
-    and_,
-    create_engine,
-    delete,
-    insert,
-    inspect,
-    make_url,
-    or_,
-    select,
-    update,
-)
-from sqlalchemy.exc import IntegrityError
-from sqlalchemy.pool import NullPool
+import sqlalchemy as sa
 
 from houses.errors import HousesError, StoreError
+from houses.offsets.bounded_store import ANSWER_S, CONNECT_S
 from houses.offsets.checkpoint import Checkpoint, taken_over
 
-_CONNECT_S, _ANSWER_S = 3, 5
 _PGSQL = {
-    "connect_timeout": _CONNECT_S,
-    "options": f"-c statement_timeout={_ANSWER_S * 1000}",
+    "connect_timeout": CONNECT_S,
+    "options": f"-c statement_timeout={ANSWER_S * 1000}",
     # A network that swallows everything: <https://www.postgresql.org/docs/current/libpq-connect.html>
-    "keepalives_idle": _ANSWER_S,
+    "keepalives_idle": ANSWER_S,
     "keepalives_interval": 1,
     "keepalives_count": 3,
-    "tcp_user_timeout": _ANSWER_S * 1000,
+    "tcp_user_timeout": ANSWER_S * 1000,
 }
-_MYSQL = {"connect_timeout": _CONNECT_S, "read_timeout": _ANSWER_S, "write_timeout": _ANSWER_S}
+_MYSQL = {"connect_timeout": CONNECT_S, "read_timeout": ANSWER_S, "write_timeout": ANSWER_S}
 _DRIVERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "sqlite": ("sqlite+pysqlite", {"timeout": _CONNECT_S}),
+    "sqlite": ("sqlite+pysqlite", {"timeout": CONNECT_S}),
     "postgresql": ("postgresql+psycopg", _PGSQL),
     "mysql": ("mysql+pymysql", _MYSQL),
     "mariadb": ("mariadb+pymysql", _MYSQL),
 }
-_TABLE = Table(
+_TABLE = sa.Table(
     "houses_checkpoints",
-    MetaData(),
-    Column("folder", String(36), primary_key=True),
-    Column("generation", BigInteger, nullable=False),
-    Column("writer", String(36), nullable=False),
-    Column("record", Text, nullable=False),
+    sa.MetaData(),
+    sa.Column("folder", sa.String(36), primary_key=True),
+    sa.Column("generation", sa.BigInteger, nullable=False),
+    sa.Column("writer", sa.String(36), nullable=False),
+    sa.Column("record", sa.Text, nullable=False),
     mysql_engine="InnoDB",
 )
 
@@ -81,7 +61,7 @@ class SqlStore:
         with self._errors():
             # A record every half a minute: a connection of its own each time, so that none can have gone stale.
             url, options = _url(address, password)
-            self._engine = create_engine(url, poolclass=NullPool, connect_args=options)
+            self._engine = sa.create_engine(url, poolclass=sa.NullPool, connect_args=options)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -98,7 +78,7 @@ class SqlStore:
             raise StoreError(f"{self.name}: {why}; check consumer.offset_store, {advice}") from None
 
     @contextmanager
-    def _transaction(self) -> Iterator[Connection]:
+    def _transaction(self) -> Iterator[sa.Connection]:
         with self._errors(), self._engine.begin() as connection:
             yield connection
 
@@ -107,7 +87,7 @@ class SqlStore:
         with self._transaction() as connection:
             if not self._finds_table(connection):
                 return None
-            row = connection.execute(select(_TABLE).where(_TABLE.c.folder == self._folder())).one_or_none()
+            row = connection.execute(sa.select(_TABLE).where(_TABLE.c.folder == self._folder())).one_or_none()
         if row is None:
             return None
         self._seen = (row.generation, row.writer)
@@ -124,48 +104,47 @@ class SqlStore:
         ours = _TABLE.c.writer == self._writer
         if self._seen:
             generation, writer = self._seen
-            ours = or_(ours, and_(_TABLE.c.generation == generation, _TABLE.c.writer == writer))
+            ours = sa.or_(ours, sa.and_(_TABLE.c.generation == generation, _TABLE.c.writer == writer))
         row = {"generation": checkpoint.generation, "writer": self._writer, "record": checkpoint.encode().decode()}
         with self._transaction() as connection:
-            replaced = connection.execute(update(_TABLE).where(_TABLE.c.folder == checkpoint.folder, ours).values(row))
+            replaced = connection.execute(
+                sa.update(_TABLE).where(_TABLE.c.folder == checkpoint.folder, ours).values(row)
+            )
             if replaced.rowcount:
                 return
             try:  # the first record, or one that was lost
-                connection.execute(insert(_TABLE).values(folder=checkpoint.folder, **row))
-            except IntegrityError:
+                connection.execute(sa.insert(_TABLE).values(folder=checkpoint.folder, **row))
+            except sa.exc.IntegrityError:
                 raise taken_over(self.name, checkpoint.folder) from None
 
     def _make_table(self) -> None:
-        with self._transaction() as connection:
-            if self._finds_table(connection):
-                return
         try:
             with self._transaction() as connection:
-                _TABLE.create(connection)
+                _TABLE.create(connection, checkfirst=True)
             self._has_table = True
         except StoreError:
             with self._transaction() as connection:
                 if not self._finds_table(connection):  # nobody else has made it either
                     raise
 
-    def _finds_table(self, connection: Connection) -> bool:
-        self._has_table = inspect(connection).has_table(_TABLE.name)
+    def _finds_table(self, connection: sa.Connection) -> bool:
+        self._has_table = sa.inspect(connection).has_table(_TABLE.name)
         return self._has_table
 
     def forget(self) -> None:
         """See `CheckpointStore`."""
         with self._transaction() as connection:
             if self._finds_table(connection):
-                connection.execute(delete(_TABLE).where(_TABLE.c.folder == self._folder()))
+                connection.execute(sa.delete(_TABLE).where(_TABLE.c.folder == self._folder()))
 
     def close(self) -> None:
         """See `CheckpointStore`; no connection is kept."""
         self._engine.dispose()
 
 
-def _url(address: str, password: str | None) -> tuple[URL, dict[str, Any]]:
+def _url(address: str, password: str | None) -> tuple[sa.URL, dict[str, Any]]:
     scheme, _, rest = address.partition("://")
     driver, options = _DRIVERS[scheme]
     if scheme == "sqlite":  # all of it is a path, a question mark too, and a file asks for no password
-        return URL.create(driver, database=rest.removeprefix("/")), options
-    return make_url(address).set(drivername=driver, password=password), options
+        return sa.URL.create(driver, database=rest.removeprefix("/")), options
+    return sa.make_url(address).set(drivername=driver, password=password), options

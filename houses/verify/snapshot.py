@@ -138,17 +138,17 @@ def take_snapshot(config: Config) -> Snapshot:
 
 
 def _check_binding(config: Config) -> None:
-    binding = load_binding(REAL, config.binding_path) if config.binding_path.exists() else None
-    found = describe_topics(config.kafka, [config.kafka.topic, config.consumer.storno_topic])
-    for name, bound in (
-        (config.kafka.topic, binding and binding.parts),
-        (config.consumer.storno_topic, binding and binding.storno),
-    ):
-        if bound and found.get(name) != bound:
-            raise PositionError(
-                f"{config.folder} was filled from {_described(bound)}, and {_what_is_there(found.get(name), name)}"
-            )
-        if name not in found:
+    names = (config.kafka.topic, config.consumer.storno_topic)
+    described = describe_topics(config.kafka, names)
+    binding = load_binding(REAL, config.binding_path)
+    for bound, found, *_ in binding.changes(*map(described.get, names)) if binding else ():
+        there = f"topic {bound.name} does not exist" if found is None else f"{_described(found)} is another one"
+        raise PositionError(
+            f"{config.folder} was filled from {_described(bound)}, and {there}: "
+            "nothing can be checked; start anew with: houses reset --archive"
+        )
+    for name in names:
+        if name not in described:
             raise BrokerError(
                 f"topic {name} does not exist at {config.kafka.bootstrap_servers}: start a producer or consumer first"
             )
@@ -156,11 +156,6 @@ def _check_binding(config: Config) -> None:
 
 def _described(topic: TopicInfo) -> str:
     return f"topic {topic.name} (id {topic.id}, {topic.partitions} partitions)"
-
-
-def _what_is_there(topic: TopicInfo | None, name: str) -> str:
-    there = f"topic {name} does not exist" if topic is None else f"{_described(topic)} is another one"
-    return f"{there}: nothing can be checked; start anew with: houses reset --archive"
 
 
 def _positions(config: Config) -> tuple[Checkpoint | None, Register, str]:

@@ -1,53 +1,45 @@
 """The newest records of a topic."""
 
-from itertools import count
-from typing import Any, cast
+from typing import Any
 
-from confluent_kafka import Consumer
+import pytest
+from confluent_kafka import Message, TopicPartition
 
 from houses.config.models import KafkaConfig
-from houses.kafka.reader import _read_to_ends
-
-
-class Growing:
-    """A message at some offset of a partition to which a producer adds all the time: its end is never reached."""
-
-    def __init__(self, offset: int) -> None:
-        """Its offset is its value."""
-        self._offset = offset
-
-    def error(self) -> None:
-        """It is no error and no end of the partition."""
-
-    def partition(self) -> int:
-        """The only one."""
-        return 0
-
-    def key(self) -> None:
-        """None."""
-
-    def offset(self) -> int:
-        """Where it stands."""
-        return self._offset
-
-    def value(self) -> bytes:
-        """What it holds."""
-        return str(self._offset).encode()
+from houses.kafka import reader
+from houses.kafka.clients import TopicInfo
+from houses.kafka.reader import last_records
 
 
 class EndlessConsumer:
-    """Always has one more message."""
+    """Stands in for a client of a partition to which a producer adds all the time: it always has one more message."""
 
     def __init__(self) -> None:
-        """Begins at offset 5."""
-        self._offsets = count(5)
+        self._offset = 0
 
-    def consume(self, number: int, timeout_s: float) -> list[Any]:
-        """The next message."""
-        return [Growing(next(self._offsets))]
+    def assign(self, partitions: list[TopicPartition]) -> None:
+        (at,) = partitions
+        self._offset = at.offset
+
+    def consume(self, number: int, timeout_s: float) -> list[Message]:
+        self._offset += 1
+        return [Message(topic="t", partition=0, offset=self._offset - 1, value=str(self._offset - 1).encode())]
+
+    def incremental_unassign(self, partitions: list[TopicPartition]) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
 
 
-def test_a_topic_that_grows_is_read_to_the_end_that_it_had() -> None:
+def test_a_topic_that_grows_is_read_to_the_end_that_it_had(monkeypatch: pytest.MonkeyPatch) -> None:
     """The storno loop looks for recent houses while producers send: it must not wait for their end."""
-    records = _read_to_ends(KafkaConfig(), cast(Consumer, EndlessConsumer()), {0: 8}, timeout_s=5.0)
-    assert [record.value for record in records] == [b"5", b"6", b"7"]
+
+    def described(*_: Any) -> dict[str, TopicInfo]:
+        return {"t": TopicInfo("t", "id", 1)}
+
+    monkeypatch.setattr(reader, "describe_topics", described)
+    monkeypatch.setattr(reader, "watermarks", lambda *_: {0: (2, 8)})
+    monkeypatch.setattr(reader, "connect", lambda *_: EndlessConsumer())
+    records = last_records(KafkaConfig(), "t", 3, 5.0)
+    assert [(record.offset, record.value) for record in records] == [(5, b"5"), (6, b"6"), (7, b"7")]

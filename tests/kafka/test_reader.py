@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 from support.finished_run import (
     Sender,
     make_finished_run,
@@ -12,9 +13,9 @@ from support.finished_run import (
 from support.kafka_lab import make_lab
 
 from houses.config.config import Config
-from houses.errors import BrokerError
-from houses.kafka.clients import client_config
-from houses.kafka.reader import RawRecord, first_and_end, peek, printable, read_ranges
+from houses.errors import BrokerError, PositionError
+from houses.kafka.clients import client_config, connect
+from houses.kafka.reader import Record, first_and_end, last_records, peek, printable, read_ranges
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +82,8 @@ def test_long_value_is_cut_and_says_its_length() -> None:
 
 def test_impossible_timestamp_is_shown_as_a_number() -> None:
     """Any producer may send any number."""
-    assert "  99999999999999999 ms  " in str(RawRecord(0, 1, 99_999_999_999_999_999, b"", b""))
-    assert "  -  " in str(RawRecord(0, 1, None, b"", b""))
+    assert "  99999999999999999 ms  " in str(Record(0, 1, 99_999_999_999_999_999, b"", b""))
+    assert "  -  " in str(Record(0, 1, None, b"", b""))
 
 
 # --- reading ranges ---
@@ -98,6 +99,17 @@ def test_range_ends_where_it_was_told_while_more_comes(lab: Config) -> None:
     }
     assert found == {(0, offset) for offset in range(5, 10)} | {(2, 19)}
     assert first_and_end(lab.kafka, lab.kafka.topic) == {0: (0, 20), 1: (0, 20), 2: (0, 20)}
+
+
+def test_what_is_deleted_while_it_is_read_is_an_error(lab: Config) -> None:
+    """A range that begins before the log does: whoever asked for it believes that all of it was read."""
+    Sender(lab).houses(*range(5))
+    admin = connect(AdminClient, lab.kafka)
+    for future in admin.delete_records([TopicPartition(lab.kafka.topic, 1, 3)]).values():
+        future.result(60)
+    with pytest.raises(PositionError, match=r"partition 1: records were deleted while they were read; start again"):
+        list(read_ranges(lab.kafka, lab.kafka.topic, {1: (0, 5)}))
+    assert [record.offset for record in last_records(lab.kafka, lab.kafka.topic, 9) if record.partition == 1] == [3, 4]
 
 
 def test_reading_without_a_broker_gives_up(lab: Config) -> None:
@@ -119,5 +131,7 @@ def test_open_transaction_ends_the_reading_without_an_error(lab: Config) -> None
     producer.produce(lab.kafka.topic, b"open", partition=0)
     producer.flush()
     runs = list(read_ranges(lab.kafka, lab.kafka.topic, {0: (0, 2)}))
+    newest = last_records(lab.kafka, lab.kafka.topic, 5, 2.0)  # also where less time is given than a transaction has
     producer.abort_transaction(10)
     assert [offset for run in runs for offset in run.offsets] == [0]
+    assert [record.value for record in newest] == [b"before"]

@@ -47,7 +47,7 @@ def base_id(path: Path) -> int:
 
 def highest(pairs: list[tuple[bytes | None, bytes | None]]) -> int:
     """The highest id in records with these keys and values."""
-    return highest_id(Record(0, key, value) for key, value in pairs)
+    return highest_id(Record(0, 0, None, key, value) for key, value in pairs)
 
 
 def test_the_first_id_of_all_is_0(path: Path) -> None:

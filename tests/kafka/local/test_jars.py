@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -28,8 +30,8 @@ class Repository:
 
     def _publish(self, name: str, content: bytes) -> Jar:
         jar = Jar("org.zoo", name, "1.0", len(content), hashlib.sha256(content).hexdigest())
-        jar.path(self.folder).parent.mkdir(parents=True)
-        jar.path(self.folder).write_bytes(content)
+        (self.folder / jar.path).parent.mkdir(parents=True)
+        (self.folder / jar.path).write_bytes(content)
         return jar
 
     def close(self) -> None:
@@ -43,6 +45,7 @@ class _Handler(SimpleHTTPRequestHandler):
         super().__init__(*args, directory=directory)  # type: ignore[arg-type]  # request, address and server as given
 
     def do_GET(self) -> None:
+        self.path = urlsplit(self.path).path  # a proxy is asked for whole addresses
         if self.path.endswith(".jar"):
             self._fetched.append(self.path.rpartition("/")[2])
         super().do_GET()
@@ -77,7 +80,7 @@ def test_the_pinned_list_is_kafka_with_one_logger() -> None:
 def test_an_empty_cache_is_filled_once_with_progress(repository: Repository, cache: Path, said: list[str]) -> None:
     """The first call fetches each jar, telling so; the second one neither fetches nor speaks."""
     paths = ensure_jars(repository.address, repository.jars)
-    assert paths == [jar.path(cache) for jar in repository.jars]
+    assert paths == [cache / jar.path for jar in repository.jars]
     assert said[0] == f"Kafka 4.3.1: fetching 3 jars (0 MB) from {repository.address}, once for all projects"
     assert said[-1] == "Kafka 4.3.1: 0 of 0 MB"
     said.clear()
@@ -116,17 +119,66 @@ def test_a_torn_jar_is_fetched_again_once(repository: Repository, torn: bytes) -
 
 def test_a_repository_with_other_bytes_is_refused(repository: Repository, cache: Path) -> None:
     """What is not the pinned file is never used nor kept (a login page of a school network, a tampered mirror)."""
-    repository.jars[1].path(repository.folder).write_bytes(b"<html>please log in</html>")
+    (repository.folder / repository.jars[1].path).write_bytes(b"<html>please log in</html>")
     with pytest.raises(BrokerError, match=r"bee-1\.0\.jar is not the pinned file"):
         ensure_jars(repository.address, repository.jars)
-    assert not repository.jars[1].path(cache).exists()
+    assert not list(cache.rglob("bee*.*"))
 
 
 def test_a_jar_that_the_repository_lacks_is_named(repository: Repository) -> None:
     """A mirror that is not complete gives the same one line."""
-    repository.jars[2].path(repository.folder).unlink()
+    (repository.folder / repository.jars[2].path).unlink()
     with pytest.raises(BrokerError, match=r"cat-1\.0\.jar cannot be fetched from http://127\.0\.0\.1"):
         ensure_jars(repository.address, repository.jars)
+
+
+def test_a_fetch_that_breaks_off_leaves_nothing_and_the_next_one_is_whole(
+    repository: Repository, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network goes in the middle of each file: no target, no half file, and the same error as without a network."""
+
+    def half(self: _Handler, source: BinaryIO, target: BinaryIO) -> None:
+        target.write(source.read()[:30_000])
+
+    with monkeypatch.context() as broken:
+        broken.setattr(_Handler, "copyfile", half)
+        with pytest.raises(BrokerError, match=r"-1\.0\.jar cannot be fetched from .* \(\w+Error\): connect"):
+            ensure_jars(repository.address, repository.jars)
+    assert [path.name for path in cache.rglob("*.*") if path.is_file()] in ([], [".lock"])
+    paths = ensure_jars(repository.address, repository.jars)
+    assert all(jar.is_at(path) for jar, path in zip(repository.jars, paths, strict=True))
+
+
+def test_a_mirror_may_be_a_folder(repository: Repository, tmp_path: Path) -> None:
+    """A file:// address, with a blank in its path; what it lacks is named as with any other."""
+    mirror = repository.folder.rename(tmp_path / "a mirror")
+    assert "%20" in mirror.as_uri()
+    paths = ensure_jars(mirror.as_uri(), repository.jars)
+    assert all(jar.is_at(path) for jar, path in zip(repository.jars, paths, strict=True))
+    paths[0].unlink()
+    (mirror / repository.jars[0].path).unlink()
+    with pytest.raises(BrokerError, match=r"ant-1\.0\.jar cannot be fetched from file://.*a%20mirror"):
+        ensure_jars(mirror.as_uri(), repository.jars)
+    assert repository.fetched == []
+
+
+def test_a_proxy_of_the_environment_is_asked(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A school's way out: the mirror's own name is known to the proxy alone."""
+    monkeypatch.setenv("http_proxy", repository.address)
+    monkeypatch.setenv("no_proxy", "")
+    ensure_jars("http://mirror.invalid/", repository.jars)
+    assert len(repository.fetched) == 3
+
+
+def test_another_pinned_list_is_fetched_under_its_own_name(
+    repository: Repository, tmp_path: Path, said: list[str]
+) -> None:
+    """A CSV of the same form, beside that of Kafka."""
+    rows = (",".join(map(str, jar)) for jar in repository.jars)
+    (tmp_path / "zoo.csv").write_text("\n".join(["group,artifact,version,size_bytes,sha256", *rows]) + "\n")
+    paths = ensure_jars(repository.address, pinned_jars(tmp_path / "zoo.csv"), "Zoo 1.0")
+    assert [path.name for path in paths] == ["ant-1.0.jar", "bee-1.0.jar", "cat-1.0.jar"]
+    assert said[0].startswith("Zoo 1.0: fetching 3 jars") and said[-1] == "Zoo 1.0: 0 of 0 MB"
 
 
 def test_two_at_once_fetch_each_jar_once(repository: Repository) -> None:

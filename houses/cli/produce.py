@@ -191,7 +191,7 @@ def storno(ctx: click.Context, house_id: int, part: str | None) -> None:
 
 
 @click.command("storno-loop", short_help="Cancel a random recent house every so many seconds.")
-@click.option("--interval", type=Seconds(min_open=True), help="Seconds between two.  [default: config.yaml]")
+@click.option("--interval", type=float, help="Seconds between two.  [default: config.yaml]")
 @click.pass_context
 def storno_loop(ctx: click.Context, interval: float | None) -> int:
     """Cancel a random recent house every so many seconds, or only a part of it, until Ctrl-C or `houses stop`.
@@ -205,11 +205,11 @@ def storno_loop(ctx: click.Context, interval: float | None) -> int:
     from houses.system.stopping import StoppedEarly, StopRequest
 
     config = configured(ctx)
+    loop = StornoLoop(config, interval_s=interval)
     _ready(config)
     config.folder.mkdir(parents=True, exist_ok=True)
     stop = StopRequest(config.folder, "storno-loop")
     with FolderLock(config.folder, "storno-loop"):
-        loop = StornoLoop(config, interval_s=interval)
         try:
             stop.listen()
             loop.start()

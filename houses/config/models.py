@@ -17,6 +17,7 @@ from houses.config.types import (
     Seconds,
     Servers,
     Share,
+    StornoInterval,
     Text,
     Topic,
     bad,
@@ -120,7 +121,7 @@ class ProducerConfig(Section):
     retries: CountOrOff = 2_147_483_647
     faults: Faults = Faults()
     seed: int | None = None
-    storno_interval_sec: Annotated[float, Field(gt=0, le=1e9)] = 15.0
+    storno_interval_sec: StornoInterval = 15.0
 
     def rate(self, part: str) -> float:
         """Messages per second of one part: its own rate, else `msgs_per_sec`."""

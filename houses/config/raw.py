@@ -22,7 +22,6 @@ _NOT_YAML = (yaml.YAMLError, ValueError, RecursionError, IndexError)
 """What PyYAML raises; an IndexError of an empty `!!int`."""
 _SIMILAR = 0.6  # as difflib.get_close_matches
 _WORDS = {
-    "greater_than": "must be more than {gt}",
     "greater_than_equal": "must be {ge} or more",
     "less_than_equal": "must be {le} or less",
     "int_type": "must be a whole number",

@@ -96,7 +96,12 @@ def _check_topic(text: str) -> str:
     return text
 
 
-Rate = Annotated[float, Field(ge=0, le=20_000)]  # messages per second of one part
+MAX_RATE_HZ = 20_000.0
+"""Messages per second of one part."""
+MIN_STORNO_INTERVAL_S, MAX_STORNO_INTERVAL_S = 0.01, 3600.0
+
+Rate = Annotated[float, Field(ge=0, le=MAX_RATE_HZ)]
+StornoInterval = Annotated[float, Field(ge=MIN_STORNO_INTERVAL_S, le=MAX_STORNO_INTERVAL_S)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 CountOrOff = Annotated[int, Field(ge=0, le=2**31 - 1)]

@@ -27,9 +27,9 @@ from houses.lab.run import Run
 from houses.lab.run_folder import full_keys, prepare, run_folder
 from houses.offsets.binding import load_binding
 from houses.producer.producers import Producers
-from houses.producer.storno import StornoSender, check_interval
+from houses.producer.storno import StornoSender, checked_interval_s
 from houses.producer.stream import PartCounts
-from houses.records.message import PARTS, part_named
+from houses.records.message import PART_NAMES, PARTS, part_named
 from houses.system.crash_points import CrashPoint
 from houses.system.files import REAL
 from houses.system.log import show_in_notebook
@@ -84,6 +84,7 @@ class Experiment:
         rates = {} if rate_hz is None else {"producer.msgs_per_sec": rate_hz, "producer.rates": {}}
         self._parameters = rates | full_keys(values)
         if earlier := _OPEN.get(folder):
+            (base if fresh else earlier.config).with_values(self._parameters)  # what is refused must not end it
             if earlier.is_running:
                 LOG.warning(f"experiment {name!r} was still running: it is stopped first")
             try:
@@ -183,10 +184,11 @@ class Experiment:
 
     def set_rate(self, rate_hz: float, part: str | None = None) -> None:
         """Another rate in messages per second (0: paused) for one part or all, now and for later starts."""
-        for_all = {"producer.msgs_per_sec": rate_hz, "producer.rates": {}}
+        values: dict[str, Any] = {"producer.msgs_per_sec": rate_hz, "producer.rates": {}}
+        if part is not None:
+            values = {f"producer.rates.{part_named(part).name}": rate_hz}
         with self._settings:
-            one = part and {f"producer.rates.{part_named(part).name}": rate_hz}
-            self._config = self._config.with_values(one or for_all)
+            self._config = self._config.with_values(values)
             if run := self._run:
                 run.producers.set_rate(part, rate_hz)
 
@@ -195,7 +197,7 @@ class Experiment:
 
         Those not named are off.
         """
-        names = [part_named(part).name] if part else [part.name for part in PARTS]
+        names = PART_NAMES if part is None else [part_named(part).name]
         with self._settings:
             self._config = self._config.with_values({f"producer.faults.{name}": faults for name in names})
             if run := self._run:
@@ -259,10 +261,9 @@ class Experiment:
         """Cancel a random recent house, or one part of it, every so many seconds of this run; None: not any more.
 
         Raises:
-            ConfigError: the interval is not 0.01 to 3600 seconds.
+            ConfigError: the interval is not 0.01 to 3600 seconds. HousesError: nothing runs.
         """
-        if interval_s is not None:
-            check_interval(interval_s)
+        checked_interval_s(self._config, interval_s)
         self._running().storno_every(interval_s)
 
     @property

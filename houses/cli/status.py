@@ -11,7 +11,7 @@ from houses.kafka.broker import cluster_id, describe_topics, watermarks
 from houses.kafka.local import server as local_kafka
 from houses.offsets.binding import Binding, load_binding
 from houses.records.message import PARTS
-from houses.records.metrics import last_metrics, outcome, percentile_ms
+from houses.records.metrics import ENDED, last_metrics, outcome, percentile_ms
 from houses.system.files import REAL
 from houses.system.locks import ROLES, lock_owner
 from houses.system.text import counted
@@ -122,7 +122,7 @@ def _consumer_lines(config: Config, ends: Ends | None) -> Iterator[str]:
 
 
 def _died(metrics: dict[str, Any], runs: bool) -> str:
-    return "" if runs or metrics["state"] in ("stopped", "failed") else " (it was killed; the next start recovers)"
+    return "" if runs or metrics["state"] in ENDED else " (it was killed; the next start recovers)"
 
 
 def _lag(metrics: dict[str, Any], ends: Ends | None) -> int:

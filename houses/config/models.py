@@ -1,12 +1,12 @@
 """The sections of config.yaml as pydantic models: every key with its unit, its bounds and its default."""
 
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator, model_validator
 
 from houses.config.types import (
     AbsolutePath,
+    Address,
     Count,
     CountOrOff,
     LinesFile,
@@ -71,16 +71,9 @@ class KafkaConfig(Section):
     hello_topic: Topic = "teszt-topic"
     data_dir: AbsolutePath = "output/kafka"
     """Folder of the local Kafka; absolute once it was loaded from a file."""
-    maven_repository: str = ""
+    maven_repository: Address = ""
     """Repository address for the jars of the local Kafka; empty: Maven Central."""
     security: SecurityConfig = SecurityConfig()
-
-    @field_validator("maven_repository")
-    @classmethod
-    def _is_address(cls, value: str) -> str:
-        if value and not re.fullmatch(r"(https?|file)://\S+", value):
-            raise bad("must be an address that begins with https://, http:// or file://")
-        return value
 
 
 class Rates(Section):

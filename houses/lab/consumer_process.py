@@ -11,7 +11,7 @@ from typing import IO, Any
 from houses.config.config import PROJECT_ROOT, Config, child_environment
 from houses.errors import HousesError
 from houses.records.message import STORNO
-from houses.records.metrics import last_metrics
+from houses.records.metrics import READING, WAITING, last_metrics
 from houses.system.crash_points import CrashPoint
 
 LOG_NAME = "consumer.log"
@@ -19,7 +19,6 @@ _START_TIMEOUT_S = 60.0
 _DRAIN_TIMEOUT_S = 30.0
 _STOP_TIMEOUT_S = 10.0
 _POLL_S = 0.02
-_READING = ("running", "waiting")
 _TAIL_BYTES = 8192
 _ERROR = "Error: "
 _KILLED = (-signal.SIGKILL,) if hasattr(signal, "SIGKILL") else (signal.SIGTERM,)
@@ -74,7 +73,7 @@ class ConsumerChild:
             self._log_start = log.tell()
             self._process = spawn(command, log, self._config.secrets)
         try:
-            if not self._await(lambda: self.killed or self.metrics().get("state") in _READING, timeout_s):
+            if not self._await(lambda: self.killed or self.metrics().get("state") in READING, timeout_s):
                 raise HousesError(f"the consumer does not read after {timeout_s:.0f} s: see {self._log_path}")
         except BaseException:
             self.kill()
@@ -97,7 +96,7 @@ class ConsumerChild:
             HousesError: it ended, or did not come that far in time; names the lag.
         """
         if not self._await(lambda: self._lag(ends) == 0, timeout_s):
-            full = self.metrics().get("state") == "waiting"
+            full = self.metrics().get("state") == WAITING
             raise HousesError(
                 f"after {timeout_s:.0f} s the consumer has still {self._lag(ends)} messages to read: "
                 + (

@@ -12,7 +12,7 @@ from pyroaring import BitMap64
 from houses.errors import MessageError
 from houses.records.blocks import Block, HouseColumns, Ints, blocks, claimed_columns, integers, part_hash
 from houses.records.lines import HouseLine, gap_range, parse_house_line, parse_reject_line, split_lines
-from houses.records.message import FULL, PARTS, STORNO, Reject, peek_id
+from houses.records.message import FULL, PARTS, STORNO, Reason, Reject, peek_id
 from houses.verify import topic_log as evidence
 from houses.verify.certificate import Findings, Kind
 from houses.verify.snapshot import Snapshot
@@ -259,7 +259,7 @@ def _parse(data: bytes) -> HouseLine:
     return line
 
 
-_REASONS = {*NO_ID, "duplicate", "evicted"}
+_REASONS: set[Reason] = {*NO_ID, "duplicate", "evicted"}
 
 _RejectRow = tuple[int, Reject]
 """Number of a line in its block, and what it says."""

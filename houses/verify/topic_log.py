@@ -15,7 +15,7 @@ from houses.kafka.reader import Run, read_ranges
 from houses.records.blocks import Ints, hashes
 from houses.records.decode import decode_parts
 from houses.records.lines import RAW_CAP_BYTES
-from houses.records.message import PARTS, decode_storno
+from houses.records.message import PARTS, Reason, decode_storno
 
 LOG = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ DOUBLE = 8
 """Added to a verdict: the offset has a line already."""
 
 _SAY_EVERY = 500_000
-NO_ID = {"malformed": MALFORMED, "wrong_partition": WRONG_PARTITION}
+NO_ID: dict[Reason, int] = {"malformed": MALFORMED, "wrong_partition": WRONG_PARTITION}
 
 
 class PartitionLog:

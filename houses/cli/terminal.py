@@ -20,6 +20,7 @@ from houses.system.text import visible
 
 if TYPE_CHECKING:
     from houses.config.config import Config
+    from houses.system.locks import Role
     from houses.system.stopping import StopRequest
 
 _PLAIN_EVERY_S = 5.0
@@ -96,7 +97,7 @@ def configured(ctx: click.Context) -> "Config":
 def until_stopped(
     work: Callable[["StopRequest"], object],
     folder: Path | None = None,
-    role: str = "",
+    role: "Role" = "consumer",
     *,
     stdin: bool = False,
     early: str = "",

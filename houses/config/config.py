@@ -6,7 +6,6 @@ Every key can be set by an environment variable `HOUSES_SECTION__KEY`, which win
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from houses.config.models import ConsumerConfig, KafkaConfig, ProducerConfig, Settings
-from houses.config.raw import KNOWN_KEYS, Draft, Key, is_override, is_secret, variable_name
+from houses.config.raw import KNOWN_KEYS, RawConfig, is_override, is_secret, value_at, variable_name
 from houses.config.types import beside, locate
 from houses.errors import ConfigError
 from houses.system.files import REAL, replace_file
@@ -23,9 +22,19 @@ PROJECT_ROOT = Path(__file__).resolve().parents[2]
 SUMMARY_NAME = "summary.json"
 """Of an experiment and of a headless run: what it did and measured."""
 
-_WITH_SECRETS = {key[0] for key in KNOWN_KEYS if is_secret(key)}
+_SECRETS = tuple(filter(is_secret, KNOWN_KEYS))
 _NO_EFFECT = ("write_buffer_size", "house_chan_buffer")
 _OUTPUT_KEYS = ("output_file", "storno_file", "storno_output_file")
+
+
+class _InFolder:
+    """The path of a file in the folder of a configuration."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, config: "Config", _: type) -> Path:
+        return config.folder / self._name
 
 
 @dataclass(frozen=True)
@@ -70,47 +79,27 @@ class Config:
         """The register of stornos."""
         return beside(self.houses_path, self.consumer.storno_file, "storno_file", self.root)
 
-    @property
-    def rejects_path(self) -> Path:
-        """Everything consumed that became no house."""
-        return self.folder / "rejects.jsonl"
-
-    @property
-    def offsets_path(self) -> Path:
-        """The checkpoint, when it is kept in a file."""
-        return self.folder / "consumer_offsets.json"
-
-    @property
-    def metrics_path(self) -> Path:
-        """One line of measurements every `metrics_interval_sec`."""
-        return self.folder / "metrics.jsonl"
-
-    @property
-    def base_id_path(self) -> Path:
-        """The next house id that no producer has taken."""
-        return self.folder / "producer_base_id.json"
-
-    @property
-    def closed_ids_path(self) -> Path:
-        """Cache of the ids that have had their line; can be rebuilt from the files."""
-        return self.folder / "closed_ids.bin"
-
-    @property
-    def binding_path(self) -> Path:
-        """Which topics this folder belongs to."""
-        return self.folder / "binding.json"
+    rejects_path = _InFolder("rejects.jsonl")
+    """Everything consumed that became no house."""
+    offsets_path = _InFolder("consumer_offsets.json")
+    """The checkpoint, when it is kept in a file."""
+    metrics_path = _InFolder("metrics.jsonl")
+    """One line of measurements every `metrics_interval_sec`."""
+    base_id_path = _InFolder("producer_base_id.json")
+    """The next house id that no producer has taken."""
+    closed_ids_path = _InFolder("closed_ids.bin")
+    """Cache of the ids that have had their line; can be rebuilt from the files."""
+    binding_path = _InFolder("binding.json")
+    """Which topics this folder belongs to."""
 
     @property
     def secrets(self) -> dict[str, str]:
         """What `dump` leaves out, as environment variables for a child process."""
-        found = {variable_name(key): self._value(key) for key in KNOWN_KEYS if is_secret(key)}
+        found = {variable_name(key): value_at(self._sections(), key) for key in _SECRETS}
         return {name: value.get_secret_value() for name, value in found.items() if value}
 
-    def _value(self, key: Key) -> Any:
-        value: Any = self
-        for name in key:
-            value = getattr(value, name)
-        return value
+    def _sections(self) -> dict[str, Any]:
+        return {name: getattr(self, name).model_dump() for name in Settings.model_fields}
 
     def with_values(self, values: Mapping[str, Any], *, path: Path | None = None) -> "Config":
         """A checked copy with some keys changed, `{"producer.rates.wall": 5}`.
@@ -121,25 +110,23 @@ class Config:
         Raises:
             ConfigError: all problems, one a line.
         """
-        draft = Draft("", {name: getattr(self, name).model_dump() for name in Settings.model_fields})
+        raw = RawConfig("", self._sections())
         for dotted, value in values.items():
-            draft.set_value(tuple(dotted.split(".")), value)
-        return _validated(draft, path or self.path, self.notes)
+            raw.set_value(tuple(dotted.split(".")), value)
+        return _validated(raw, path or self.path, self.notes)
 
     def without_secrets(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Values as `with_values` takes them, for showing: those beside secrets as they are here, so without passwords."""
-        sections, shown = self._sections(), dict(values)
-        for dotted in values:
-            section, *names = dotted.split(".")
-            if section in _WITH_SECRETS:
-                shown[dotted] = reduce(lambda found, name: (found or {}).get(name), names, sections[section])
-        return shown
+        beside_secrets = {key[0] for key in _SECRETS}
+        paths = {dotted: tuple(dotted.split(".")) for dotted in values}
+        here = {dotted: value_at(self._public(), key) for dotted, key in paths.items() if key[0] in beside_secrets}
+        return {**values, **here}
 
-    def _sections(self) -> dict[str, Any]:
-        """All values but the secrets."""
+    def _public(self) -> dict[str, Any]:
+        """All values that were set, but the secrets."""
         sections = {name: getattr(self, name).model_dump(exclude_none=True) for name in Settings.model_fields}
-        for *path_to, name in filter(is_secret, KNOWN_KEYS):
-            reduce(dict.__getitem__, path_to, sections).pop(name, None)
+        for *path_to, name in _SECRETS:
+            value_at(sections, path_to).pop(name, None)
         return sections
 
     def dump(self, path: Path) -> None:
@@ -148,7 +135,7 @@ class Config:
         Raises:
             ConfigError: an output file is not below the folder of `path`. FolderError: the file cannot be written.
         """
-        sections = self._sections()
+        sections = self._public()
         consumer, folder = sections["consumer"], Path(os.path.abspath(path)).parent
         for name in _NO_EFFECT:
             consumer.pop(name, None)
@@ -167,27 +154,27 @@ def load(path: Path | None = None, env: Mapping[str, str] = os.environ) -> Confi
         ConfigError: all problems, one a line: source, key = value: what is allowed.
     """
     path = Path(os.path.abspath(path or PROJECT_ROOT / "config.yaml"))
-    draft = Draft.read(path, path.name if path.parent == PROJECT_ROOT else str(path))
-    draft.apply_environment(env)
-    consumer = draft.data.get("consumer")
+    raw = RawConfig.read(path, path.name if path.parent == PROJECT_ROOT else str(path))
+    raw.apply_environment(env)
+    consumer = raw.data.get("consumer")
     notes = tuple(
-        f"{draft.source(('consumer', name))}: consumer.{name} has no effect any more; remove it"
+        f"{raw.source(('consumer', name))}: consumer.{name} has no effect any more; remove it"
         for name in _NO_EFFECT
         if isinstance(consumer, dict) and consumer.get(name) is not None
     )
-    return _validated(draft, path, notes)
+    return _validated(raw, path, notes)
 
 
 def child_environment(env: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The environment for a process that gets a dumped configuration: the overrides are in it already, the secrets are not."""
-    return {name: value for name, value in env.items() if not is_override(name) or is_secret(Draft.key_of(name))}
+    return {name: value for name, value in env.items() if not is_override(name) or is_secret(RawConfig.key_of(name))}
 
 
-def _validated(draft: Draft, path: Path, notes: tuple[str, ...]) -> Config:
+def _validated(raw: RawConfig, path: Path, notes: tuple[str, ...]) -> Config:
     try:
-        settings = Settings.model_validate(draft.data, context={"root": path.parent})
+        settings = Settings.model_validate(raw.data, context={"root": path.parent})
     except ValidationError as error:
-        draft.add_errors(error)
-    if draft.problems:
-        raise ConfigError("\n".join(draft.problems))
+        raw.add_errors(error)
+    if raw.problems:
+        raise ConfigError("\n".join(raw.problems))
     return Config(path, settings.kafka, settings.producer, settings.consumer, notes)

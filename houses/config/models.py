@@ -1,12 +1,12 @@
 """The sections of config.yaml as pydantic models: every key with its unit, its bounds and its default."""
 
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator, model_validator
 
 from houses.config.types import (
     AbsolutePath,
+    Address,
     Count,
     CountOrOff,
     LinesFile,
@@ -17,6 +17,7 @@ from houses.config.types import (
     Seconds,
     Servers,
     Share,
+    StornoInterval,
     Text,
     Topic,
     bad,
@@ -70,16 +71,9 @@ class KafkaConfig(Section):
     hello_topic: Topic = "teszt-topic"
     data_dir: AbsolutePath = "output/kafka"
     """Folder of the local Kafka; absolute once it was loaded from a file."""
-    maven_repository: str = ""
+    maven_repository: Address = ""
     """Repository address for the jars of the local Kafka; empty: Maven Central."""
     security: SecurityConfig = SecurityConfig()
-
-    @field_validator("maven_repository")
-    @classmethod
-    def _is_address(cls, value: str) -> str:
-        if value and not re.fullmatch(r"(https?|file)://\S+", value):
-            raise bad("must be an address that begins with https://, http:// or file://")
-        return value
 
 
 class Rates(Section):
@@ -120,7 +114,7 @@ class ProducerConfig(Section):
     retries: CountOrOff = 2_147_483_647
     faults: Faults = Faults()
     seed: int | None = None
-    storno_interval_sec: Annotated[float, Field(gt=0, le=1e9)] = 15.0
+    storno_interval_sec: StornoInterval = 15.0
 
     def rate(self, part: str) -> float:
         """Messages per second of one part: its own rate, else `msgs_per_sec`."""

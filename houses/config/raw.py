@@ -1,7 +1,7 @@
 """A configuration before it is checked: the values of the file and the environment, where each came from, what is wrong."""
 
 import numbers
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any, Self, get_args
@@ -22,9 +22,8 @@ _NOT_YAML = (yaml.YAMLError, ValueError, RecursionError, IndexError)
 """What PyYAML raises; an IndexError of an empty `!!int`."""
 _SIMILAR = 0.6  # as difflib.get_close_matches
 _WORDS = {
-    "greater_than": "must be more than {gt}",
-    "greater_than_equal": "must be {ge} or more",
-    "less_than_equal": "must be {le} or less",
+    "greater_than_equal": "must be {ge:.15g} or more",
+    "less_than_equal": "must be {le:.15g} or less",
     "int_type": "must be a whole number",
     "float_type": "must be a number",
     "finite_number": "must be a finite number",
@@ -65,7 +64,14 @@ def is_override(name: str) -> bool:
     return rest != name and ("__" in rest or rest.split("_")[0].lower() in Settings.model_fields)
 
 
-class Draft:
+def value_at(data: Any, key: Iterable[str]) -> Any:
+    """What stands under a key in nested mappings; None where nothing does."""
+    for name in key:
+        data = data.get(name) if isinstance(data, dict) else None
+    return data
+
+
+class RawConfig:
     """Unchecked values; `problems` grows, and nothing is raised, as long as there is something left to check."""
 
     def __init__(self, label: str, data: dict[str, Any]) -> None:
@@ -73,7 +79,7 @@ class Draft:
         self.data = data
         self.problems: list[str] = []
         self._label = label
-        self._variables: dict[Key, tuple[str, str]] = {}
+        self._variables: dict[Key, str] = {}
 
     @classmethod
     def read(cls, path: Path, label: str) -> Self:
@@ -84,11 +90,13 @@ class Draft:
             raise ConfigError(f"{label}: is not UTF-8 text; save it as UTF-8") from None
         except OSError as error:
             raise ConfigError(f"{path}: {error.strerror}; name another file with --config") from None
-        draft = cls(label, {})
-        draft._parse(text)
+        raw = cls(label, {})
+        raw._parse(text)
         for key in filter(is_secret, KNOWN_KEYS):
-            draft._refuse_secret(key)
-        return draft
+            if value_at(raw.data, key) is not None:
+                raw._add(key, _secret(key))
+                raw._set(key, None)
+        return raw
 
     @staticmethod
     def key_of(variable: str) -> Key:
@@ -100,7 +108,7 @@ class Draft:
         """Let every `HOUSES_SECTION__KEY` win over the file."""
         for variable in sorted(filter(is_override, env)):
             key = self.key_of(variable)
-            self._variables[key] = (variable, env[variable])
+            self._variables[key] = variable
             if key not in KNOWN_KEYS or "__" not in variable:
                 self._add(key, _unknown(key, variable_name))
                 continue
@@ -122,8 +130,8 @@ class Draft:
 
     def source(self, key: Key) -> str:
         """What to name as the origin of a value: an environment variable or the file."""
-        variable = self._variable(key)
-        return f"environment {variable[0]}" if variable else self._label
+        parents = (key[:length] for length in range(len(key), 0, -1))
+        return next((f"environment {self._variables[k]}" for k in parents if k in self._variables), self._label)
 
     def add_errors(self, error: ValidationError) -> None:
         """Turn what pydantic found into problems."""
@@ -133,7 +141,7 @@ class Draft:
                 self._add(key, _unknown(key))
             else:
                 key += (item["ctx"]["key"],) if item.get("ctx", {}).get("key") else ()
-                self._add(key, _in_words(item), self._value(key))
+                self._add(key, _in_words(item), value_at(self.data, key))
 
     def _parse(self, text: str) -> None:
         try:
@@ -166,32 +174,14 @@ class Draft:
             names.add(name)
             self._find_duplicates(value_node, (*key, name), seen)
 
-    def _refuse_secret(self, key: Key) -> None:
-        if self._value(key) is not None:
-            self._add(key, _secret(key))
-        self._set(key, None, only_existing=True)
-
-    def _set(self, key: Key, value: Any, *, only_existing: bool = False) -> None:
+    def _set(self, key: Key, value: Any) -> None:
         section = self.data
         for name in key[:-1]:
-            inner = section.get(name)
-            if inner is None and not only_existing:
-                inner = {}
+            inner = {} if section.get(name) is None else section[name]
             if not isinstance(inner, dict):
                 return  # this section is a problem of its own
             section[name] = section = dict(inner)  # a copy: two YAML aliases may share one mapping
-        if key[-1] in section or not only_existing:
-            section[key[-1]] = value
-
-    def _variable(self, key: Key) -> tuple[str, str] | None:
-        lengths = range(len(key), 0, -1)
-        return next((self._variables[key[:n]] for n in lengths if key[:n] in self._variables), None)
-
-    def _value(self, key: Key) -> Any:
-        value: Any = self.data
-        for name in key:
-            value = value.get(name) if isinstance(value, dict) else None
-        return value
+        section[key[-1]] = value
 
     def _add(self, key: Key, words: str, *value: Any) -> None:
         source = self.source(key)
@@ -209,12 +199,7 @@ def _from_text(text: str, field: FieldInfo) -> Any:
 
 
 def _in_words(error: ErrorDetails) -> str:
-    context = {name: _plain_number(value) for name, value in error.get("ctx", {}).items()}
-    return _WORDS.get(error["type"], error["msg"]).format_map(context)
-
-
-def _plain_number(value: Any) -> Any:
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    return _WORDS.get(error["type"], error["msg"]).format_map(error.get("ctx", {}))
 
 
 def variable_name(key: Key) -> str:

@@ -56,19 +56,18 @@ def _check_output(text: str, info: ValidationInfo) -> str:
     return text
 
 
-def _check_jsonl(text: str) -> str:
-    return _check_ending(text, ".jsonl")
+def _matches(pattern: str, words: str) -> AfterValidator:
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise bad(words)
+        return text
+
+    return AfterValidator(check)
 
 
-def _check_json(text: str) -> str:
-    return _check_ending(text, ".json")
-
-
-def _check_ending(text: str, ending: str) -> str:
+def _ends_in(ending: str) -> AfterValidator:
     """A wrong name must not overwrite a file of another kind, nor have `reset` delete it."""
-    if Path(text.replace("\\", "/")).suffix != ending:
-        raise bad(f"must end in {ending}")
-    return text
+    return _matches(rf".*[^/\\]\{ending}", f"must end in {ending}")
 
 
 def _absolute(text: str, info: ValidationInfo) -> str:
@@ -90,21 +89,29 @@ def _check_servers(text: str) -> str:
     return text
 
 
-def _check_topic(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", text) or text in (".", ".."):
-        raise bad("must be 1 to 249 letters, digits, dots, underscores or hyphens (a rule of Kafka)")
-    return text
+MAX_RATE_HZ = 20_000.0
+"""Messages per second of one part."""
+MIN_STORNO_INTERVAL_S, MAX_STORNO_INTERVAL_S = 0.01, 3600.0
 
-
-Rate = Annotated[float, Field(ge=0, le=20_000)]  # messages per second of one part
+Rate = Annotated[float, Field(ge=0, le=MAX_RATE_HZ)]
+StornoInterval = Annotated[float, Field(ge=MIN_STORNO_INTERVAL_S, le=MAX_STORNO_INTERVAL_S)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 CountOrOff = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Seconds = Annotated[float, Field(ge=0, le=1e9)]
-LinesFile = Annotated[str, AfterValidator(_check_output), AfterValidator(_check_jsonl)]
-RegisterFile = Annotated[str, AfterValidator(_check_output), AfterValidator(_check_json)]
+LinesFile = Annotated[str, AfterValidator(_check_output), _ends_in(".jsonl")]
+RegisterFile = Annotated[str, AfterValidator(_check_output), _ends_in(".json")]
 AbsolutePath = Annotated[str, AfterValidator(_absolute)]
-Topic = Annotated[str, AfterValidator(_check_topic)]
+Topic = Annotated[
+    str,
+    _matches(
+        r"(?!\.\.?$)[A-Za-z0-9._-]{1,249}",
+        "must be 1 to 249 letters, digits, dots, underscores or hyphens (a rule of Kafka)",
+    ),
+]
+Address = Annotated[
+    str, _matches(r"((https?|file)://\S+)?", "must be an address that begins with https://, http:// or file://")
+]
 Servers = Annotated[str, AfterValidator(_check_servers)]
 NotBool = BeforeValidator(_no_bool)
 Text = Annotated[str, Field(min_length=1, max_length=1000)]
@@ -113,10 +120,7 @@ Text = Annotated[str, Field(min_length=1, max_length=1000)]
 _REDIS_SCHEMES = ("redis", "rediss")
 _MYSQL_SCHEMES = ("mysql", "mariadb")
 _SCHEMES = ("sqlite", "postgresql", *_MYSQL_SCHEMES, *_REDIS_SCHEMES)
-_REDIS_OPTIONS = {
-    "redis": (),
-    "rediss": ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"),
-}
+_REDISS_OPTIONS = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
 """No others: `db` would win over the path, `decode_responses` would turn records into text, unknown ones are a TypeError."""
 _SECRET = re.compile("pass|pwd|secret|token", re.IGNORECASE)
 _STORE = (
@@ -194,9 +198,8 @@ def _check_redis(parts: SplitResult, options: list[str]) -> None:
     # redis-py takes any other path for database 0.
     if not re.fullmatch(r"/?|/[0-9]{1,9}", parts.path):
         raise bad("must name a database of Redis by its number: redis://HOST:PORT/NUMBER")
-    if not set(options) <= set(_REDIS_OPTIONS[parts.scheme]):
-        allowed = ", ".join(_REDIS_OPTIONS["rediss"])
-        raise bad(f"must have no options but, with rediss://, {allowed}")
+    if not set(options) <= set(_REDISS_OPTIONS if parts.scheme == "rediss" else ()):
+        raise bad(f"must have no options but, with rediss://, {', '.join(_REDISS_OPTIONS)}")
 
 
 OffsetStore = Annotated[str, AfterValidator(_check_store)]

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from houses.config.config import Config
-from houses.consumer.join import JoinTable
-from houses.consumer.journal import Journal
 from houses.consumer.recovery import Recovered
 from houses.offsets.checkpoint import Checkpoint, CheckpointStore
 from houses.records.message import PARTS, STORNO
@@ -31,7 +29,7 @@ class TailMarks:
 
     def __init__(self, recovered: Recovered, now_s: float) -> None:
         """Start from the tail that recovery has read."""
-        self._marks = deque([Mark(now_s, tuple(recovered.low), recovered.tail)])
+        self._marks = deque([Mark(now_s, tuple(recovered.begin[:STORNO]), recovered.tail)])
         self._replay_until = recovered.replay_until
 
     def note(self, now_s: float, starts: Sequence[int], lengths: tuple[int, ...]) -> None:
@@ -67,12 +65,8 @@ class Checkpointer:
         self, config: Config, ops: FileOps, store: CheckpointStore, recovered: Recovered, now_s: float
     ) -> None:
         """Go on from the generation that recovery found."""
-        self._config = config
-        self._ops = ops
-        self._store = store
-        self._binding = recovered.binding
-        self._journal: Journal = recovered.journal
-        self._table: JoinTable = recovered.table
+        self._config, self._ops, self._store = config, ops, store
+        self._binding, self._journal, self._table = recovered.binding, recovered.journal, recovered.table
         self.marks = TailMarks(recovered, now_s)
         self.generation = recovered.generation
         """The last one tried; no number is used twice."""

@@ -2,26 +2,23 @@
 
 import gc
 import logging
-import os
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import closing
-from pathlib import Path
 
 from houses.config.config import Config
+from houses.consumer.checkpointer import Checkpointer
 from houses.consumer.loop import ConsumerLoop
 from houses.consumer.recovery import BrokerView, recover
-from houses.consumer.reporter import Reporter
+from houses.consumer.reporter import Reporter, outcomes
 from houses.consumer.source import Source
 from houses.kafka.broker import ensure_broker, ensure_topics, watermarks
 from houses.offsets.stores import checkpoint_store
-from houses.records.metrics import last_metrics, outcome
 from houses.system.crash_points import CrashingOps, CrashPoint
 from houses.system.files import REAL, FileOps
 from houses.system.locks import FolderLock
 from houses.system.stopping import StoppedEarly, StopRequest
-from houses.system.text import counted
 
 LOG = logging.getLogger(__name__)
 
@@ -62,13 +59,10 @@ def consume(
                     store.forget()
                 recovered = recover(config, ops, store, broker, accept_gap=accept_gap)
                 with closing(recovered.journal), closing(Source(config)) as source:
-                    loop = ConsumerLoop(config, ops, store, recovered, source, reporter, should_stop)
+                    checkpointer = Checkpointer(config, ops, store, recovered, time.monotonic())
+                    loop = ConsumerLoop(config.consumer, recovered, checkpointer, source, reporter, should_stop)
                     counts = loop.run([end for _, end in broker.watermarks] if until_end else None)
-        except StoppedEarly:
-            reporter.metrics.state = "stopped"
-            reporter.close()
-            raise
-        except Exception as error:
+        except (StoppedEarly, Exception) as error:
             reporter.close(error)
             raise
         reporter.close()
@@ -77,7 +71,7 @@ def consume(
 
 _STOP_LIMIT_S = 4.5
 _COLLECT_EVERY_S = 60.0
-_SHOW_EVERY_S = 0.5
+_GIVEN_UP = f"Not finished {_STOP_LIMIT_S} s after the stop request: leaving without a last checkpoint; nothing is lost"
 
 
 def run_consumer(
@@ -104,40 +98,13 @@ def run_consumer(
         # What is durable needs no farewell: leaving at the limit is like a crash, and costs a longer restart only.
         stop.listen(stdin=stop_with_stdin, limit_s=_STOP_LIMIT_S, give_up=lambda: LOG.info(_GIVEN_UP))
         ensure_broker(config)
-        asked = CalmCollector(_Watch(stop.should_stop, config.metrics_path))
+        asked = CalmCollector(stop.should_stop)
         counts = consume(config, asked, ops=ops, accept_gap=accept_gap, rescan=rescan, until_end=until_end)
     except StoppedEarly:
         LOG.info("Stopped before anything was read")
     else:
-        LOG.info(f"Stopped: {_outcomes(counts) or 'nothing new was read'}")
+        LOG.info(f"Stopped: {outcomes(counts) or 'nothing new was read'}")
     return stop.exit_status
-
-
-def _outcomes(counts: Mapping[str, int]) -> str:
-    """Houses and stornos are counted one by one, what was rejected by the message."""
-    kept = [outcome(kind, counts[kind]) for kind in _KEPT if counts.get(kind)]
-    rejected = [outcome(kind, number) for kind, number in sorted(counts.items()) if number and kind not in _KEPT]
-    return ", ".join(kept) + (f"; messages rejected: {', '.join(rejected)}" if rejected else "")
-
-
-_KEPT = ("houses", "cancelled", "late", "stornos")
-_GIVEN_UP = f"Not finished {_STOP_LIMIT_S} s after the stop request: leaving without a last checkpoint; nothing is lost"
-
-
-class _Watch:
-    """Asks the loop's question, and tells now and then what the loop has written into metrics.jsonl."""
-
-    def __init__(self, question: Callable[[], bool], metrics: Path) -> None:
-        self._question, self._metrics = question, metrics
-        self._due_s = time.monotonic() + _SHOW_EVERY_S
-
-    def __call__(self) -> bool:
-        if LOG.isEnabledFor(logging.DEBUG) and time.monotonic() > self._due_s:
-            self._due_s = time.monotonic() + _SHOW_EVERY_S
-            said = last_metrics(self._metrics)
-            if said and said["pid"] == os.getpid():
-                LOG.debug(f"{_outcomes(said['counts']) or 'no house yet'}; {counted(said['lag'], 'message')} to read")
-        return self._question()
 
 
 class CalmCollector:

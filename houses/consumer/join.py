@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import KeysView
 
 from houses.records.decode import House, PartBatch, PartEntry, entry_bytes
-from houses.records.message import PARTS, Reject, Storno
+from houses.records.message import PARTS, Reason, Reject, Storno
 from houses.records.registers import ClosedIds, StornoRegister
 
 _STEP_S = 0.1
@@ -81,15 +81,13 @@ class JoinTable:
         mine, closed = self._parts[batch.partition], self.closed
         for house_id, entry in zip(batch.ids, batch.entries, strict=True):
             if house_id in closed.evicted:
-                reason, detail = "evicted", f"house {house_id} was given up before"
+                detail = f"house {house_id} was given up before"
+                rejects.append(_reject(batch.partition, house_id, entry, "evicted", detail))
             elif house_id in closed.written or house_id in mine or house_id in new:
-                reason, detail = "duplicate", f"house {house_id} has its {PARTS[batch.partition].name}"
+                detail = f"house {house_id} has its {PARTS[batch.partition].name}"
+                rejects.append(_reject(batch.partition, house_id, entry, "duplicate", detail))
             else:
                 new[house_id] = entry
-                continue
-            rejects.append(
-                Reject(batch.partition, entry[0], reason, detail, entry_bytes(batch.partition, house_id, entry))
-            )
         return new, rejects
 
     def cancel(self, storno: Storno, offset: int) -> bool:
@@ -113,7 +111,7 @@ class JoinTable:
 
     def _give_up(self, house_id: int, detail: str) -> list[Reject]:
         return [
-            Reject(p, entry[0], "evicted", detail, entry_bytes(p, house_id, entry))
+            _reject(p, house_id, entry, "evicted", detail)
             for p, part in enumerate(self._parts)
             if (entry := part.pop(house_id, None)) is not None
         ]
@@ -150,3 +148,7 @@ class JoinTable:
         if 2 * sum(i > behind for i in pending) < len(pending):
             return set(range(len(PARTS)))
         return {p for p, frontier in enumerate(self._frontiers) if frontier.highest > behind}
+
+
+def _reject(partition: int, house_id: int, entry: PartEntry, reason: Reason, detail: str) -> Reject:
+    return Reject(partition, entry[0], reason, detail, entry_bytes(partition, house_id, entry))

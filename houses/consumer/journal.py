@@ -33,27 +33,19 @@ class JsonlFile:
             raise FolderError(f"{path}: cannot be opened for writing ({error.strerror}): check the folder") from None
         self.length_bytes = ops.size(self._fd)
         """Where the next line goes; all before it is durable once `recover` and each `commit` have returned."""
-        self._waiting: list[str] = []
-
-    @property
-    def waiting(self) -> int:
-        """Lines that are not in the file yet."""
-        return len(self._waiting)
-
-    def append(self, lines: Iterable[str]) -> None:
-        """Keep lines for the next commit."""
-        self._waiting += lines
+        self.queued: list[str] = []
+        """Lines for the next commit."""
 
     def commit(self) -> None:
-        """Write the waiting lines and return when they are on the disk."""
-        if not self._waiting:
+        """Write the queued lines and return when they are on the disk."""
+        if not self.queued:
             return
         self.check_length()
-        data = "".join(self._waiting).encode("ascii")
+        data = "".join(self.queued).encode("ascii")
         self._write(self.length_bytes, data)
         self.sync()
         self.length_bytes += len(data)
-        self._waiting.clear()
+        self.queued.clear()
 
     def check_length(self) -> None:
         """`FolderError` unless the file ends where the last commit left it: a write behind a cut would leave a hole."""
@@ -128,7 +120,7 @@ class JsonlFile:
             yield position, rest
 
     def close(self) -> None:
-        """Give the file back; what waits is not written."""
+        """Give the file back; what is queued is not written."""
         self._ops.close(self._fd)
 
 
@@ -148,24 +140,24 @@ class Journal:
         cancelled = [house for house in houses if house[0] in masks] if masks else []
         if cancelled:
             houses = [house for house in houses if house[0] not in masks]
-        self.houses.append([house_line(house, completed_at) for house in houses])
-        self.storno.append(
+        self.houses.queued += [house_line(house, completed_at) for house in houses]
+        self.storno.queued += [
             storno_line(house, masks[house[0]], stornos.offsets.get(house[0]), completed_at) for house in cancelled
-        )
+        ]
         return len(cancelled)
 
     def append_late(self, house_id: int, stornos: StornoRegister) -> None:
         """Queue the line of a storno whose house is already written."""
-        self.storno.append([late_line(house_id, stornos.masks[house_id], stornos.offsets.get(house_id))])
+        self.storno.queued.append(late_line(house_id, stornos.masks[house_id], stornos.offsets.get(house_id)))
 
     def append_rejects(self, rejects: Iterable[Reject]) -> None:
         """Queue the lines of rejected records."""
-        self.rejects.append(reject_line(reject, self._topics) for reject in rejects)
+        self.rejects.queued += [reject_line(reject, self._topics) for reject in rejects]
 
     @property
-    def waiting(self) -> tuple[int, ...]:
+    def queued(self) -> tuple[int, ...]:
         """Lines not yet written, per file."""
-        return tuple(file.waiting for file in self.files)
+        return tuple(len(file.queued) for file in self.files)
 
     def commit(self) -> None:
         """Make all queued lines durable.
@@ -188,6 +180,6 @@ class Journal:
             file.check_name()
 
     def close(self) -> None:
-        """Give the files back; what waits is not written."""
+        """Give the files back; what is queued is not written."""
         for file in self.files:
             file.close()

@@ -1,20 +1,19 @@
 """One run of the consumer: poll, decode, join, write, checkpoint, again and again, until it is told to stop."""
 
 import logging
+import operator
 import time
 from collections import Counter
 from collections.abc import Callable
 
-from houses.config.config import Config
+from houses.config.models import ConsumerConfig
 from houses.consumer.checkpointer import Checkpointer
 from houses.consumer.recovery import Recovered
-from houses.consumer.reporter import Reporter
+from houses.consumer.reporter import Reporter, outcomes
 from houses.consumer.source import Chunk, Source, TopicIdentity
 from houses.errors import BrokerError, MessageError, StoreError
-from houses.offsets.checkpoint import CheckpointStore
 from houses.records.decode import House, decode_parts
 from houses.records.message import STORNO, Reject, decode_storno, utc_now
-from houses.system.files import FileOps
 from houses.system.text import counted
 
 LOG = logging.getLogger(__name__)
@@ -29,31 +28,25 @@ class ConsumerLoop:
 
     def __init__(
         self,
-        config: Config,
-        ops: FileOps,
-        store: CheckpointStore,
+        limits: ConsumerConfig,
         recovered: Recovered,
+        checkpointer: Checkpointer,
         source: Source,
         reporter: Reporter,
         should_stop: Callable[[], bool],
     ) -> None:
         """Nothing is read or written yet."""
-        now_s = time.monotonic()
-        self._limits = config.consumer
-        self._recovered = recovered
-        self._journal = recovered.journal
-        self._table = recovered.table
-        self._checkpointer = Checkpointer(config, ops, store, recovered, now_s)
-        self._source = source
-        self._identity = TopicIdentity(recovered.binding, source, now_s)
-        self._reporter = reporter
+        self._limits, self._recovered, self._checkpointer = limits, recovered, checkpointer
+        self._journal, self._table = recovered.journal, recovered.table
+        self._source, self._reporter = source, reporter
+        self._identity = TopicIdentity(recovered.binding, source)
         self._should_stop = should_stop
         self._replaying = True
         self._crowded = False
         self._look_at = 0
         self._checkpoint_error = ""
-        self._waiting_since_s: float | None = None
-        self._due_s = dict.fromkeys(("metrics", "evict", "balance", "checkpoint"), now_s)
+        self._queued_since_s: float | None = None
+        self._due_s = dict.fromkeys(("metrics", "evict", "balance", "checkpoint"), time.monotonic())
 
     def run(self, until: list[int] | None) -> Counter[str]:
         """Read until told to stop, or until the four positions of `until` are reached; returns the outcomes by kind.
@@ -65,7 +58,6 @@ class ConsumerLoop:
             self._step()
         self._commit()
         self._checkpoint(last=True)
-        self._reporter.metrics.state = "stopped"
         self._fill_metrics()
         return self._reporter.counts
 
@@ -78,16 +70,16 @@ class ConsumerLoop:
         self._journal.append_rejects(recovered.gaps)
         self._reporter.counts["gap"] += len(recovered.gaps)
         self._journal.commit()
-        self._source.next[:] = [*recovered.low, recovered.storno_next]
+        self._source.next[:] = recovered.begin
         self._save_checkpoint()
         self._reporter.metrics.state = "recovering"
         self._fill_metrics()
         self._reporter.write()  # where it begins: what a crash costs is counted from here
-        self._source.assign_storno(recovered.storno_next)
+        self._source.assign_storno(recovered.begin[STORNO])
         end = self._source.storno_end()
         while not self._should_stop() and self._source.next[STORNO] < end:
             self._step()
-        self._source.assign_parts(recovered.low)
+        self._source.assign_parts(recovered.begin[:STORNO])
         topics = f"{recovered.binding.parts.name} and {recovered.binding.storno.name}"
         LOG.info(f"Reading {topics} into {self._journal.houses.path.parent}")
         self._reporter.metrics.state = "running"
@@ -104,9 +96,6 @@ class ConsumerLoop:
             "(consumer.max_pending_triplets), and the parts that they wait for were not sent"
         )
         return True
-
-    def _passed(self, offsets: list[int]) -> bool:
-        return all(position >= end for position, end in zip(self._source.next, offsets, strict=True))
 
     def _step(self) -> None:
         starts = list(self._source.next)
@@ -137,7 +126,7 @@ class ConsumerLoop:
         self._write_rejects(batch.rejects + rejects)
 
     def _end_replay(self, now_s: float) -> None:
-        if self._replaying and self._passed(self._recovered.replay_until):
+        if self._replaying and all(map(operator.ge, self._source.next, self._recovered.replay_until)):
             self._replaying = False
             self._recovered.done.forget()
             self._table.note_all_delivered(now_s)
@@ -174,18 +163,18 @@ class ConsumerLoop:
                 self._reporter.counts["late"] += 1
 
     def _commit_when_due(self, now_s: float) -> None:
-        houses, storno, rejects = self._journal.waiting
+        houses, storno, rejects = self._journal.queued
         if not houses + storno + rejects:
             return
-        if self._waiting_since_s is None:
-            self._waiting_since_s = now_s
+        if self._queued_since_s is None:
+            self._queued_since_s = now_s
         enough = houses >= self._limits.flush_every or storno >= self._limits.storno_flush_every
-        if enough or now_s - self._waiting_since_s >= _COMMIT_DELAY_S:
+        if enough or now_s - self._queued_since_s >= _COMMIT_DELAY_S:
             self._commit()
 
     def _commit(self) -> None:
         self._journal.commit()
-        self._waiting_since_s = None
+        self._queued_since_s = None
         self._reporter.committed()
 
     def _periodic(self, now_s: float) -> None:
@@ -203,6 +192,8 @@ class ConsumerLoop:
         if self._is_due("metrics", now_s, self._limits.metrics_interval_sec):
             self._fill_metrics()
             self._reporter.write()
+            to_read = counted(self._reporter.metrics.lag, "message")
+            LOG.debug(f"{outcomes(self._reporter.counts) or 'no house yet'}; {to_read} to read")
 
     def _is_due(self, what: str, now_s: float, interval_s: float) -> bool:
         if now_s < self._due_s[what]:

@@ -76,6 +76,8 @@ class DoneOffsets:
         )
 
 
+_START = Checkpoint("", ("", ""), 0, (0, 0, 0), (0, 0, 0), 0, (0, 0, 0), (0, 0, 0))
+"""Stands for the record that there is none of: nothing was read, nothing written."""
 _WAYS_ON = "go on without them: houses consume --accept-gap; or start anew: houses reset --archive"
 
 
@@ -99,13 +101,12 @@ class Recovered:
     done: DoneOffsets
     generation: int
     """Of the last checkpoint; 0 without one."""
-    low: list[int]
-    """Offset to read from, per partition."""
+    begin: list[int]
+    """Offset to read from, per partition and of the storno topic, last."""
     replay_until: list[int]
-    """Offsets below may have been consumed before, per partition and of the storno topic, last."""
-    storno_next: int
+    """Offsets below may have been consumed before, likewise."""
     tail: tuple[int, ...]
-    """Byte per file from which lines may hold offsets at or above `low`."""
+    """Byte per file from which lines may hold offsets at or above `begin`."""
     gaps: list[Reject] = field(default_factory=list)
     """One per partition that lost records: lines still to be written, once the user accepts."""
     known_gaps: tuple[list[tuple[int, int]], ...] = field(default_factory=lambda: ([], [], [], []))
@@ -117,9 +118,9 @@ class Recovered:
         parts = range(STORNO)
         if not any(self.replay_until[p] for p in parts):
             return ""
-        start, end = (" / ".join(map(str, offsets[:STORNO])) for offsets in (self.low, self.replay_until))
-        done = sum(self.done.count(p, self.low[p], self.replay_until[p]) for p in parts)
-        of = sum(self.replay_until[p] - self.low[p] for p in parts)
+        start, end = (" / ".join(map(str, offsets[:STORNO])) for offsets in (self.begin, self.replay_until))
+        done = sum(self.done.count(p, self.begin[p], self.replay_until[p]) for p in parts)
+        of = sum(self.replay_until[p] - self.begin[p] for p in parts)
         if not of:
             return f"Recovered: goes on at offset {end}, reads nothing again"
         return f"Recovered: reads again from offset {start} up to {end}; {done} of these {of} messages have their line"
@@ -147,19 +148,19 @@ def recover(
     """
     binding = bound_to(config, ops, broker.parts, broker.storno)
     checkpoint = store.load()
+    synced = checkpoint.synced if checkpoint else _START.synced
     check_owner(checkpoint, binding, store.name)
     paths = (config.houses_path, config.storno_houses_path, config.rejects_path)
     journal = Journal(ops, paths, (broker.parts.name, broker.storno.name))
     with ExitStack() as when_refused:
         when_refused.callback(journal.close)
-        check_files(checkpoint, journal)
-        state = _load(config, ops, checkpoint, binding, journal, broker)
-        if _read_tail(state, checkpoint, broker, accept_gap):
-            # The cache of closed ids may cover what was cut off: it is judged again by the lengths that are left.
+        check_files(synced, journal)
+        was_cut = True
+        while was_cut:  # the cache of closed ids may cover what was cut off: it is judged by the lengths that are left
             state = _load(config, ops, checkpoint, binding, journal, broker)
-            _read_tail(state, checkpoint, broker, accept_gap)
-        for file, synced in zip(journal.files, checkpoint.synced if checkpoint else (0, 0, 0), strict=True):
-            file.rewrite_from(synced)
+            was_cut = _read_tail(state, checkpoint, broker, accept_gap)
+        for file, position in zip(journal.files, synced, strict=True):
+            file.rewrite_from(position)
         state.replay_until = [max(n, state.done.end(p)) for p, n in enumerate(state.replay_until)]
         _check_positions(state, checkpoint, broker, accept_gap)
         when_refused.pop_all()
@@ -177,20 +178,20 @@ def _load(
     broker: BrokerView,
 ) -> Recovered:
     """The state as the checkpoint and the side files tell it; what they cannot tell is to be read from the files."""
-    generation = checkpoint.generation if checkpoint else 0
-    tail = list(checkpoint.tail) if checkpoint else [0, 0, 0]
+    start = checkpoint or _START
+    tail = list(start.tail)
     closed, stornos = ClosedIds(), StornoRegister()
-    if not (checkpoint and load_closed_ids(config, ops, closed, generation, tail, journal.lengths)):
+    if not (checkpoint and load_closed_ids(config, ops, closed, start.generation, tail, journal.lengths)):
         tail = [0, 0, 0]
     # The register says itself how far it goes, and it was saved after the lines that it caused: it counts without a
     # checkpoint too, or stornos that the topic no longer holds would be forgotten.
     storno_next = known = load_stornos(config, ops, stornos)
     if checkpoint:
-        storno_next = min(storno_next, checkpoint.storno_next)
+        storno_next = known = min(storno_next, checkpoint.storno_next)
     elif broker.watermarks[STORNO][0] == 0:
         # But the files may lack what it caused: as long as the topic holds all stornos, it is read again instead.
         storno_next, stornos = 0, StornoRegister()
-    if not checkpoint or storno_next < checkpoint.storno_next:
+    if storno_next < start.storno_next:
         # Late lines and rejected stornos that have their line must be known, or the storno topic, read again from there,
         # would add them again.
         tail[FILES.index("storno")], tail[FILES.index("rejects")] = 0, 0
@@ -199,10 +200,9 @@ def _load(
         journal,
         JoinTable(stornos, closed),
         DoneOffsets(),
-        generation,
-        list(checkpoint.low) if checkpoint else [0, 0, 0],
-        [*(checkpoint.next if checkpoint else (0, 0, 0)), storno_next if checkpoint else known],
-        storno_next,
+        start.generation,
+        [*start.low, storno_next],
+        [*start.next, known],
         tuple(tail),
     )
 
@@ -221,10 +221,8 @@ def _read_tail(state: Recovered, checkpoint: Checkpoint | None, broker: BrokerVi
                 _check_torn(file, position, line, checkpoint.synced[index] if checkpoint else None, str(error))
                 if not accept_gap:  # accepted: what cannot be written again is part of the gap
                     _check_readable_again(state, file, position, broker)
-                LOG.info(
-                    f"{file.path}: cut off at byte {position}, behind the last whole line; what "
-                    f"followed is in {file.path.name}.cut"
-                )
+                kept = f"what followed is in {file.path.name}.cut"
+                LOG.info(f"{file.path}: cut off at byte {position}, behind the last whole line; {kept}")
                 file.cut(position)
                 break
     return state.journal.lengths != lengths
@@ -241,7 +239,7 @@ def _check_torn(file: JsonlFile, position: int, line: bytes, synced: int | None,
 
 
 def _check_readable_again(state: Recovered, file: JsonlFile, position: int, broker: BrokerView) -> None:
-    for partition, (low, (first, _)) in enumerate(zip(state.low, broker.watermarks[:STORNO], strict=True)):
+    for partition, (low, (first, _)) in enumerate(zip(state.begin[:STORNO], broker.watermarks[:STORNO], strict=True)):
         if first > low:
             raise PositionError(
                 f"{file.path}: torn at byte {position}, and partition {partition} no longer holds offsets {low} to "
@@ -252,7 +250,7 @@ def _check_readable_again(state: Recovered, file: JsonlFile, position: int, brok
 def _note_house(state: Recovered, line: bytes) -> None:
     house = parse_house_line(line)
     for partition, offset in house.offsets.items():
-        if offset >= state.low[partition]:
+        if offset >= state.begin[partition]:
             state.done.add(partition, offset, house.id)
     if house.mask:
         state.table.stornos.merge(Storno(house.id, house.mask), house.storno_offset)
@@ -266,8 +264,7 @@ def _note_reject(state: Recovered, line: bytes) -> None:
     if reject.reason == "gap":
         state.known_gaps[reject.partition].append(gap_range(reject))
         return
-    begin = state.storno_next if reject.partition == STORNO else state.low[reject.partition]
-    if reject.offset >= begin:
+    if reject.offset >= state.begin[reject.partition]:
         state.done.add(reject.partition, reject.offset, reject.raw)
     if reject.reason == "evicted" and (house_id := peek_id(reject.raw)) is not None:
         state.table.closed.add_evicted([house_id])
@@ -277,24 +274,23 @@ def _check_positions(state: Recovered, checkpoint: Checkpoint | None, broker: Br
     fresh = checkpoint is None and not any(state.journal.lengths)
     problems = []
     for partition, (first, end) in enumerate(broker.watermarks):
-        position = state.storno_next if partition == STORNO else state.low[partition]
-        where = f"{broker.storno.name}" if partition == STORNO else f"{broker.parts.name} partition {partition}"
+        where = broker.storno.name if partition == STORNO else f"{broker.parts.name} partition {partition}"
         if (reached := state.replay_until[partition]) > end:
             raise PositionError(
                 f"{where}: position {reached} is beyond its end {end}: the topic lost records or is another one; "
                 "start anew with: houses reset --archive"
             )
-        for start, behind, unread in _unread(state, partition, position, first) if not fresh else ():
+        for start, behind, unread in _unread(state, partition, first) if not fresh else ():
             problems.append(f"{where}: offsets {start} to {behind - 1} were deleted, {unread} of them unread")
             state.gaps.append(gap_reject(partition, start, behind))
-        _begin_at(state, partition, max(position, first))
+        state.begin[partition] = max(state.begin[partition], first)
     if problems and not accept_gap:
         raise PositionError("; ".join(problems) + ": " + _WAYS_ON)
 
 
-def _unread(state: Recovered, partition: int, position: int, first: int) -> list[tuple[int, int, int]]:
+def _unread(state: Recovered, partition: int, first: int) -> list[tuple[int, int, int]]:
     """Stretches of deleted offsets that have neither lines nor a gap line: start, end, and how many of them have none."""
-    stretches, start = [], position
+    stretches, start = [], state.begin[partition]
     for begin, behind in [*sorted(state.known_gaps[partition]), (first, first)]:
         stretches.append((start, min(begin, first)))
         start = max(start, behind)
@@ -302,16 +298,9 @@ def _unread(state: Recovered, partition: int, position: int, first: int) -> list
     return [stretch for stretch in counted if stretch[2]]
 
 
-def _begin_at(state: Recovered, partition: int, offset: int) -> None:
-    if partition == STORNO:
-        state.storno_next = offset
-    else:
-        state.low[partition] = offset
-
-
-def check_files(checkpoint: Checkpoint | None, journal: Journal) -> None:
+def check_files(lengths: tuple[int, ...], journal: Journal) -> None:
     """`FolderError` unless each file reaches to its synced length, and a line ends there."""
-    for file, synced in zip(journal.files, checkpoint.synced if checkpoint else (0, 0, 0), strict=True):
+    for file, synced in zip(journal.files, lengths, strict=True):
         if synced and not file.length_bytes:
             what = f"missing or empty, but {synced} bytes were on the disk at the last checkpoint"
         elif file.length_bytes < synced:

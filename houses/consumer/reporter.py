@@ -4,7 +4,7 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -12,28 +12,14 @@ from pathlib import Path
 
 from houses.errors import FolderError, describe_error
 from houses.records.decode import House
-from houses.records.metrics import Metrics
+from houses.records.message import utc_now
+from houses.records.metrics import FAILED, Metrics, outcome
 
-_FIRST_MS = 0.1
-_GROWTH = 1.1
+_FIRST_MS, _GROWTH = 0.1, 1.1
+"""Latencies are counted in buckets that grow by a tenth each, from 0.1 ms on."""
 _SAMPLE_PER_COMMIT = 100
 _TS_CHARACTERS = len("2026-01-31T12:00:00.000000Z")
-
-
-class LatencyHistogram:
-    """Counts of latencies in buckets that grow by a tenth each, from 0.1 ms on."""
-
-    def __init__(self) -> None:
-        """Empty."""
-        self._counts: Counter[int] = Counter()
-
-    def add(self, latencies_ms: Iterable[float]) -> None:
-        """Count latencies in milliseconds."""
-        self._counts.update(math.ceil(math.log(max(ms, _FIRST_MS) / _FIRST_MS, _GROWTH)) for ms in latencies_ms)
-
-    def to_json(self) -> dict[str, int]:
-        """Upper bound of each filled bucket in ms -> count, ascending."""
-        return {f"{_FIRST_MS * _GROWTH**i:.4g}": self._counts[i] for i in sorted(self._counts)}
+_KEPT = ("houses", "cancelled", "late", "stornos")
 
 
 class MetricsFile:
@@ -50,8 +36,7 @@ class MetricsFile:
 
     def write(self, metrics: Metrics) -> None:
         """Add a line with the time and the process id; a disk that does not take it is no error."""
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        line = {"time": now, "pid": os.getpid()} | asdict(metrics)
+        line = {"time": utc_now(), "pid": os.getpid()} | asdict(metrics)
         data = b"\n" * self._torn + json.dumps(line, separators=(",", ":")).encode() + b"\n"
         # Measurements never end the consumer: what must be on the disk has its own error, with its own advice.
         with suppress(OSError):
@@ -75,7 +60,7 @@ class Reporter:
         """Begin with a first line, state `starting`."""
         self.metrics = Metrics()
         self.counts: Counter[str] = Counter()
-        self._latency = LatencyHistogram()
+        self._latency_counts: Counter[int] = Counter()
         self._sent: list[str] = []
         self._file = MetricsFile(path)
         self.write()
@@ -91,21 +76,31 @@ class Reporter:
         """All houses so far are on the disk now."""
         self.metrics.commits += bool(self._sent)
         now_s = datetime.now(UTC).timestamp()
-        self._latency.add((now_s - sent_s) * 1000 for ts in self._sent if (sent_s := _utc_seconds(ts)) is not None)
+        latencies_ms = ((now_s - sent_s) * 1000 for ts in self._sent if (sent_s := _utc_seconds(ts)) is not None)
+        self._latency_counts.update(math.ceil(math.log(max(ms / _FIRST_MS, 1), _GROWTH)) for ms in latencies_ms)
         self._sent.clear()
 
     def write(self) -> None:
         """Add a line with the figures as they are."""
         self.metrics.counts = dict(self.counts)
-        self.metrics.durable_latency_ms = self._latency.to_json()
+        buckets = sorted(self._latency_counts.items())
+        self.metrics.durable_latency_ms = {f"{_FIRST_MS * _GROWTH**i:.4g}": count for i, count in buckets}
         self._file.write(self.metrics)
 
     def close(self, error: BaseException | None = None) -> None:
-        """Add the last line, with the error that ended the run, if one did."""
-        if error is not None:
-            self.metrics.state, self.metrics.last_error = "failed", describe_error(error)
+        """Add the last line, with the error that ended the run, if one did: a stop request is none."""
+        self.metrics.state = "stopped"
+        if isinstance(error, Exception):
+            self.metrics.state, self.metrics.last_error = FAILED, describe_error(error)
         self.write()
         self._file.close()
+
+
+def outcomes(counts: Mapping[str, int]) -> str:
+    """Houses and stornos are counted one by one, what was rejected by the message."""
+    kept = [outcome(kind, counts[kind]) for kind in _KEPT if counts.get(kind)]
+    rejected = [outcome(kind, number) for kind, number in sorted(counts.items()) if number and kind not in _KEPT]
+    return ", ".join(kept) + (f"; messages rejected: {', '.join(rejected)}" if rejected else "")
 
 
 def _utc_seconds(ts: str) -> float | None:

@@ -5,7 +5,7 @@ And whether the topics behind their names are still the ones that the folder was
 
 import logging
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -103,53 +103,46 @@ class Source:
         chunks = [self._unread(chunk) for chunk in self._by_partition(batch)]
         for message in failed:  # after the records: an end of partition comes behind those before it
             self._handle_error(message)
-        return sorted((chunk for chunk in chunks if chunk.offsets), key=lambda chunk: -chunk.partition)
+        return [chunk for chunk in reversed(chunks) if chunk.offsets]
 
-    def _by_partition(self, batch: list[Message]) -> Iterable[Chunk]:
+    def _by_partition(self, batch: list[Message]) -> list[Chunk]:
         """Regroup a batch; librdkafka hands records over in runs of one partition."""
         offsets: list[int] = list(map(Message.offset, batch))  # type: ignore[arg-type]  # None only in errors
         values = list(map(Message.value, batch))
-        chunks = {p: Chunk(p, [], []) for p in (0, 1, 2, STORNO)}
+        indexes: list[int] = list(map(Message.partition, batch))  # type: ignore[arg-type]  # None only in errors
+        if self._storno_topic in set(map(Message.topic, batch)):
+            indexes = list(map(self._index, batch))
+        chunks = [Chunk(index, [], []) for index in range(len(self._topics))]
         start = 0
-        for index, run in groupby(self._indexes(batch)):
+        for index, run in groupby(indexes):
             end = start + len(list(run))
             chunks[index].offsets.extend(offsets[start:end])
             chunks[index].values.extend(values[start:end])
             start = end
-        return chunks.values()
-
-    def _indexes(self, batch: list[Message]) -> list[int]:
-        partitions: list[int] = list(map(Message.partition, batch))  # type: ignore[arg-type]  # None only in errors
-        if self._storno_topic in set(map(Message.topic, batch)):
-            return [self._index(message.topic(), message.partition()) for message in batch]
-        return partitions
+        return chunks
 
     def _unread(self, chunk: Chunk) -> Chunk:
         """The chunk from the next offset on: after a pause or a reconnect a record could be handed over again."""
-        if not chunk.offsets:
-            return chunk
-        if chunk.offsets[0] < (expected := self.next[chunk.partition]):
-            known = bisect_left(chunk.offsets, expected)
+        if known := bisect_left(chunk.offsets, self.next[chunk.partition]):
             chunk = Chunk(chunk.partition, chunk.offsets[known:], chunk.values[known:])
         if chunk.offsets:
             self.next[chunk.partition] = chunk.offsets[-1] + 1
         return chunk
 
-    def _index(self, topic: str | None, partition: int | None) -> int:
-        return STORNO if topic == self._storno_topic else partition or 0
+    def _index(self, message: Message) -> int:
+        return STORNO if message.topic() == self._storno_topic else message.partition() or 0
 
     def _handle_error(self, message: Message) -> None:
         error = message.error()
         assert error is not None  # the caller's choice of messages
-        index = self._index(message.topic(), message.partition())
+        index = self._index(message)
         if error.code() == KafkaError._PARTITION_EOF:
             self.next[index] = max(self.next[index], message.offset() or 0)
         elif error.code() in OUTSIDE_LOG:
             where = f"{message.topic()} partition {message.partition()}"
             raise PositionError(
-                f"{where}: position {self.next[index]} is outside the log ({error.str()}): start "
-                "the consumer again to see "
-                "which records are lost and the ways to go on"
+                f"{where}: position {self.next[index]} is outside the log ({error.str()}): start the consumer again to "
+                "see which records are lost and the ways to go on"
             )
         else:
             self._note_error(error)
@@ -218,11 +211,10 @@ _DOUBT_EVERY_S = 2.0
 class TopicIdentity:
     """Asks the broker for the ids of the topics; after a broker error they are in doubt until it has answered."""
 
-    def __init__(self, binding: Binding, source: Source, now_s: float) -> None:
+    def __init__(self, binding: Binding, source: Source) -> None:
         """Nothing is asked yet."""
-        self._binding = binding
-        self._source = source
-        self._due_s = now_s
+        self._binding, self._source = binding, source
+        self._due_s = 0.0
 
     def check(self, timeout_s: float = _TIMEOUT_S) -> None:
         """End the doubt.

@@ -11,7 +11,7 @@ from typing import Any
 
 from houses.config.config import PROJECT_ROOT, Config, child_environment
 from houses.errors import HousesError
-from houses.records.metrics import last_metrics
+from houses.records.metrics import READING, WAITING, last_metrics
 from houses.system.crash_points import CrashPoint
 
 LOG_NAME = "consumer.log"
@@ -19,7 +19,6 @@ _START_TIMEOUT_S = 60.0
 _DRAIN_TIMEOUT_S = 30.0
 _STOP_TIMEOUT_S = 10.0
 _POLL_S = 0.02
-_READING = ("running", "waiting")
 _TAIL_BYTES = 8192
 _ERROR = "Error: "
 _KILLED = (-signal.SIGKILL,) if hasattr(signal, "SIGKILL") else (signal.SIGTERM,)
@@ -189,7 +188,7 @@ class ConsumerChild(Child):
         super().start()
         try:
             self.wait_until(
-                lambda: self.killed or self.metrics().get("state") in _READING,
+                lambda: self.killed or self.metrics().get("state") in READING,
                 timeout_s,
                 lambda: f"the consumer does not read after {timeout_s:.0f} s: see {self._log_path}",
             )
@@ -210,7 +209,7 @@ class ConsumerChild(Child):
         """
 
         def complaint() -> str:
-            if self.metrics().get("state") == "waiting":
+            if self.metrics().get("state") == WAITING:
                 advice = (
                     "it waits for parts that were not sent (complete=False, or raise consumer.max_pending_triplets)"
                 )

@@ -25,9 +25,9 @@ from houses.lab.run import Run
 from houses.lab.run_folder import experiment_folder, full_keys, prepare
 from houses.offsets.binding import load_binding
 from houses.producer.producers import Producers
-from houses.producer.storno import StornoSender, check_interval
+from houses.producer.storno import StornoSender, checked_interval_s
 from houses.producer.stream import PartCounts
-from houses.records.message import PARTS, part_named
+from houses.records.message import PART_NAMES, PARTS, part_named
 from houses.system.crash_points import CrashPoint
 from houses.system.files import REAL
 from houses.system.log import show_in_notebook
@@ -91,6 +91,7 @@ class Experiment:
         folder = experiment_folder(name, base.root)
         self._parameters = ({} if rate_hz is None else _of_all_parts(rate_hz)) | full_keys(values)
         if earlier := _OPEN.get(folder):
+            (base if fresh else earlier.config).with_values(self._parameters)  # what is refused must not end it
             if earlier.is_running:
                 LOG.warning(f"experiment {name!r} was still running: it is stopped first")
             try:
@@ -192,8 +193,8 @@ class Experiment:
 
     def set_rate(self, rate_hz: float, part: str | None = None) -> None:
         """Another rate in messages per second (0: paused) for one part or all, now and for later starts."""
+        one = None if part is None else {f"producer.rates.{part_named(part).name}": rate_hz}
         with self._settings:
-            one = part and {f"producer.rates.{part_named(part).name}": rate_hz}
             self._config = self._config.with_values(one or _of_all_parts(rate_hz))
             if run := self._run:
                 run.producers.set_rate(part, rate_hz)
@@ -203,7 +204,7 @@ class Experiment:
 
         Those not named are off.
         """
-        names = [part_named(part).name] if part else [part.name for part in PARTS]
+        names = PART_NAMES if part is None else [part_named(part).name]
         with self._settings:
             self._config = self._config.with_values({f"producer.faults.{name}": faults for name in names})
             if run := self._run:
@@ -266,10 +267,9 @@ class Experiment:
         """Cancel a random recent house, or one part of it, every so many seconds of this run; None: not any more.
 
         Raises:
-            ConfigError: the interval is not 0.01 to 3600 seconds.
+            ConfigError: the interval is not 0.01 to 3600 seconds. HousesError: nothing runs.
         """
-        if interval_s is not None:
-            check_interval(interval_s)
+        checked_interval_s(self._config, interval_s)
         self._running().storno_every(interval_s)
 
     @property

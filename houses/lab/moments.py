@@ -14,6 +14,7 @@ from houses.lab.analysis.figure import ACCENT, COLOURS, explain, figure_of, new_
 from houses.lab.experiment import Experiment
 from houses.lab.results import Results
 from houses.records.message import PART_NAMES
+from houses.records.metrics import STARTING
 from houses.verify.pending import PendingSet
 
 _BAR_HEIGHT = 0.55
@@ -34,7 +35,7 @@ def moments(exp: Experiment | Results) -> pd.DataFrame:
     metrics = exp.metrics()
     if metrics.empty:
         return metrics
-    known = metrics[metrics["state"] != "starting"]
+    known = metrics[metrics["state"] != STARTING]
     return known.assign(seconds=(known["time"] - known["time"].min()).dt.total_seconds()).reset_index(drop=True)
 
 

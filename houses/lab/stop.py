@@ -8,14 +8,14 @@ import psutil
 
 from houses.config.config import Config
 from houses.errors import HousesError
-from houses.system.locks import ROLES, is_alive, lock_owner
+from houses.system.locks import ROLES, Role, is_alive, lock_owner
 from houses.system.stopping import ask_to_stop
 
 LOG = logging.getLogger(__name__)
 
 _STOP_TIMEOUT_S = 15.0
 
-Holder = tuple[Path, str, psutil.Process]
+Holder = tuple[Path, Role, psutil.Process]
 """A folder, a role, and the process that has it."""
 
 
@@ -43,7 +43,7 @@ def holders(config: Config, *, everywhere: bool) -> list[Holder]:
     return [(folder, role, owner) for role in ROLES for folder in folders if (owner := lock_owner(folder, role))]
 
 
-def _end(folder: Path, role: str, process: psutil.Process, timeout_s: float) -> str:
+def _end(folder: Path, role: Role, process: psutil.Process, timeout_s: float) -> str:
     """Stop the holder of a role; returns what went wrong, in words."""
     who = f"the {role} of {folder} (process {process.pid})"
     try:

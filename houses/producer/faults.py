@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from itertools import compress
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -16,6 +17,8 @@ _FLUSH_S = 1.0
 
 KINDS = ("drop", "malformed", "duplicate")
 """The faults that hit single messages, the strongest first."""
+_COPIES = {"drop": 0, "duplicate": 2}
+"""How often a message is sent; once where nothing is said."""
 FaultRow = tuple[int, str, dict[str, Any]]
 """House id, fault, and what else the line says."""
 Malformer = Callable[[Part, int, bytes], bytes]
@@ -103,29 +106,17 @@ class FaultInjector:
         out: list[tuple[int, bytes]] = []
         rows: list[FaultRow] = []
         for house_id, value, fate in zip(ids, values, fates, strict=True):
-            sent, row = self._meet(house_id, value, fate)
-            out += [(house_id, message) for message in sent]
-            rows += row
-        self._count(rows)
+            kind, message, more = next(compress(KINDS, fate), ""), value, {}
+            if kind == "malformed":
+                more["kind"] = self._shapes.choice(list(MALFORMED))
+                message = MALFORMED[more["kind"]](self._part, house_id, value)
+            if kind:
+                self.counts[kind] += 1
+                rows.append((house_id, kind, more))
+            out += [(house_id, message)] * _COPIES.get(kind, 1)
         self._log.add(self._part, ts, rows)
         return [house_id for house_id, _ in out], [value for _, value in out]
-
-    def _meet(self, house_id: int, value: bytes, fate: tuple[bool, ...]) -> tuple[list[bytes], list[FaultRow]]:
-        """The messages that one becomes, and the line about it."""
-        if True not in fate:
-            return [value], []
-        kind = KINDS[fate.index(True)]
-        if kind == "drop":
-            return [], [(house_id, kind, {})]
-        if kind == "duplicate":
-            return [value, value], [(house_id, kind, {})]
-        shape = self._shapes.choice(list(MALFORMED))
-        return [MALFORMED[shape](self._part, house_id, value)], [(house_id, kind, {"kind": shape})]
 
     def _draw(self, kind: str, share: float, count: int) -> list[bool]:
         draw = self._random[kind].random
         return [draw() < share for _ in range(count)] if share else [False] * count
-
-    def _count(self, rows: list[FaultRow]) -> None:
-        for _, kind, _ in rows:
-            self.counts[kind] += 1

@@ -66,24 +66,21 @@ class IdAllocator:
             return
         with self._lock:
             if house_id >= self._reserved:
-                self._reserve(house_id + BLOCK_IDS)
-
-    def _reserve(self, end: int) -> None:
-        if end > MAX_ID:
-            raise FolderError(f"{self._path}: ids have come to {end}: a message holds at most {MAX_ID}; houses reset")
-        _store(self._ops, self._path, end)
-        self._reserved = end
+                self._store(house_id + BLOCK_IDS)
 
     def release(self, next_id: int) -> None:
         """Give back the ids from `next_id` on, of which none was used, so that the next run leaves no gap."""
         with self._lock:
             if self.first < next_id < self._reserved:
-                _store(self._ops, self._path, next_id)
-                self._reserved = next_id
+                self._store(next_id)
 
-
-def _store(ops: FileOps, path: Path, base_id: int) -> None:
-    replace_file(ops, path, json.dumps({"base_id": base_id}, separators=(",", ":")).encode())
+    def _store(self, base_id: int) -> None:
+        if base_id > MAX_ID:
+            raise FolderError(
+                f"{self._path}: ids have come to {base_id}: a message holds at most {MAX_ID}; houses reset"
+            )
+        replace_file(self._ops, self._path, json.dumps({"base_id": base_id}, separators=(",", ":")).encode())
+        self._reserved = base_id
 
 
 def _load(ops: FileOps, path: Path) -> int:

@@ -3,7 +3,7 @@
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from random import Random
@@ -18,7 +18,7 @@ from houses.producer.faults import FAULTS_NAME, FaultLog
 from houses.producer.ids import TAIL_RECORDS, IdAllocator, highest_id, pick_recent
 from houses.producer.sender import Sender
 from houses.producer.stream import TICK_S, PartCounts, PartStream, check_rate
-from houses.records.message import PART_BY_NAME, PARTS, part_named
+from houses.records.message import PART_NAMES, PARTS, part_named
 from houses.system.locks import FolderLock
 
 
@@ -38,6 +38,7 @@ class Producers:
             count: so many ids are sent, then the parts fall silent; None: as many as the rates bring.
         """
         self._count = count
+        self._end_id: int | None = None
         self._config, self._topic, self._folder = config, topic, folder
         seed = config.producer.seed
         self.seed = secrets.randbits(32) if seed is None else seed
@@ -87,11 +88,11 @@ class Producers:
 
     def _start_threads(self, sender: Sender, ids: IdAllocator, log: FaultLog) -> None:
         now_s = time.monotonic()
-        end_id = None if self._count is None else ids.first + self._count
+        self._end_id = None if self._count is None else ids.first + self._count
         with self._settings:
             streams = {part.name: PartStream(part, sender, ids, log, self.seed) for part in PARTS}
             for name, stream in streams.items():
-                stream.begin(now_s, self._rates[name], self._faults[name], end_id)
+                stream.begin(now_s, self._rates[name], self._faults[name], self._end_id)
             self._streams = streams
         self._threads = [
             threading.Thread(target=self._run, args=(stream, sender, log), name=name, daemon=True)
@@ -135,7 +136,7 @@ class Producers:
 
         Args:
             complete: first bring every part, also a paused or delayed one, to the highest id that any part has begun.
-                This last stretch has no faults, so stopping itself leaves no house incomplete.
+                This last stretch has no faults, so stopping itself leaves no house pending.
             timeout_s: give up when no message gets through for that long (the broker is away).
         Raises:
             HousesError: the first error of a thread, else how many messages were not delivered and why.
@@ -224,7 +225,7 @@ class Producers:
     @property
     def done(self) -> bool:
         """Whether each part has sent the `count` of ids that was asked for."""
-        end_id = None if self._count is None else self.first_id + self._count
+        end_id = self._end_id
         return end_id is not None and all(stream.next_id >= end_id for stream in self._streams.values())
 
     @property
@@ -242,7 +243,5 @@ class Producers:
         return pick_recent(self._random, self.first_id, self.highest_id)
 
 
-def _names(part_name: str | None) -> Iterable[str]:
-    if part_name is None:
-        return PART_BY_NAME
-    return (part_named(part_name).name,)
+def _names(part_name: str | None) -> list[str]:
+    return PART_NAMES if part_name is None else [part_named(part_name).name]

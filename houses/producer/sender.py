@@ -98,7 +98,7 @@ class Sender:
             if messages and self._stalled():
                 self._note_failures(len(messages), self._errors[-1].str() if self._errors else "the queue stayed full")
                 return len(messages)
-            self._poll(_WAIT_S if messages else 0)
+            self.poll(_WAIT_S if messages else 0.0)
         return 0
 
     def _hand_over(self, partition: int, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -121,11 +121,8 @@ class Sender:
                 self._note_failures(1, f"partition {partition}: {error.str()}")
         return full
 
-    def poll(self) -> None:
-        """Take in what happened to messages sent earlier; raises as `send` does."""
-        self._poll(0)
-
-    def _poll(self, wait_s: float) -> None:
+    def poll(self, wait_s: float = 0.0) -> None:
+        """Take in what happened to messages sent earlier, or happens in so many seconds; raises as `send` does."""
         self._serve(self._client.poll, wait_s)
         if self._broken:
             raise BrokerError(f"Kafka refuses this producer for good: {self._broken}; start it again")

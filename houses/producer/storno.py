@@ -10,7 +10,6 @@ from typing import NamedTuple, Self
 from confluent_kafka import KafkaError
 
 from houses.config.config import Config
-from houses.errors import ConfigError
 from houses.kafka.clients import confirming_producer, metadata_of, produce_confirmed
 from houses.kafka.reader import last_records
 from houses.producer.ids import RECENT_IDS, highest_id, pick_recent
@@ -57,10 +56,10 @@ def send_storno(config: Config, house_id: int, part_name: str | None = None) -> 
     return StornoSender(config).send(house_id, part_name)
 
 
-def check_interval(interval_s: float) -> None:
-    """`ConfigError` unless a storno loop can keep to so many seconds between two stornos."""
-    if not 0.01 <= interval_s <= 3600:
-        raise ConfigError(f"seconds between stornos = {interval_s:.10g}: must be 0.01 to 3600")
+def checked_interval_s(config: Config, interval_s: float | None) -> float:
+    """Seconds between two stornos; None: as configured. `ConfigError` when producer.storno_interval_sec may not be it."""
+    given = {} if interval_s is None else {"producer.storno_interval_sec": interval_s}
+    return config.with_values(given).producer.storno_interval_sec
 
 
 class SentStorno(NamedTuple):
@@ -89,9 +88,11 @@ class StornoLoop:
         Args:
             config: broker, topics, seed (producer.seed) and interval (producer.storno_interval_sec).
             recent_id: gives an id, or None for "not now"; by default one of the newest in the parts topic.
-            interval_s: instead of the configured interval; the attribute may be changed at any time.
+            interval_s: instead of the configured interval.
+        Raises:
+            ConfigError: the interval is not one that the configuration may hold.
         """
-        self.interval_s = config.producer.storno_interval_sec if interval_s is None else interval_s
+        self.interval_s = checked_interval_s(config, interval_s)
         self.sent: list[SentStorno] = []
         """What was sent, oldest first."""
         self.error: Exception | None = None

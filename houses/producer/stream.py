@@ -10,21 +10,20 @@ from dataclasses import dataclass
 from random import Random
 
 from houses.config.models import PartFaults
+from houses.config.types import MAX_RATE_HZ
 from houses.errors import ConfigError
 from houses.producer.faults import KINDS, FaultInjector, FaultLog
 from houses.producer.ids import IdAllocator
 from houses.producer.sender import Sender
 from houses.records.message import Part, encode_parts, utc_now
 
-MAX_RATE_HZ = 20_000.0
 TICK_S = 0.010
 
 
-def check_rate(rate_hz: float) -> float:
-    """The rate itself; `ConfigError` when it is not a number from 0 to 20,000 messages per second."""
+def check_rate(rate_hz: float) -> None:
+    """`ConfigError` when it is not a number from 0 to 20,000 messages per second."""
     if not 0 <= rate_hz <= MAX_RATE_HZ:  # false for NaN as well
         raise ConfigError(f"rate {rate_hz}: must be 0 (paused) to {MAX_RATE_HZ:.0f} messages per second")
-    return float(rate_hz)
 
 
 class Schedule:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from houses.errors import ConfigError, MessageError
 
@@ -72,13 +72,16 @@ class Storno(NamedTuple):
     mask: int
 
 
+Reason = Literal["malformed", "wrong_partition", "duplicate", "evicted", "gap"]
+
+
 class Reject(NamedTuple):
     """A consumed record that is no part of a house in the files, and why."""
 
     partition: int
     """Kafka partition of the parts topic, or STORNO for the storno topic."""
     offset: int
-    reason: str
+    reason: Reason
     detail: str
     raw: bytes
 

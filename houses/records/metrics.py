@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
@@ -13,6 +13,18 @@ from houses.records.message import PARTS
 from houses.system.text import counted
 
 _READ_BACK_BYTES = 64 << 10
+
+State = Literal["starting", "recovering", "running", "waiting", "stopped", "failed"]
+"""Of a consumer; `waiting`: it reads only what can complete pending houses, as there are too many of them."""
+STARTING: State = "starting"
+WAITING: State = "waiting"
+FAILED: State = "failed"
+BEFORE_READING: tuple[State, ...] = (STARTING, "recovering")
+"""It does not know its lag yet."""
+READING: tuple[State, ...] = ("running", WAITING)
+"""It reads the parts."""
+ENDED: tuple[State, ...] = ("stopped", FAILED)
+"""The last line of a process that was not killed."""
 
 
 def percentile_ms(histogram: Mapping[str, int], share: float) -> float | None:
@@ -45,8 +57,7 @@ def histogram_since(earlier: Mapping[str, int], later: Mapping[str, int]) -> dic
 class Metrics:
     """One line of metrics.jsonl."""
 
-    state: str = "starting"
-    """starting, recovering, running, waiting (pending is full), stopped, failed."""
+    state: State = "starting"
     position: list[int] = field(default_factory=lambda: [0, 0, 0])
     """Next offset to read, per partition."""
     low_watermark: list[int] = field(default_factory=lambda: [0, 0, 0])

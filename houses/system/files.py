@@ -58,7 +58,13 @@ class FileOps:
 
     def sync(self, fd: int) -> None:
         """Return when content and length are on the disk itself."""
-        _sync_to_disk(fd)
+        if sys.platform == "darwin":
+            # fsync() on macOS leaves data in the drive's cache: man 2 fsync.
+            import fcntl
+
+            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+        else:
+            getattr(os, "fdatasync", os.fsync)(fd)
 
     def truncate(self, fd: int, length: int) -> None:
         """Cut an open file to `length` bytes."""
@@ -127,31 +133,25 @@ def sync_folder(ops: FileOps, folder: Path) -> None:
 
 
 def _fill(ops: FileOps, path: Path, data: bytes) -> None:
-    fd = ops.open(path)
-    try:
+    with opened(ops, path, create=True) as fd:
         ops.truncate(fd, 0)
         ops.write_at(fd, 0, data)
         ops.sync(fd)
-    finally:
-        ops.close(fd)
 
 
 def read_file(ops: FileOps, path: Path) -> bytes | None:
     """The whole content of a file, or None when it is absent."""
     try:
-        fd = ops.open(path, create=False)
+        with opened(ops, path) as fd:
+            return ops.read(fd, 0, ops.size(fd))
     except FileNotFoundError:
         return None
-    try:
-        return ops.read(fd, 0, ops.size(fd))
-    finally:
-        ops.close(fd)
 
 
 @contextmanager
-def opened(ops: FileOps, path: Path) -> Iterator[int]:
-    """Descriptor of an existing file for the time of a `with` block."""
-    fd = ops.open(path, create=False)
+def opened(ops: FileOps, path: Path, *, create: bool = False) -> Iterator[int]:
+    """Descriptor of a file for the time of a `with` block; `FileNotFoundError` when absent and not to be created."""
+    fd = ops.open(path, create=create)
     try:
         yield fd
     finally:
@@ -170,15 +170,3 @@ def _write_at(fd: int, position: int, data: memoryview) -> int:
         return os.pwrite(fd, data, position)
     os.lseek(fd, position, os.SEEK_SET)
     return os.write(fd, data)
-
-
-def _sync_to_disk(fd: int) -> None:
-    if sys.platform == "darwin":
-        # fsync() on macOS leaves data in the drive's cache: man 2 fsync.
-        import fcntl
-
-        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
-    elif hasattr(os, "fdatasync"):
-        os.fdatasync(fd)
-    else:
-        os.fsync(fd)

@@ -3,24 +3,22 @@
 import json
 import sys
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import psutil
 from filelock import FileLock, Timeout
 
 from houses.errors import FolderError
 
-ROLES = {"producer": "produce", "storno-loop": "storno-loop", "consumer": "consume"}
+Role = Literal["producer", "storno-loop", "consumer", "kafka"]
+ROLES: dict[Role, str] = {"producer": "produce", "storno-loop": "storno-loop", "consumer": "consume"}
 """Locks of a folder, in the order in which their holders are stopped: role -> verb that takes it."""
 
 
 class FolderLock:
-    """One owner of a role ("consumer", "producer") per folder, across processes.
+    """One owner of a role per folder, across processes. Released by the system when it dies."""
 
-    Released by the system when it dies.
-    """
-
-    def __init__(self, folder: Path, role: str) -> None:
+    def __init__(self, folder: Path, role: Role) -> None:
         """Nothing is taken before the `with` statement."""
         self._role = role
         self._folder = folder
@@ -60,7 +58,7 @@ def _started_s(process: psutil.Process) -> float:
     return process.create_time() - (psutil.boot_time() if sys.platform == "linux" else 0.0)
 
 
-def lock_owner(folder: Path, role: str) -> psutil.Process | None:
+def lock_owner(folder: Path, role: Role) -> psutil.Process | None:
     """The living process that holds a role of the folder, or None.
 
     A process counts only when its start time is the recorded one: a process id alone may meanwhile be another program.
@@ -70,7 +68,7 @@ def lock_owner(folder: Path, role: str) -> psutil.Process | None:
         record = json.loads((folder / f".{role}.pid").read_text(encoding="ascii"))
         process = psutil.Process(record["pid"])
         is_it = abs(_started_s(process) - record["started_s"]) < 1.0
-        return process if is_it and process.status() != psutil.STATUS_ZOMBIE else None
+        return process if is_it and is_alive(process) else None
     except (OSError, ValueError, KeyError, TypeError, psutil.Error):
         return None
 

@@ -17,6 +17,7 @@ from types import FrameType
 import psutil
 
 from houses.errors import EXIT_INTERRUPTED
+from houses.system.locks import Role
 
 _WATCH_S = 0.25
 
@@ -28,7 +29,7 @@ class StoppedEarly(BaseException):
 class StopRequest:
     """Whether this process was asked to stop. One per process, made in its main thread."""
 
-    def __init__(self, folder: Path | None = None, role: str = "") -> None:
+    def __init__(self, folder: Path | None = None, role: Role = "consumer") -> None:
         """Nothing is listened to yet. `folder` and `role` are those of its lock: where `ask_to_stop` looks for it."""
         self._file = stop_path(folder, role) if folder else None
         self._begun = time.time()
@@ -101,12 +102,12 @@ class StopRequest:
         return False
 
 
-def stop_path(folder: Path, role: str) -> Path:
+def stop_path(folder: Path, role: Role) -> Path:
     """The file that asks the holder of a role to stop; an older one than its process means nothing."""
     return folder / f".{role}.stop"
 
 
-def ask_to_stop(process: psutil.Process, folder: Path, role: str) -> None:
+def ask_to_stop(process: psutil.Process, folder: Path, role: Role) -> None:
     """Ask the process that holds a role of a folder to stop in good order; returns at once.
 
     psutil refuses to signal when the process id has gone to another program.

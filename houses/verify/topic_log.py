@@ -15,7 +15,7 @@ from houses.kafka.reader import Run, read_ranges
 from houses.records.blocks import Ints, hashes
 from houses.records.decode import decode_parts
 from houses.records.lines import RAW_CAP_BYTES
-from houses.records.message import decode_storno
+from houses.records.message import Reason, decode_storno
 from houses.verify.certificate import Kind
 
 LOG = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ Flags = NDArray[np.bool_]
 Verdicts = NDArray[np.uint8]
 
 _SAY_EVERY = 500_000
-NO_ID = {"malformed": MALFORMED, "wrong_partition": WRONG_PARTITION}
+NO_ID: dict[Reason, int] = {"malformed": MALFORMED, "wrong_partition": WRONG_PARTITION}
 
 
 class PartitionLog:

@@ -173,7 +173,7 @@ consumr: {}
         ("producer: {msgs_per_sec: 20001}", "producer.msgs_per_sec = 20001: must be 20000 or less"),
         ("producer: {msgs_per_sec: true}", "producer.msgs_per_sec = true: must be a number"),
         ("producer: {msgs_per_sec: }", "producer.msgs_per_sec = (empty): must be a number"),
-        ("producer: {storno_interval_sec: 0}", "producer.storno_interval_sec = 0: must be more than 0"),
+        ("producer: {storno_interval_sec: 0}", "producer.storno_interval_sec = 0: must be 0.01 or more"),
         ("producer: 5", "producer = 5: must be a section with keys of its own, indented below it"),
         ("producer: [a]", "producer = a list: must be a section with keys of its own, indented below it"),
         (

@@ -219,11 +219,11 @@ def test_a_commit_syncs_each_file_before_the_next_is_written() -> None:
     journal.append_rejects([Reject(0, 1, "malformed", "", b"")])
     assert journal.append_houses([SEVEN, house(8, 1, 2, 3)], stornos, "now") == 1
     journal.append_late(8, stornos)
-    assert journal.waiting == (1, 2, 1) and journal.lengths == (0, 0, 0)
+    assert journal.queued == (1, 2, 1) and journal.lengths == (0, 0, 0)
     journal.commit()
     names = [path.name for path in PATHS]
     assert disk.happened == [(what, name) for name in names for what in ("write", "sync")]
-    assert journal.waiting == (0, 0, 0) and journal.lengths == tuple(len(disk.durable(path)) for path in PATHS)
+    assert journal.queued == (0, 0, 0) and journal.lengths == tuple(len(disk.durable(path)) for path in PATHS)
     journal.commit()
     assert len(disk.happened) == 6  # nothing to write: nothing to sync
 

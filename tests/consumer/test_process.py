@@ -174,14 +174,14 @@ def test_an_older_offset_file_is_refused_with_the_way_on(tmp_path: Path, kafka: 
     made.offsets_path.write_text('{"0":5,"1":5,"2":5}', encoding="ascii")
     refused = run(made, "consume", "--until-end")
     assert refused.returncode == 1
-    assert "houses consume --rescan" in refused.stderr
+    assert "with: houses consume --rescan" in refused.stderr
     assert "Stopped: 20 houses" in check(made, "consume", "--until-end", "--rescan")
 
 
 STUCK = """
 import sys, time
-from houses.offsets import checkpoint
 from houses.cli.main import main
+from houses.offsets import checkpoint
 real = checkpoint.FileStore.save
 def save(self, record, **options):
     if record.generation > 1:

@@ -5,7 +5,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -343,6 +343,59 @@ def test_what_other_threads_say_is_printed_nowhere(
     finally:
         HOUSES.removeHandler(HOUSES.handlers[-1])
     assert capfd.readouterr() == ("Kafka starts\n", "")
+
+
+# --- what is refused changes nothing ---
+
+
+@pytest.mark.parametrize("part", ["", "rof"])
+def test_settings_of_an_unknown_part_change_nothing(exp: Experiment, part: str) -> None:
+    """An empty name is none either, and not all parts; whether it runs or not."""
+    before = exp.config
+    for _ in range(2):
+        with pytest.raises(ConfigError, match=f"part '{part}': must be one of"):
+            exp.set_rate(5, part)
+        with pytest.raises(ConfigError, match=f"part '{part}': must be one of"):
+            exp.set_faults(part, drop=0.5)
+        assert exp.config == before
+        exp.start()
+
+
+def test_bad_values_change_nothing(exp: Experiment) -> None:
+    """Of all parts neither, and the stornos that come again and again go on."""
+    before = exp.config
+    with exp.running():
+        exp.storno_every(60)
+        refusals: list[Callable[[], None]] = [
+            lambda: exp.set_rate(-1),
+            lambda: exp.set_faults(drop=2),
+            lambda: exp.set_faults("wall", dorp=0.5),
+            lambda: exp.storno_every(0),
+            lambda: exp.crash_consumer("at some time"),
+        ]
+        for refused in refusals:
+            with pytest.raises(ConfigError):
+                refused()
+        assert exp.config == before and exp.storno_interval_s == 60 and exp.consumer_alive
+        assert {counts.rate_hz for counts in exp.part_counts().values()} == {200}
+
+
+def test_blind_faults_of_a_seed_that_is_none_leave_the_others(exp: Experiment) -> None:
+    """What was set before stays."""
+    exp.set_faults(drop=0.5)
+    with pytest.raises(TypeError):
+        exp.inject_blindly([1])  # type: ignore[arg-type]  # as a cell may
+    assert exp.faults("wall").drop == 0.5
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_an_experiment_with_values_that_are_refused_leaves_the_earlier_one(base: Config, fresh: bool) -> None:
+    """It runs on: the cell is corrected and run again."""
+    with Experiment("kept", base=base) as earlier, earlier.running():
+        for values in ({"rate_hz": -1}, {"linger_ms": -1}, {"nothing": 1}):
+            with pytest.raises(ConfigError):
+                Experiment("kept", base=base, fresh=fresh, **values)
+        assert earlier.is_running and earlier.consumer_alive and not earlier.closed
 
 
 # --- a new beginning ---

@@ -23,7 +23,7 @@ from houses.lab import stop as admin
 from houses.offsets.binding import load_binding, save_binding
 from houses.offsets.stores import checkpoint_store
 from houses.system.files import REAL
-from houses.system.locks import ROLES, FolderLock, is_alive, lock_owner, process_record
+from houses.system.locks import ROLES, FolderLock, Role, is_alive, lock_owner, process_record
 from houses.verify.verify import verify
 
 FILES = {
@@ -248,7 +248,7 @@ def test_a_second_reset_has_nothing_to_do(tmp_path: Path, kafka: str) -> None:
 
 
 @pytest.mark.parametrize("role", list(ROLES))
-def test_reset_never_works_while_the_folder_is_held(tmp_path: Path, kafka: str, role: str) -> None:
+def test_reset_never_works_while_the_folder_is_held(tmp_path: Path, kafka: str, role: Role) -> None:
     """A consumer, a producer or a storno loop holds it: exit code 1, nothing touched."""
     made = finished(tmp_path, kafka)
     with FolderLock(made.folder, role):

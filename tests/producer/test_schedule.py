@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from houses.config.types import MAX_RATE_HZ
 from houses.errors import ConfigError
-from houses.producer.stream import MAX_RATE_HZ, Schedule, check_rate
+from houses.producer.stream import Schedule, check_rate
 
 rates = st.floats(0, MAX_RATE_HZ)
 steps = st.lists(st.tuples(st.floats(0, 1000), rates), max_size=20)

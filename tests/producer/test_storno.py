@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import Producer
+from support.command_line import call
 from support.kafka_lab import make_config, make_lab, wait_until
 
-from houses.config.config import Config
+from houses.config.config import Config, load
 from houses.errors import BrokerError, ConfigError, MessageError
 from houses.kafka.clients import connect
 from houses.kafka.reader import last_records
+from houses.lab.experiment import Experiment
 from houses.producer.producers import Producers
 from houses.producer.storno import StornoLoop, StornoSender, send_storno
 from houses.records.message import PARTS, encode_part, utc_now
@@ -78,7 +80,7 @@ def test_the_loop_cancels_recent_houses_fully_or_in_part(lab: Config) -> None:
     config = lab.with_values({"producer.msgs_per_sec": 0})
     with Producers(config, config.kafka.topic, config.folder) as running:
         running.send_through(499)
-        loop = StornoLoop(config, running.recent_id, interval_s=0.001).start()
+        loop = StornoLoop(config, running.recent_id, interval_s=0.01).start()
         wait_until(lambda: len(loop.sent) >= 40, "40 stornos")
         loop.stop()
     number = {part.name: part.number for part in PARTS}
@@ -100,7 +102,7 @@ def test_the_loop_finds_recent_ids_in_the_topic(lab: Config) -> None:
         value = encode_part(PARTS[0], house_id, utc_now(), "alice")
         producer.produce(lab.kafka.topic, value, str(house_id), partition=0)
     assert producer.flush(60) == 0
-    loop = StornoLoop(lab, interval_s=0.001).start()
+    loop = StornoLoop(lab, interval_s=0.01).start()
     wait_until(lambda: len(loop.sent) >= 5, "5 stornos")
     loop.stop()
     assert {s.house_id for s in loop.sent} <= set(range(5200, 5300))
@@ -109,7 +111,7 @@ def test_the_loop_finds_recent_ids_in_the_topic(lab: Config) -> None:
 def test_the_loop_waits_while_there_are_no_houses(lab: Config) -> None:
     """Asked again and again it sends nothing, and that is no error."""
     asked: list[None] = []
-    loop = StornoLoop(lab, lambda: asked.append(None), interval_s=0.001).start()
+    loop = StornoLoop(lab, lambda: asked.append(None), interval_s=0.01).start()
     wait_until(lambda: len(asked) >= 10, "10 questions")
     loop.stop()
     assert loop.sent == []
@@ -119,7 +121,7 @@ def test_the_loop_waits_while_there_are_no_houses(lab: Config) -> None:
 def test_an_error_does_not_end_the_loop_and_is_raised_at_stop(lab: Config, said: list[str]) -> None:
     """An id that cannot be sent is said at once; the next storno goes out all the same; stop raises the first error."""
     ids = iter([-1, -2, 3, 4])
-    loop = StornoLoop(lab, lambda: next(ids, None), interval_s=0.001).start()
+    loop = StornoLoop(lab, lambda: next(ids, None), interval_s=0.01).start()
     wait_until(lambda: len(loop.sent) == 2, "2 stornos")
     with pytest.raises(MessageError, match="house id -1"):
         loop.stop()
@@ -137,3 +139,37 @@ def test_the_interval_comes_from_the_configuration(lab: Config) -> None:
     assert StornoLoop(lab).interval_s == 15
     assert StornoLoop(lab.with_values({"producer.storno_interval_sec": 3})).interval_s == 3
     assert StornoLoop(lab, interval_s=0.5).interval_s == 0.5
+
+
+@pytest.mark.parametrize("interval_s", [0.01, 3600])
+def test_both_ends_of_the_interval_are_accepted(lab: Config, interval_s: float) -> None:
+    """In the configuration and as an argument."""
+    assert lab.with_values({"producer.storno_interval_sec": interval_s}).producer.storno_interval_sec == interval_s
+    assert StornoLoop(lab, interval_s=interval_s).interval_s == interval_s
+
+
+@pytest.mark.parametrize(
+    ("interval", "words"),
+    [
+        ("0.009", "must be 0.01 or more"),
+        ("0", "must be 0.01 or more"),
+        ("3600.1", "must be 3600 or less"),
+        ("nan", "must be a finite number"),
+    ],
+)
+def test_an_interval_out_of_bounds_is_refused_everywhere_in_the_same_words(
+    exp: Experiment, monkeypatch: pytest.MonkeyPatch, interval: str, words: str
+) -> None:
+    """Environment, command line, experiment and loop; and before anything is started or asked of Kafka."""
+    line = f"producer.storno_interval_sec = {interval}: {words}"
+    made = exp.config
+    for ask in (lambda: exp.storno_every(float(interval)), lambda: StornoLoop(made, interval_s=float(interval))):
+        with pytest.raises(ConfigError) as refused:
+            ask()
+        assert str(refused.value) == line.replace(" = 0:", " = 0.0:")
+    done = call(made, "storno-loop", "--interval", interval)
+    assert done.returncode == 1 and line.replace(" = 0:", " = 0.0:") in done.stderr
+    monkeypatch.setenv("HOUSES_PRODUCER__STORNO_INTERVAL_SEC", interval.replace("nan", ".nan"))
+    with pytest.raises(ConfigError) as refused:
+        load(made.path)
+    assert str(refused.value) == f"environment HOUSES_PRODUCER__STORNO_INTERVAL_SEC: {line}"

@@ -13,6 +13,7 @@ from houses.consumer.recovery import DoneOffsets
 from houses.offsets import checkpoint
 from houses.records import registers as sidefiles
 from houses.records.decode import PartBatch
+from houses.records.message import STORNO
 from houses.system import files
 from houses.system.files import FileOps
 from support.crash_points import every_point
@@ -35,7 +36,7 @@ def _nothing(*_: Any, **__: Any) -> None:
 
 
 def _write_all_then_sync_all(journal: Journal) -> None:
-    lengths = [len("".join(file._waiting)) for file in journal.files]
+    lengths = [len("".join(file.queued)) for file in journal.files]
     with patch.object(JsonlFile, "sync", _nothing):
         for file in journal.files:
             file.commit()
@@ -84,7 +85,7 @@ def _storno_position_too_high(
 
 
 def _without_commit(self: ConsumerLoop, now_s: float) -> None:
-    """`_periodic`, whose checkpoint leaves waiting lines where they are."""
+    """`_periodic`, whose checkpoint leaves queued lines where they are."""
     with patch.object(ConsumerLoop, "_commit", _nothing):
         _PERIODIC(self, now_s)
 
@@ -111,7 +112,7 @@ def _all_as_new(_: DoneOffsets, batch: PartBatch) -> PartBatch:
 def _register_goes_as_far_as_the_record(*arguments: Any) -> Any:
     state, record = _LOAD(*arguments), arguments[2]
     if record:
-        state.storno_next = record.storno_next
+        state.begin[STORNO] = record.storno_next
     return state
 
 

@@ -17,6 +17,7 @@ from unittest.mock import patch
 
 from houses.config.config import Config
 from houses.config.models import ConsumerConfig, KafkaConfig, ProducerConfig
+from houses.consumer.checkpointer import Checkpointer
 from houses.consumer.loop import ConsumerLoop
 from houses.consumer.recovery import BrokerView, Recovered, recover
 from houses.consumer.reporter import Reporter
@@ -250,6 +251,7 @@ class Lab:
         source = self.source = FakeSource(self.topics, turns, self.clock)
         source.kill = kill
         with (
+            shown(self.said.append),
             patch("houses.consumer.loop.time", SimpleNamespace(monotonic=self.clock.monotonic)),
             patch("houses.consumer.checkpointer.stage_side_files", self._stage),
         ):
@@ -273,15 +275,9 @@ class Lab:
     ) -> None:
         self.recovered = recover(self.config, self.disk, store, view, accept_gap=accept_gap)
         with closing(self.recovered.journal), closing(reporter_of_nothing()) as reporter:
-            loop = ConsumerLoop(
-                self.config,
-                self.disk,
-                store,
-                self.recovered,
-                cast(Source, source),
-                reporter,
-                lambda: source.over,
-            )
+            checkpointer = Checkpointer(self.config, self.disk, store, self.recovered, self.clock.now_s)
+            limits, taken = self.config.consumer, cast(Source, source)
+            loop = ConsumerLoop(limits, self.recovered, checkpointer, taken, reporter, lambda: source.over)
             self.metrics = reporter.metrics
             self.counts = dict(loop.run(self.topics.ends if rest else None))
 

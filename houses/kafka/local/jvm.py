@@ -20,7 +20,7 @@ import psutil
 
 from houses.errors import BrokerError
 from houses.system.files import REAL, replace_file
-from houses.system.locks import is_alive, lock_owner, process_record
+from houses.system.locks import Role, is_alive, lock_owner, process_record
 
 _JVM_FLAGS = (
     *("-Xms64m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true"),
@@ -30,7 +30,7 @@ _JVM_FLAGS = (
 _BROKER_CLASS = "kafka.Kafka"
 _FORMAT_CLASS = "kafka.tools.StorageTool"
 _SETTINGS = "server.properties"
-_ROLE = "kafka"
+_ROLE: Role = "kafka"
 _FORMAT_TIMEOUT_S = 60.0
 _LIFE_LOCK_TIMEOUT_S = 10.0
 if sys.platform == "win32":

@@ -23,6 +23,7 @@ from houses.lab.analysis.figure import (
     new_axes,
 )
 from houses.records.message import PART_NAMES, part_named
+from houses.records.metrics import ENDED, FAILED, STARTING
 from houses.system.text import counted
 
 _PROCESSES = ((BLACK, "o"), (PURPLE, "D"), (SKY_BLUE, "v"))
@@ -65,11 +66,11 @@ def _runs(metrics: pd.DataFrame) -> list[pd.DataFrame]:
     if metrics.empty:
         return []
     metrics = metrics.reset_index(drop=True)
-    is_first = (metrics["pid"] != metrics["pid"].shift()) | (metrics["state"] == "starting")
+    is_first = (metrics["pid"] != metrics["pid"].shift()) | (metrics["state"] == STARTING)
     seconds = (metrics["time"] - metrics["time"].iloc[0]).dt.total_seconds()
-    known = metrics.assign(seconds=seconds)[metrics["state"] != "starting"]
+    known = metrics.assign(seconds=seconds)[metrics["state"] != STARTING]
     runs = [rows for _, rows in known.groupby(is_first.cumsum())]
-    return [rows for rows in runs if (rows["state"] != "failed").any()]
+    return [rows for rows in runs if (rows["state"] != FAILED).any()]
 
 
 def _restart(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, Any]:
@@ -78,7 +79,7 @@ def _restart(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, Any]:
         "last_before": last["time"],
         "first_after": first["time"],
         "seconds_away": (first["time"] - last["time"]).total_seconds(),
-        "crash": last["state"] not in ("stopped", "failed"),
+        "crash": last["state"] not in ENDED,
         "pid_before": last["pid"],
         "pid": first["pid"],
     } | {f"{name}_again": max(0, last[f"{name}_position"] - first[f"{name}_position"]) for name in PART_NAMES}

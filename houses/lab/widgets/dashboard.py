@@ -10,12 +10,10 @@ from typing import Any, NamedTuple
 from houses.errors import HousesError
 from houses.lab.consumer_process import ConsumerChild
 from houses.lab.experiment import Experiment
-from houses.records.metrics import histogram_since, parse_metrics, percentile_ms
+from houses.records.metrics import BEFORE_READING, ENDED, histogram_since, parse_metrics, percentile_ms
 from houses.system.text import counted
 
 _SILENT_S = 2.0
-_NOT_READING = ("starting", "recovering")
-"""States in which a consumer does not know its lag yet."""
 _CLOSED = "the experiment is closed: run the cell that makes it (houses.Experiment(...)), and then this one"
 _KINDS = ("houses", "cancelled", "late")
 
@@ -92,7 +90,9 @@ class Dashboard:
     def _unread(self) -> tuple[str, int]:
         """How sure lag and pending are, "about " or nothing, and the messages sent since nobody has measured them."""
         state = self._feed.latest.get("state")
-        if (self._measured() and state not in _NOT_READING) or (not self._exp.is_running and self._feed.ended_in_order):
+        if (self._measured() and state not in BEFORE_READING) or (
+            not self._exp.is_running and self._feed.ended_in_order
+        ):
             self._sent_before = None
             return "", 0
         sent = sum(self._exp.sent.values())
@@ -160,7 +160,6 @@ class Dashboard:
 
 _WINDOW_MS = 1000
 _KEPT_MS = 61_000
-_ENDED = ("stopped", "failed")
 
 
 class Point(NamedTuple):
@@ -196,7 +195,7 @@ class MetricsFeed:
     @property
     def ended_in_order(self) -> bool:
         """Whether the last line is the last of its process; also before the first line."""
-        return self.latest.get("state", "stopped") in _ENDED
+        return self.latest.get("state", "stopped") in ENDED
 
     @property
     def latest_ms(self) -> int:

@@ -13,7 +13,7 @@ from houses.lab.experiment import Experiment
 from houses.lab.widgets.chart import LiveChart
 from houses.lab.widgets.controls import Controls
 from houses.lab.widgets.dashboard import Dashboard
-from houses.producer.storno import check_interval
+from houses.producer.storno import checked_interval_s
 from houses.records.message import MAX_ID_DIGITS, PARTS
 
 _SLIDER_TOP_HZ = 5_000
@@ -143,7 +143,7 @@ class Panel(Controls):
         self._exp.background.submit("stornos", partial(self._exp.storno_every, interval_s))
 
     def _on_interval(self) -> None:
-        check_interval(self._storno_every_s.value)
+        checked_interval_s(self._exp.config, self._storno_every_s.value)
         if self._storno_again.value:
             self._on_repeat()
 

@@ -170,7 +170,7 @@ def test_a_storno_is_sent_for_the_id_that_was_typed_or_a_recent_one(exp: Experim
         wait_for_work(exp)
         assert exp.storno_interval_s == 0.1
         shown._storno_every_s.value = -5
-        assert frame(shown)["error"] == "seconds between stornos = -5: must be 0.01 to 3600"
+        assert frame(shown)["error"] == "producer.storno_interval_sec = -5.0: must be 0.01 or more"
         shown._storno_every_s.value = 60
         wait_for_work(exp)
         assert exp.storno_interval_s == 60 and frame(shown)["error"] == ""

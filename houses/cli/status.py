@@ -11,7 +11,7 @@ from houses.kafka.broker import cluster_id, describe_topics, watermarks
 from houses.kafka.local import server as local_kafka
 from houses.offsets.binding import Binding, load_binding
 from houses.records.message import PARTS
-from houses.records.metrics import last_metrics, outcome, percentile_ms
+from houses.records.metrics import last_metrics, outcome, percentile_ms, written_at
 from houses.system.files import REAL
 from houses.system.locks import ROLES, lock_owner
 from houses.system.text import counted
@@ -108,7 +108,7 @@ def _consumer_lines(config: Config, ends: Ends | None) -> Iterator[str]:
         yield "Measured:    nothing yet"
         return
     runs = lock_owner(config.folder, "consumer") is not None
-    age = _duration(_age_s(metrics["time"]))
+    age = _duration((datetime.now(UTC) - written_at(metrics)).total_seconds())
     yield f"Measured:    {age} ago, by process {metrics['pid']}, state {metrics['state']}{_died(metrics, runs)}"
     counts = metrics["counts"]
     kinds = ", ".join(outcome(kind, number) for kind, number in counts.items() if number)
@@ -131,10 +131,6 @@ def _lag(metrics: dict[str, Any], ends: Ends | None) -> int:
         return int(metrics["lag"])
     positions = [*metrics["position"], metrics["storno_position"]]
     return sum(max(0, end - position) for position, (_, end) in zip(positions, ends, strict=True))
-
-
-def _age_s(iso: str) -> float:
-    return (datetime.now(UTC) - datetime.fromisoformat(iso)).total_seconds()
 
 
 def _duration(seconds: float) -> str:

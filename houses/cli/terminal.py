@@ -33,12 +33,12 @@ class HouseId(click.ParamType[int]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """The number."""
-        from houses.records.message import MAX_ID_DIGITS
+        from houses.records.message import MAX_ID_DIGITS, parse_house_id
 
         text = str(value)
-        if not (text.isascii() and text.isdigit() and len(text) <= MAX_ID_DIGITS):
+        if (house_id := parse_house_id(text)) is None:
             self.fail(f"house id {text[:_SHOWN_CHARACTERS]!r}: must be 1 to {MAX_ID_DIGITS} digits", param, ctx)
-        return int(text)
+        return house_id
 
 
 class Seconds(click.FloatRange):

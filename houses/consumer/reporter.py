@@ -12,6 +12,7 @@ from pathlib import Path
 
 from houses.errors import FolderError, describe_error
 from houses.records.decode import House
+from houses.records.message import parse_time, utc_now
 from houses.records.metrics import Metrics
 
 _FIRST_MS = 0.1
@@ -21,9 +22,6 @@ _GROWTH = 1.1
 
 
 _SAMPLE_PER_COMMIT = 100
-
-
-_TS_CHARACTERS = len("2026-01-31T12:00:00.000000Z")
 
 
 class LatencyHistogram:
@@ -56,8 +54,7 @@ class MetricsFile:
 
     def write(self, metrics: Metrics) -> None:
         """Add a line with the time and the process id; a disk that does not take it is no error."""
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        line = {"time": now, "pid": os.getpid()} | asdict(metrics)
+        line = {"time": utc_now(), "pid": os.getpid()} | asdict(metrics)
         data = b"\n" * self._torn + json.dumps(line, separators=(",", ":")).encode() + b"\n"
         # Measurements never end the consumer: what must be on the disk has its own error, with its own advice.
         with suppress(OSError):
@@ -82,7 +79,7 @@ class Reporter:
         self.metrics = Metrics()
         self.counts: Counter[str] = Counter()
         self._latency = LatencyHistogram()
-        self._sent: list[str] = []
+        self._sent: list[datetime] = []
         self._file = MetricsFile(path)
         self.write()
 
@@ -91,13 +88,13 @@ class Reporter:
         self.counts["houses"] += len(houses) - cancelled
         self.counts["cancelled"] += cancelled
         step = max(1, len(houses) // _SAMPLE_PER_COMMIT)
-        self._sent += [max(entry[1][:_TS_CHARACTERS] for entry in house[1:]) for house in houses[::step]]
+        self._sent += [sent for house in houses[::step] if (sent := _last_sent(house))]
 
     def committed(self) -> None:
         """All houses so far are on the disk now."""
         self.metrics.commits += bool(self._sent)
         now_s = datetime.now(UTC).timestamp()
-        self._latency.add((now_s - sent_s) * 1000 for ts in self._sent if (sent_s := _utc_seconds(ts)) is not None)
+        self._latency.add((now_s - sent.timestamp()) * 1000 for sent in self._sent)
         self._sent.clear()
 
     def write(self) -> None:
@@ -114,9 +111,7 @@ class Reporter:
         self._file.close()
 
 
-def _utc_seconds(ts: str) -> float | None:
-    """Unix time of a time as we send it; None for the older local times, whose zone nobody knows."""
-    try:
-        return datetime.fromisoformat(ts).timestamp() if ts.endswith("Z") else None
-    except ValueError:
-        return None
+def _last_sent(house: House) -> datetime | None:
+    """When the last of its parts was sent; None when that of one is not known."""
+    sent = [parse_time(entry[1].partition('"')[0]) for entry in house[1:]]
+    return None if None in sent else max(filter(None, sent))

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pyroaring import BitMap64
 
 from houses.records.lines import HouseLine
-from houses.records.message import FULL, PARTS
+from houses.records.message import FULL, part_names
 from houses.verify.certificate import Findings
 from houses.verify.snapshot import Snapshot
 from houses.verify.topic_log import StornoLog
@@ -103,4 +103,4 @@ def described(mask: int) -> str:
     """A set of excluded parts in words."""
     if mask in (0, FULL):
         return "full storno" if mask else "no storno"
-    return "storno of " + " and ".join(part.name for part in PARTS if mask & part.mask)
+    return f"storno of {' and '.join(part_names(mask))}"

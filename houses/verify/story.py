@@ -10,8 +10,19 @@ from houses.config.config import Config
 from houses.errors import MessageError
 from houses.kafka.reader import Run, printable, read_ranges
 from houses.records.blocks import blocks
-from houses.records.lines import HouseLine, parse_house_line, parse_reject_line, split_lines
-from houses.records.message import FULL, PARTS, STORNO, Part, PartMessage, Reject, decode_part, decode_storno, peek_id
+from houses.records.lines import HouseLine, line_start, parse_house_line, parse_reject_line, split_lines
+from houses.records.message import (
+    FULL,
+    PARTS,
+    STORNO,
+    Part,
+    PartMessage,
+    Reject,
+    decode_part,
+    decode_storno,
+    part_names,
+    peek_id,
+)
 from houses.records.metrics import last_metrics
 from houses.verify.snapshot import Snapshot, take_snapshot
 from houses.verify.stornos import described
@@ -138,8 +149,7 @@ class Story:
 
 
 def _cancelled(mask: int) -> str:
-    names = " and ".join(part.name for part in PARTS if mask & part.mask)
-    return "cancelled" if mask == FULL else f"cancelled in part ({names})"
+    return "cancelled" if mask == FULL else f"cancelled in part ({' and '.join(part_names(mask))})"
 
 
 def safe(text: str) -> str:
@@ -207,7 +217,7 @@ def _positions(config: Config, snapshot: Snapshot) -> tuple[int, ...]:
 
 
 def _find_lines(facts: _Facts) -> None:
-    start = b'{"id":%d,' % facts.id
+    start = line_start(facts.id)
     for path, length in list(zip(facts.snapshot.files, facts.snapshot.lengths, strict=True))[:2]:
         for block in blocks(path, length):
             for data in split_lines(block.data) if start in block.data else ():

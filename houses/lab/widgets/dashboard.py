@@ -3,7 +3,6 @@
 import time
 from collections import Counter, deque
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +10,7 @@ from houses.errors import HousesError
 from houses.lab.consumer_process import ConsumerChild
 from houses.lab.experiment import Experiment
 from houses.records.message import PARTS
-from houses.records.metrics import histogram_since, parse_metrics, percentile_ms
+from houses.records.metrics import histogram_since, parse_metrics, percentile_ms, written_at
 from houses.system.text import counted
 
 _SILENT_S = 2.0
@@ -221,7 +220,7 @@ class MetricsFeed:
     @property
     def latest_ms(self) -> int:
         """When the last line was written, Unix time in milliseconds; 0 before the first."""
-        return _unix_ms(self.latest["time"]) if self.latest else 0
+        return _unix_ms(self.latest) if self.latest else 0
 
     @property
     def totals(self) -> Counter[str]:
@@ -250,7 +249,7 @@ class MetricsFeed:
         self.latest = record
         counts = record["counts"]
         houses = counts.get("houses", 0) + counts.get("cancelled", 0)
-        self._add(_Sample(_unix_ms(record["time"]), houses, record["durable_latency_ms"]))
+        self._add(_Sample(_unix_ms(record), houses, record["durable_latency_ms"]))
 
     def _add(self, sample: _Sample) -> None:
         samples, points = self._samples, self.points
@@ -263,8 +262,8 @@ class MetricsFeed:
             points.popleft()
 
 
-def _unix_ms(iso: str) -> int:
-    return round(datetime.fromisoformat(iso).timestamp() * 1000)
+def _unix_ms(metrics: Mapping[str, Any]) -> int:
+    return round(written_at(metrics).timestamp() * 1000)
 
 
 def _point(first: _Sample, last: _Sample) -> Point:

@@ -13,7 +13,7 @@ from houses.kafka.clients import TopicInfo
 from houses.kafka.local import server as local_kafka
 from houses.offsets.binding import load_binding
 from houses.records.message import PARTS
-from houses.records.metrics import ENDED, last_metrics, outcome, percentile_ms
+from houses.records.metrics import ENDED, last_metrics, outcome, percentile_ms, written_at
 from houses.system.files import REAL
 from houses.system.locks import ROLES, lock_owner
 from houses.system.text import counted
@@ -96,7 +96,7 @@ def _consumer_lines(config: Config, ends: Ends | None) -> Iterator[str]:
         yield "Measured:    nothing yet"
         return
     runs = lock_owner(config.folder, "consumer") is not None
-    age = _duration((datetime.now(UTC) - datetime.fromisoformat(metrics["time"])).total_seconds())
+    age = _duration((datetime.now(UTC) - written_at(metrics)).total_seconds())
     died = "" if runs or metrics["state"] in ENDED else " (it was killed; the next start recovers)"
     yield f"Measured:    {age} ago, by process {metrics['pid']}, state {metrics['state']}{died}"
     kinds = ", ".join(outcome(kind, number) for kind, number in metrics["counts"].items() if number)

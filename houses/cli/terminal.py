@@ -31,11 +31,11 @@ _BAR_SHARE = 6
 
 def house_id(text: str) -> int:
     """An id as messages have it: ASCII digits only, where Python's own numbers may have signs, underscores and other digits."""
-    from houses.records.message import MAX_ID_DIGITS
+    from houses.records.message import MAX_ID_DIGITS, parse_house_id
 
-    if not (text.isascii() and text.isdigit() and len(text) <= MAX_ID_DIGITS):
+    if (found := parse_house_id(text)) is None:
         raise click.BadParameter(f"house id {text[:_SHOWN_CHARACTERS]!r}: must be 1 to {MAX_ID_DIGITS} digits")
-    return int(text)
+    return found
 
 
 class Seconds(click.FloatRange):

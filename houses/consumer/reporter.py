@@ -12,13 +12,12 @@ from pathlib import Path
 
 from houses.errors import FolderError, describe_error
 from houses.records.decode import House
-from houses.records.message import utc_now
+from houses.records.message import parse_time, utc_now
 from houses.records.metrics import FAILED, Metrics, outcome
 
 _FIRST_MS, _GROWTH = 0.1, 1.1
 """Latencies are counted in buckets that grow by a tenth each, from 0.1 ms on."""
 _SAMPLE_PER_COMMIT = 100
-_TS_CHARACTERS = len("2026-01-31T12:00:00.000000Z")
 _KEPT = ("houses", "cancelled", "late", "stornos")
 
 
@@ -61,7 +60,7 @@ class Reporter:
         self.metrics = Metrics()
         self.counts: Counter[str] = Counter()
         self._latency_counts: Counter[int] = Counter()
-        self._sent: list[str] = []
+        self._sent: list[datetime | None] = []
         self._file = MetricsFile(path)
         self.write()
 
@@ -70,13 +69,13 @@ class Reporter:
         self.counts["houses"] += len(houses) - cancelled
         self.counts["cancelled"] += cancelled
         step = max(1, len(houses) // _SAMPLE_PER_COMMIT)
-        self._sent += [max(entry[1][:_TS_CHARACTERS] for entry in house[1:]) for house in houses[::step]]
+        self._sent += map(_last_sent, houses[::step])
 
     def committed(self) -> None:
         """All houses so far are on the disk now."""
         self.metrics.commits += bool(self._sent)
         now_s = datetime.now(UTC).timestamp()
-        latencies_ms = ((now_s - sent_s) * 1000 for ts in self._sent if (sent_s := _utc_seconds(ts)) is not None)
+        latencies_ms = ((now_s - sent.timestamp()) * 1000 for sent in self._sent if sent)
         self._latency_counts.update(math.ceil(math.log(max(ms / _FIRST_MS, 1), _GROWTH)) for ms in latencies_ms)
         self._sent.clear()
 
@@ -96,16 +95,14 @@ class Reporter:
         self._file.close()
 
 
+def _last_sent(house: House) -> datetime | None:
+    """When the last of its parts was sent; None when that of one is not known."""
+    sent = [parse_time(entry[1].partition('"')[0]) for entry in house[1:]]
+    return None if None in sent else max(filter(None, sent))
+
+
 def outcomes(counts: Mapping[str, int]) -> str:
     """Houses and stornos are counted one by one, what was rejected by the message."""
     kept = [outcome(kind, counts[kind]) for kind in _KEPT if counts.get(kind)]
     rejected = [outcome(kind, number) for kind, number in sorted(counts.items()) if number and kind not in _KEPT]
     return ", ".join(kept) + (f"; messages rejected: {', '.join(rejected)}" if rejected else "")
-
-
-def _utc_seconds(ts: str) -> float | None:
-    """Unix time of a time as we send it; None for the older local times, whose zone nobody knows."""
-    try:
-        return datetime.fromisoformat(ts).timestamp() if ts.endswith("Z") else None
-    except ValueError:
-        return None

@@ -8,7 +8,7 @@ from random import Random
 
 from houses.errors import FolderError
 from houses.kafka.reader import Record
-from houses.records.message import MAX_ID, MAX_ID_DIGITS, peek_id
+from houses.records.message import MAX_ID, parse_house_id, peek_id
 from houses.system.files import REAL, FileOps, read_file, replace_file
 
 BLOCK_IDS = 10_000
@@ -39,7 +39,7 @@ def highest_id(records: Iterable[Record]) -> int:
 def _record_id(record: Record) -> int | None:
     found, key = peek_id(record.value or b""), record.key
     # A malformed message keeps its key, and its id counts as used.
-    return int(key) if found is None and key and key.isdigit() and len(key) <= MAX_ID_DIGITS else found
+    return parse_house_id(key or b"") if found is None else found
 
 
 class IdAllocator:

@@ -1,6 +1,5 @@
 """Reading the JSONL files from outside the consumer, block by block; the usual house lines column by column."""
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from houses.records.lines import HouseLine
-from houses.records.message import PARTS
+from houses.records.decode import fragment
+from houses.records.lines import TEXT, HouseLine, house_form, members_form
 
 Ints = NDArray[np.int64]
 _BLOCK_BYTES = 4 << 20
@@ -80,14 +79,7 @@ class HouseColumns(NamedTuple):
     """`hashes` of the parts."""
 
 
-_NUMBER = r"(0|[1-9][0-9]{0,17})"
-_MEMBERS = r'([^"\\\n]*","name":"[^"\\\n]*","task":"[^"\\\n]*)'
-_HOUSE = re.compile(
-    rf'^\{{"id":{_NUMBER},"house":\{{'
-    + ",".join(rf'"partition_{part.number}":\{{"ts":"{_MEMBERS}","offset":{_NUMBER}\}}' for part in PARTS)
-    + r'\},"completed_at":"[^"\\\n]*"\}\n',
-    re.MULTILINE,
-)
+_HOUSE = re.compile(house_form(f"({members_form(TEXT, TEXT)})", TEXT))
 
 
 def claimed_columns(data: bytes) -> HouseColumns | None:
@@ -126,5 +118,4 @@ def part_hash(line: HouseLine, number: int) -> int:
     part = line.parts.get(f"partition_{number}")
     if part is None:
         return 0
-    ts, name, task = (json.dumps(str(part.get(key, "")))[1:-1] for key in ("ts", "name", "task"))
-    return hash(f'{ts}","name":"{name}","task":"{task}')
+    return hash(fragment(part["ts"], part["name"], part["task"]))

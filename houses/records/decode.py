@@ -6,7 +6,7 @@ from itertools import repeat
 from typing import NamedTuple
 
 from houses.errors import MessageError
-from houses.records.message import MAX_ID_DIGITS, PartMessage, Reject, decode_part
+from houses.records.message import MAX_ID_DIGITS, Reject, decode_part
 
 PartEntry = tuple[int, str, bytes | None]
 """What is kept of a part until its house is written; a plain tuple, as there are many.
@@ -111,12 +111,13 @@ def _decode_each(partition: int, offsets: Sequence[int], values: Sequence[bytes 
             batch.rejects.append(Reject(partition, offset, "wrong_partition", detail, value or b""))
         else:
             batch.ids.append(part.id)
-            batch.entries.append((offset, _fragment(part), value))
+            batch.entries.append((offset, fragment(part.ts, part.name, part.task), value))
     return batch
 
 
-def _fragment(part: PartMessage) -> str:
-    return f'{json.dumps(part.ts)[1:-1]}","name":"{json.dumps(part.name)[1:-1]}","task":"{json.dumps(part.task)[1:-1]}'
+def fragment(ts: str, name: str, task: str) -> str:
+    """The members of a part's JSON object, as `PartEntry` holds them."""
+    return f'{json.dumps(ts)[1:-1]}","name":"{json.dumps(name)[1:-1]}","task":"{json.dumps(task)[1:-1]}'
 
 
 def entry_bytes(partition: int, house_id: int, entry: PartEntry) -> bytes:

@@ -1,4 +1,8 @@
-"""The lines of the JSONL files: written, and read back, also in the form of the older consumer."""
+"""The lines of the JSONL files: written, and read back, also in the form of the older consumer.
+
+Many lines of the usual form are read at once with the regular expressions of `house_form` and `storno_form`. Every line that
+they match is read by `parse_house_line` to the same values.
+"""
 
 import base64
 import json
@@ -11,7 +15,7 @@ import orjson
 
 from houses.errors import MessageError
 from houses.records.decode import House, PartEntry
-from houses.records.message import FULL, MAX_ID, PARTS, STORNO, Reject, excluded_parts, is_full, mask_of
+from houses.records.message import FULL, MAX_ID, PARTS, STORNO, Part, Reason, Reject, excluded_parts, mask_of
 
 MAX_OFFSET = 2**63 - 1
 _PARTITIONS = {f"partition_{part.number}": part.partition for part in PARTS}
@@ -33,7 +37,7 @@ def house_line(house: House, completed_at: str) -> str:
 def storno_line(house: House, mask: int, storno_offset: int | None, completed_at: str) -> str:
     """The line of a cancelled house in storno_houses.jsonl: its parts but the excluded ones of a partial storno."""
     entries = house[1:]
-    shown = [part for part in PARTS if is_full(mask) or not mask & part.mask]
+    shown = [part for part in PARTS if mask == FULL or not mask & part.mask]
     parts = ",".join(_part_member(part.number, entries[part.partition]) for part in shown)
     offsets = ",".join(f'"{part.number}":{entries[part.partition][0]}' for part in PARTS)
     return (
@@ -44,7 +48,10 @@ def storno_line(house: House, mask: int, storno_offset: int | None, completed_at
 
 def late_line(house_id: int, mask: int, storno_offset: int | None) -> str:
     """The line of a storno whose house was already written: no parts; readers join by id, the last line counts."""
-    return f'{{"id":{house_id},"house":{{}}{_storno_members(mask, storno_offset)},"late":true}}\n'
+    return f'{{"id":{house_id},"house":{{}}{_storno_members(mask, storno_offset)}{_LATE}\n'
+
+
+_FULL, _LATE = '"full"', ',"late":true}'
 
 
 def _part_member(number: int, entry: PartEntry) -> str:
@@ -52,9 +59,9 @@ def _part_member(number: int, entry: PartEntry) -> str:
 
 
 def _storno_members(mask: int, storno_offset: int | None) -> str:
-    excluded = "" if is_full(mask) else f',"excluded_partitions":{excluded_parts(mask)}'.replace(" ", "")
+    partial = f'"partial","excluded_partitions":{excluded_parts(mask)}'.replace(" ", "")
     offset = "" if storno_offset is None else f',"storno_offset":{storno_offset}'
-    return f',"storno":"{"full" if is_full(mask) else "partial"}"{excluded}{offset}'
+    return f',"storno":{_FULL if mask == FULL else partial}{offset}'
 
 
 def reject_line(reject: Reject, topics: tuple[str, str]) -> str:
@@ -68,6 +75,65 @@ def reject_line(reject: Reject, topics: tuple[str, str]) -> str:
         "raw": base64.b64encode(reject.raw[:RAW_CAP_BYTES]).decode(),
     }
     return json.dumps(record, separators=(",", ":")) + "\n"  # orjson cannot write ASCII only
+
+
+TEXT = r"[ !#-\[\]-~]*"
+"""Regular expression of a text that stands in JSON as it is."""
+_NUMBER = r"(0|[1-9][0-9]{0,17})"
+_START = rf'\{{"id":{_NUMBER},'
+
+
+def members_form(ts: str, name: str) -> str:
+    """Regular expression of the members of a part, as `PartEntry` holds them; `ts` and `name` are those of two values."""
+    return f'{ts}","name":"{name}","task":"{TEXT}'
+
+
+def _part_form(part: Part, members: str) -> str:
+    return rf'"partition_{part.number}":\{{"ts":"{members}","offset":{_NUMBER}\}}'
+
+
+def house_form(members: str, completed_at: str) -> str:
+    """Regular expression of a line that `house_line` writes.
+
+    Its groups: the id, for each part those of `members` and the offset, those of `completed_at`.
+    """
+    parts = ",".join(_part_form(part, members) for part in PARTS)
+    return rf'(?m)^{_START}"house":\{{{parts}\}},"completed_at":"{completed_at}"\}}\n'
+
+
+def storno_form(members: str, completed_at: str) -> str:
+    """Regular expression of a line that `storno_line` or `late_line` writes.
+
+    Its groups: those of `house_form`, the excluded parts of a partial storno, its offset, the offsets of all parts, the
+    member of late ones. What is not there is empty in a match.
+    """
+    parts = "".join(rf'(?:{_part_form(part, members)}(?:,(?=")|(?=\}})))?' for part in PARTS)
+    excluded = r'"partial","excluded_partitions":\[([1-3](?:,[1-3])*)\]'
+    offsets = ",".join(f'"{part.number}":{_NUMBER}' for part in PARTS)
+    return (
+        # Without a time, which the older program never wrote, there are no parts: their texts would have its prefixes.
+        rf'(?m)^{_START}"house":\{{(?:\}}|{parts}\}},"completed_at":"{completed_at}"),"storno":(?:{_FULL}|{excluded})'
+        rf'(?:,"storno_offset":{_NUMBER})?(?:,"offsets":\{{{offsets}\}})?({_LATE[:-1]})?\}}\n'
+    )
+
+
+def line_start(house_id: int) -> bytes:
+    """How each line of a house begins."""
+    return b'{"id":%d,' % house_id
+
+
+_ID = re.compile(_START.encode())
+
+
+def line_id(line: bytes) -> int:
+    """The id of a house line, which is read no further where the id is clear; `MessageError` when the line is none."""
+    match = _ID.match(line)
+    return int(match[1]) if match else parse_house_line(line).id
+
+
+def is_late(line: bytes) -> bool:
+    """Whether a line is one of a storno whose house was already written; its line feed may be missing."""
+    return line.removesuffix(b"\n").endswith(_LATE.encode())
 
 
 class HouseLine(NamedTuple):
@@ -140,18 +206,38 @@ def _without_prefixes(part: dict[str, Any]) -> dict[str, Any]:
     return {key: value.removeprefix(f"{key}:") if isinstance(value, str) else value for key, value in part.items()}
 
 
+class RejectLine(NamedTuple):
+    """A line of rejects.jsonl: the topic by its name, the others as in `Reject`."""
+
+    topic: str
+    partition: int
+    """Kafka partition of that topic."""
+    offset: int
+    reason: Reason
+    detail: str
+    raw: bytes
+
+
+def parse_any_reject_line(line: bytes) -> RejectLine:
+    """Read one line of rejects.jsonl, of any topics; `MessageError` when it is not one."""
+    try:
+        record = orjson.loads(line)
+        found = RejectLine(*[record[key] for key in RejectLine._fields])
+        if [*map(type, found)] != [str, int, int, str, str, str]:
+            raise TypeError
+        if not 0 <= found.partition < len(PARTS) or not 0 <= found.offset <= MAX_OFFSET:
+            raise ValueError(found)
+        return found._replace(raw=base64.b64decode(found.raw, validate=True))
+    except (ValueError, KeyError, TypeError):
+        raise MessageError(f"not a reject line: {line[:80]!r}") from None
+
+
 def parse_reject_line(line: bytes, topics: tuple[str, str]) -> Reject:
     """Read one line of rejects.jsonl; `MessageError` when it is not one of these topics'."""
     try:
-        record = orjson.loads(line)
-        partition, offset, reason, detail = (record[key] for key in ("partition", "offset", "reason", "detail"))
-        if [type(member) for member in (partition, offset, reason, detail)] != [int, int, str, str]:
-            raise TypeError
-        if not 0 <= partition < len(PARTS) or not 0 <= offset <= MAX_OFFSET:
-            raise ValueError(partition, offset)
-        index = (partition, STORNO)[topics.index(record["topic"])]
-        return Reject(index, offset, reason, detail, base64.b64decode(record["raw"], validate=True))
-    except (ValueError, KeyError, TypeError):
+        found = parse_any_reject_line(line)
+        return Reject((found.partition, STORNO)[topics.index(found.topic)], *found[2:])
+    except ValueError:
         raise MessageError(f"not a reject line of {topics[0]} or {topics[1]}: {line[:80]!r}") from None
 
 

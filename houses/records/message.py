@@ -12,8 +12,8 @@ from typing import Any, Literal, NamedTuple
 
 from houses.errors import ConfigError, MessageError
 
-MAX_ID = 10**18 - 1
 MAX_ID_DIGITS = 18
+MAX_ID = 10**MAX_ID_DIGITS - 1
 FULL = 0b111
 """Mask of the excluded parts of a fully cancelled house: bit N-1 stands for part N."""
 
@@ -47,12 +47,34 @@ PART_NAMES = [part.name for part in PARTS]
 PART_BY_NAME = {part.name: part for part in PARTS}
 
 
+_MASKS = {part.number: part.mask for part in PARTS}
+
+
 def mask_of(numbers: Iterable[int]) -> int:
-    """The mask of part numbers; `ValueError` when one is not 1 to 3."""
-    by_number = {part.number: part.mask for part in PARTS}
-    if not (found := set(numbers)) <= by_number.keys():
-        raise ValueError(found)
-    return sum(by_number[number] for number in found)
+    """The mask of part numbers, of which some may stand twice; `KeyError` when one is not 1 to 3."""
+    return sum(_MASKS[number] for number in set(numbers))
+
+
+def excluded_parts(mask: int) -> list[int]:
+    """The part numbers (1 to 3) of a mask."""
+    return [part.number for part in PARTS if mask & part.mask]
+
+
+def part_names(mask: int) -> list[str]:
+    """The names of the parts of a mask."""
+    return [part.name for part in PARTS if mask & part.mask]
+
+
+def part_named(name: str) -> Part:
+    """The part of that name; `ConfigError` lists the names when there is none."""
+    if name not in PART_BY_NAME:
+        raise ConfigError(f"part {name!r}: must be one of {', '.join(PART_BY_NAME)}")
+    return PART_BY_NAME[name]
+
+
+def parse_house_id(text: str | bytes) -> int | None:
+    """A house id as messages and files have it, ASCII digits and at most 18 of them; None when the text is none."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= MAX_ID_DIGITS else None
 
 
 class PartMessage(NamedTuple):
@@ -95,6 +117,15 @@ def utc_now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
+def parse_time(text: str | None) -> datetime | None:
+    """A time of a message or a line, in UTC; None when it is none, or names no zone, as those of the older programs."""
+    try:
+        time = datetime.fromisoformat(text or "")
+        return time.astimezone(UTC) if time.tzinfo else None
+    except (ValueError, OverflowError):  # the first and the last hours that there are may be none in UTC
+        return None
+
+
 def encode_part(part: Part, house_id: int, ts: str, name: str, task: str | None = None) -> bytes:
     """One part message; `MessageError` when a value does not fit the format."""
     return encode_parts(part, [house_id], ts, [name], task)[0]
@@ -122,10 +153,11 @@ def _check_text(text: str) -> None:
         raise MessageError(f"{text!r}: a name, task or time may hold neither | nor control characters; remove them")
 
 
-_PART = re.compile(
-    r"(?:partition|part)_([123])\|id:([0-9]{1,18})\|ts:([^|]+)\|name:([^|]*)\|task:([^|]*)(?:\|.*)?", re.DOTALL
-)
-_HEAD = re.compile(rb"(?:partition|part)_[123]\|id:([0-9]{1,18})\|")
+_ID = rf"([0-9]{{1,{MAX_ID_DIGITS}}})"
+_HEAD = rf"(?:partition|part)_([123])\|id:{_ID}\|"
+_PART = re.compile(rf"{_HEAD}ts:([^|]+)\|name:([^|]*)\|task:([^|]*)(?:\|.*)?", re.DOTALL)
+_BEGINNING = re.compile(_HEAD.encode())
+_BARE_ID = re.compile(rf"{_ID}[ \t\r\n]*".encode())
 
 
 def decode_part(value: bytes | None) -> PartMessage:
@@ -143,8 +175,8 @@ def decode_part(value: bytes | None) -> PartMessage:
 
 def peek_id(value: bytes) -> int | None:
     """The house id at the head of a part message that may be cut short, or None."""
-    match = _HEAD.match(value)
-    return int(match[1]) if match else None
+    match = _BEGINNING.match(value)
+    return int(match[2]) if match else None
 
 
 def encode_storno(house_id: int, part: Part | None = None) -> bytes:
@@ -153,9 +185,6 @@ def encode_storno(house_id: int, part: Part | None = None) -> bytes:
         raise MessageError(f"house id {house_id}: must be 0 to {MAX_ID}")
     message = {"id": house_id} if part is None else {"id": house_id, "partition": part.number}
     return json.dumps(message, separators=(",", ":")).encode()
-
-
-_BARE_ID = re.compile(rb"[0-9]{1,18}[ \t\r\n]*")
 
 
 def decode_storno(value: bytes | None) -> Storno:
@@ -192,25 +221,3 @@ def _strict_int(message: dict[str, Any], key: str, low: int, high: int) -> int:
     if type(value) is not int or not low <= value <= high:  # bool is a subclass of int and no id
         raise MessageError(f"{key} is not a whole number from {low} to {high}")
     return value
-
-
-def excluded_parts(mask: int) -> list[int]:
-    """The part numbers (1 to 3) of a mask."""
-    return [part.number for part in PARTS if mask & part.mask]
-
-
-def part_names(mask: int) -> list[str]:
-    """The names of the parts of a mask."""
-    return [part.name for part in PARTS if mask & part.mask]
-
-
-def is_full(mask: int) -> bool:
-    """Whether all three parts are cancelled."""
-    return mask == FULL
-
-
-def part_named(name: str) -> Part:
-    """The part of that name; `ConfigError` lists the names when there is none."""
-    if name not in PART_BY_NAME:
-        raise ConfigError(f"part {name!r}: must be one of {', '.join(PART_BY_NAME)}")
-    return PART_BY_NAME[name]

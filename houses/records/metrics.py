@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import orjson
 
-from houses.records.message import PARTS
+from houses.records.message import PARTS, parse_time
 from houses.system.text import counted
 
 _READ_BACK_BYTES = 64 << 10
@@ -105,12 +105,19 @@ def parse_metrics(line: bytes) -> dict[str, Any] | None:
             return None
         if [len(record[key]) for key in ("position", "low_watermark")] != [len(PARTS)] * 2:
             return None
-        if datetime.fromisoformat(record["time"]).tzinfo is None:
+        if parse_time(record["time"]) is None:
             return None
         [float(bound) for bound in record["durable_latency_ms"]]
     except (ValueError, TypeError, KeyError, OverflowError):
         return None
     return dict(record)
+
+
+def written_at(metrics: Mapping[str, Any]) -> datetime:
+    """When a line that `parse_metrics` took was written, in UTC."""
+    time = parse_time(metrics["time"])
+    assert time is not None  # it would not have been taken
+    return time
 
 
 def _is_like(value: Any, like: Any) -> bool:

@@ -14,7 +14,7 @@ from pyroaring import BitMap64
 
 from houses.config.config import Config
 from houses.records.lines import MAX_OFFSET
-from houses.records.message import FULL, MAX_ID, MAX_ID_DIGITS, Storno, excluded_parts, is_full, mask_of
+from houses.records.message import FULL, MAX_ID, Storno, excluded_parts, mask_of, parse_house_id
 from houses.system.files import FileOps, read_file, stage_file
 
 
@@ -164,9 +164,9 @@ def _whole(value: Any, most: int = MAX_OFFSET) -> int:
 
 
 def _id_of(key: str) -> int:
-    if not (key.isascii() and key.isdigit() and len(key) <= MAX_ID_DIGITS):
+    if (house_id := parse_house_id(key)) is None:
         raise ValueError(f"{key[:40]!r} is no house id")
-    return int(key)
+    return house_id
 
 
 def encode_stornos(stornos: StornoRegister, generation: int, storno_next: int) -> bytes:
@@ -174,8 +174,8 @@ def encode_stornos(stornos: StornoRegister, generation: int, storno_next: int) -
 
     The cancelled ids, as the older program wrote them, with the generation, the storno offsets and how far it goes.
     """
-    full = sorted(i for i, mask in stornos.masks.items() if is_full(mask))
-    partial = {str(i): excluded_parts(mask) for i, mask in sorted(stornos.masks.items()) if not is_full(mask)}
+    full = sorted(i for i, mask in stornos.masks.items() if mask == FULL)
+    partial = {str(i): excluded_parts(mask) for i, mask in sorted(stornos.masks.items()) if mask != FULL}
     record = {"full": full, "partial": partial, "generation": generation, "storno_next": storno_next}
     return json.dumps(record | {"offsets": stornos.offsets}, separators=(",", ":")).encode() + b"\n"
 

@@ -11,7 +11,7 @@ from pyroaring import BitMap64
 from houses.errors import MessageError
 from houses.records.blocks import Block, Ints, claimed_columns, integers, part_hash
 from houses.records.lines import HouseLine, gap_range, parse_house_line, parse_reject_line, split_lines
-from houses.records.message import PARTS, STORNO, Reject, is_full, peek_id
+from houses.records.message import FULL, PARTS, STORNO, Reject, peek_id
 from houses.verify.certificate import Findings
 from houses.verify.snapshot import CANCELLED, HOUSES, REJECTS, Snapshot, offset_columns
 from houses.verify.stornos import StornoAudit
@@ -205,7 +205,7 @@ def parse_written(data: bytes) -> HouseLine:
 def parse_cancelled(data: bytes) -> HouseLine:
     """A line of storno_houses.jsonl; `MessageError` when it is none."""
     line = _parse(data)
-    shown = {f"partition_{part.number}" for part in PARTS if is_full(line.mask) or not line.mask & part.mask}
+    shown = {f"partition_{part.number}" for part in PARTS if line.mask == FULL or not line.mask & part.mask}
     complete = len(line.offsets) == len(PARTS) or _is_older(line)
     if not line.mask or (line.parts if line.late else line.parts.keys() != shown or not complete):
         raise MessageError(f"not a line of a cancelled house: {data[:80]!r}")

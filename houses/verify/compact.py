@@ -10,8 +10,7 @@ from pyroaring import BitMap64
 
 from houses.config.config import Config
 from houses.records.blocks import blocks
-from houses.records.lines import parse_house_line, split_lines
-from houses.records.message import MAX_ID_DIGITS
+from houses.records.lines import line_id, split_lines
 from houses.system.files import REAL, FileOps
 from houses.system.text import counted
 from houses.verify.snapshot import read_register
@@ -19,7 +18,6 @@ from houses.verify.snapshot import read_register
 LOG = logging.getLogger(__name__)
 
 LIVE_NAME = "houses_live.jsonl"
-_ID_AT = len('{"id":')
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +70,7 @@ def _cancelled_ids(config: Config) -> BitMap64:
     ids = BitMap64(read_register(config.storno_ids_path).masks)
     for block in blocks(config.storno_houses_path):
         if not block.is_torn:
-            ids.update(map(_id_of, split_lines(block.data)))
+            ids.update(map(line_id, split_lines(block.data)))
     return ids
 
 
@@ -81,10 +79,5 @@ def _live_lines(path: Path, cancelled: BitMap64) -> Iterator[tuple[list[bytes], 
     for block in blocks(path):
         if not block.is_torn:
             lines = list(split_lines(block.data))
-            kept = [line for line in lines if _id_of(line) not in cancelled]
+            kept = [line for line in lines if line_id(line) not in cancelled]
             yield kept, len(lines) - len(kept), block.end
-
-
-def _id_of(line: bytes) -> int:
-    digits = line[_ID_AT : line.find(b",")]
-    return int(digits) if digits.isdigit() and len(digits) <= MAX_ID_DIGITS else parse_house_line(line).id

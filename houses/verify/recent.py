@@ -3,14 +3,13 @@
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from houses.errors import FolderError, MessageError
-from houses.records.lines import HouseLine, parse_house_line
-from houses.records.message import PARTS, excluded_parts
+from houses.records.lines import HouseLine, is_late, parse_house_line
+from houses.records.message import FULL, PARTS, parse_time, part_names
 
 _BLOCK_BYTES = 64 << 10
 
@@ -26,9 +25,8 @@ class RecentHouse:
     @property
     def latency_ms(self) -> float | None:
         """Last part sent -> completed; None when a part is left out, or names no time zone (older programs)."""
-        sent = [_time(part["ts"]) for part in self.line.parts.values()]
-        completed = _time(self.line.completed_at or "")
-        known = [ts for ts in sent if ts]
+        known = [ts for part in self.line.parts.values() if (ts := parse_time(part["ts"]))]
+        completed = parse_time(self.line.completed_at)
         # A partial storno leaves parts out of the line, and one of these may have come last.
         if completed is None or len(known) < len(PARTS):
             return None
@@ -37,12 +35,8 @@ class RecentHouse:
     @property
     def state(self) -> str:
         """`finished`, `cancelled`, or which parts are."""
-        excluded = [PARTS[number - 1].name for number in excluded_parts(self.mask)]
-        return (
-            "finished"
-            if not excluded
-            else "cancelled" + ("" if len(excluded) == len(PARTS) else f" {'+'.join(excluded)}")
-        )
+        partial = f"cancelled {'+'.join(part_names(self.mask))}"
+        return {0: "finished", FULL: "cancelled"}.get(self.mask, partial)
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain values; latency in milliseconds."""
@@ -53,14 +47,6 @@ class RecentHouse:
             "completed_at": self.line.completed_at,
             "latency_ms": self.latency_ms,
         }
-
-
-def _time(iso: str) -> datetime | None:
-    try:
-        time = datetime.fromisoformat(iso)
-    except ValueError:
-        return None
-    return time if time.tzinfo else None
 
 
 def recent_houses(houses: Path, storno_houses: Path, count: int) -> list[RecentHouse]:
@@ -90,7 +76,7 @@ def _late_masks(path: Path, ids: set[int]) -> dict[int, int]:
     """Cancelled parts of those houses that were cancelled late; the last line of each counts."""
     masks: dict[int, int] = {}
     for line in lines_from_end(path) if ids else ():
-        if line.endswith(b'"late":true}'):
+        if is_late(line):
             late = parse_house_line(line)
             if late.id in ids:
                 masks.setdefault(late.id, late.mask)

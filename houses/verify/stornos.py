@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pyroaring import BitMap64
 
 from houses.records.lines import HouseLine
-from houses.records.message import is_full, part_names
+from houses.records.message import FULL, part_names
 from houses.verify.certificate import Findings
 from houses.verify.snapshot import Snapshot
 from houses.verify.topic_log import StornoLog
@@ -95,11 +95,11 @@ class StornoAudit:
 
 def described(mask: int) -> str:
     """A set of excluded parts in words, as what stornos say."""
-    if mask and not is_full(mask):
+    if mask and mask != FULL:
         return "storno of " + " and ".join(part_names(mask))
     return "full storno" if mask else "no storno"
 
 
 def cancelled(mask: int) -> str:
     """A set of excluded parts in words, as what has become of the house."""
-    return "cancelled" if is_full(mask) else f"cancelled in part ({' and '.join(part_names(mask))})"
+    return "cancelled" if mask == FULL else f"cancelled in part ({' and '.join(part_names(mask))})"

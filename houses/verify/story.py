@@ -10,7 +10,7 @@ from typing import Any, Literal
 from houses.config.config import Config
 from houses.errors import MessageError
 from houses.kafka.reader import printable, read_ranges
-from houses.records.lines import HouseLine, parse_house_line, split_lines
+from houses.records.lines import HouseLine, line_start, parse_house_line, split_lines
 from houses.records.message import PARTS, STORNO, Part, PartMessage, Reject, decode_part, decode_storno, peek_id
 from houses.verify.snapshot import CANCELLED, HOUSES, Snapshot, take_snapshot
 from houses.verify.stornos import cancelled, described
@@ -175,7 +175,7 @@ def story(config: Config, house_id: int) -> Story:
 
 
 def _find_lines(facts: _Facts) -> None:
-    start = b'{"id":%d,' % facts.id
+    start = line_start(facts.id)
     for file in (HOUSES, CANCELLED):
         for block in facts.snapshot.blocks(file):
             for data in split_lines(block.data) if start in block.data and not block.is_torn else ():

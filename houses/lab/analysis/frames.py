@@ -3,128 +3,82 @@
 Times are in UTC, latencies in ms.
 """
 
-import base64
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import orjson
 import pandas as pd
 
-from houses.errors import FolderError
+from houses.errors import FolderError, MessageError
 from houses.producer.faults import FAULTS_NAME, KINDS
-from houses.records.lines import split_lines
-from houses.records.message import FULL, PART_NAMES, PARTS, excluded_parts, peek_id
+from houses.records.blocks import Block, blocks
+from houses.records.lines import (
+    TEXT,
+    HouseLine,
+    RejectLine,
+    house_form,
+    members_form,
+    parse_any_reject_line,
+    parse_house_line,
+    split_lines,
+    storno_form,
+)
+from houses.records.message import FULL, PART_NAMES, PARTS, mask_of, parse_time, part_names, peek_id
 from houses.records.metrics import parse_metrics
 
 Columns = dict[str, Any]
 """Column name -> array of the same length."""
-Record = dict[str, Any]
+_Line = TypeVar("_Line")
 
-UTC_DTYPE = pd.DatetimeTZDtype("us", "UTC")
-
-_TIME = rb'"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}\.[0-9]{6})Z"'
-_PART = rb'"partition_%d":\{"ts":' + _TIME + rb',"name":"([^"\\]*)","task":"[^"\\]*","offset":([0-9]{1,18})\}'
-_HOUSE_LINE = re.compile(
-    rb'^\{"id":([0-9]{1,18}),"house":\{'
-    + b",".join(_PART.replace(b"%d", b"%d" % part.number) for part in PARTS)
-    + rb'\},"completed_at":'
-    + _TIME
-    + rb"\}\n",
-    re.MULTILINE,
-)
-"""A line as the consumer writes it, in all but rare cases; one match is three times as fast as a parse and a walk."""
-_STORNO_LINE = re.compile(
-    rb'^\{"id":([0-9]{1,18}),"house":\{'
-    + b"".join(rb'(?:%s(?:,(?=")|(?=\})))?' % _PART.replace(b"%d", b"%d" % part.number) for part in PARTS)
-    + rb'\}(?:,"completed_at":%s)?,"storno":"(?:full"|partial","excluded_partitions":\[([1-3](?:,[1-3])*)\])' % _TIME
-    + rb'(?:,"storno_offset":([0-9]{1,18}))?'
-    + rb'(?:,"offsets":\{"1":([0-9]{1,18}),"2":([0-9]{1,18}),"3":([0-9]{1,18})\})?(,"late":true)?\}\n',
-    re.MULTILINE,
-)
-"""The same for a cancelled house, whose excluded parts are missing, and for a late storno, which has none. What is not there is
-empty in the match."""
+# As `utc_now` writes it, and as numpy reads it; a year 0 is one to numpy alone.
+_TIME = r"(?!0000)([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6})Z"
+_MEMBERS = members_form(_TIME, f"({TEXT})")
+_HOUSE_LINE = re.compile(house_form(_MEMBERS, _TIME).encode())
+"""All but rare lines; one match is three times as fast as a parse and a walk."""
+_STORNO_LINE = re.compile(storno_form(_MEMBERS, _TIME).encode())
 
 
-def house_columns(data: bytes) -> Columns:
-    """Columns of whole lines of houses.jsonl.
-
-    Raises:
-        ValueError, KeyError, TypeError, AttributeError: some line is not one of a house.
-    """
-    return _fast(_HOUSE_LINE, _from_matches, data) or _house_columns(_records(data))
-
-
-def storno_columns(data: bytes) -> Columns:
-    """Columns of whole lines of storno_houses.jsonl: those of houses, `mask` of excluded parts, `storno_offset`, `late`.
-
-    Raises: as `house_columns`.
-    """
-    if columns := _fast(_STORNO_LINE, _from_storno_matches, data):
-        return columns
-    records = _records(data)
-    return _house_columns(records) | {
-        "mask": np.array([_mask(record) for record in records], np.int8),
-        "storno_offset": _ints(record.get("storno_offset") for record in records),
-        "late": np.array([record.get("late", False) for record in records], bool),
-    }
-
-
-def reject_columns(data: bytes) -> Columns:
-    """Columns of whole lines of rejects.jsonl.
-
-    Raises: as `house_columns`.
-    """
-    records = _records(data)
-    raw = [base64.b64decode(record["raw"]) for record in records]
-    texts = {key: pd.array([record[key] for record in records], dtype="str") for key in ("topic", "reason", "detail")}
-    numbers = {key: _ints(record[key] for record in records) for key in ("partition", "offset")}
-    return texts | numbers | {"id": _ints(map(peek_id, raw)), "raw": _texts(raw)}
-
-
-def times(texts: Iterable[str | None]) -> pd.DatetimeIndex:
-    """Times as we send them; NaT for those of the older programs, whose zone nobody knows."""
-    known = [text if text and text[-1] == "Z" else None for text in texts]
-    return pd.DatetimeIndex(pd.to_datetime(known, format="ISO8601", utc=True, errors="coerce")).astype(UTC_DTYPE)
-
-
-def _fast(line: re.Pattern[bytes], read: Callable[[list[tuple[bytes, ...]]], Columns], data: bytes) -> Columns | None:
-    """Columns from the matches, one a line; None when some line is of another form."""
-    found = line.findall(data)
+def _matched_columns(form: re.Pattern[bytes], data: bytes) -> Columns | None:
+    """Columns of whole lines, one match a line; None when some line is of another form."""
+    found = form.findall(data)
     if not found or len(found) != data.count(b"\n"):
         return None
+    fields = list(zip(*found, strict=True))
     try:
-        return read(list(zip(*found, strict=True)))
+        return _from_matches(fields[:11], fields[13:16]) | _storno_from_matches(*fields[11:13], *fields[16:])
     except ValueError:  # a day such as 2026-02-31
         return None
 
 
-def _from_storno_matches(fields: list[tuple[bytes, ...]]) -> Columns:
-    house, (excluded, storno_offset, *offsets, late) = fields[:11], fields[11:]
-    for part in PARTS:
-        at, others = 3 * part.partition + 3, offsets[part.partition]
-        house[at] = tuple(own or other for own, other in zip(house[at], others, strict=True))
-    masks = {text: sum(PARTS[int(number) - 1].mask for number in text.split(b",")) for text in set(excluded) - {b""}}
-    return _from_matches(house) | {
-        "mask": np.array([masks.get(text, FULL) for text in excluded], np.int8),
-        "storno_offset": _digits(storno_offset),
-        "late": np.array(late, bool),
-    }
-
-
-def _from_matches(fields: list[tuple[bytes, ...]]) -> Columns:
+def _from_matches(fields: list[tuple[bytes, ...]], offsets: list[tuple[bytes, ...]]) -> Columns:
+    """Columns of houses; `offsets` of all parts, also excluded ones, where the lines have them."""
     columns: Columns = {"id": _digits(fields[0])}
     for part in PARTS:
         ts, name, offset = fields[3 * part.partition + 1 : 3 * part.partition + 4]
+        if offsets:
+            offset = tuple(other or own for other, own in zip(offsets[part.partition], offset, strict=True))
         texts = {text: text.decode("ascii") or None for text in set(name)}
         columns[f"{part.name}_sent"] = _exact_times(ts)
         columns[f"{part.name}_worker"] = _texts([texts[text] for text in name])
         columns[f"{part.name}_offset"] = _digits(offset)
-    return columns | {"completed_at": _exact_times(fields[-1])}
+    return columns | {"completed_at": _exact_times(fields[10])}
+
+
+def _storno_from_matches(*fields: tuple[bytes, ...]) -> Columns:
+    if not fields:
+        return {}
+    excluded, storno_offset, late = fields
+    masks = {text: mask_of(map(int, text.split(b","))) if text else FULL for text in set(excluded)}
+    return {
+        "mask": np.array([masks[text] for text in excluded], np.int8),
+        "storno_offset": _digits(storno_offset),
+        "late": np.array(late, bool),
+    }
 
 
 def _digits(texts: Sequence[bytes]) -> Any:
@@ -133,42 +87,46 @@ def _digits(texts: Sequence[bytes]) -> Any:
 
 
 def _exact_times(texts: Sequence[bytes]) -> pd.DatetimeIndex:
-    known = [text or b"NaT" for text in texts]
-    return pd.DatetimeIndex(np.array(known, "S26").astype("datetime64[us]")).tz_localize("UTC")
+    return _utc(np.array([text or b"NaT" for text in texts], "S26"))
 
 
-def _records(data: bytes) -> list[Record]:
-    # A line is JSON without raw line feeds inside, so a whole stretch can be read as one array, the fastest way.
-    records: list[Record] = orjson.loads(b"[" + data[:-1].replace(b"\n", b",") + b"]")
-    if len(records) != data.count(b"\n"):
-        raise ValueError("an empty line, or several records in one")
-    return records
+def _utc(times: "np.ndarray[Any, Any]") -> pd.DatetimeIndex:
+    return pd.DatetimeIndex(times.astype("datetime64[us]")).tz_localize("UTC")
 
 
-def _house_columns(records: list[Record]) -> Columns:
-    columns: Columns = {"id": _ints(record["id"] for record in records)}
-    houses = [record["house"] for record in records]
-    offsets = [record.get("offsets", {}) for record in records]
+def house_columns(lines: Sequence[HouseLine]) -> Columns:
+    """Columns of lines of houses.jsonl."""
+    columns: Columns = {"id": _ints(line.id for line in lines)}
     for part in PARTS:
-        key, number = f"partition_{part.number}", str(part.number)
-        entries = [house.get(key, {}) for house in houses]
-        columns[f"{part.name}_sent"] = times(entry.get("ts") for entry in entries)
-        columns[f"{part.name}_worker"] = _texts(
-            [entry.get("name", "").removeprefix("name:") or None for entry in entries]
-        )
-        of_part = (entry.get("offset", other.get(number)) for entry, other in zip(entries, offsets, strict=True))
-        columns[f"{part.name}_offset"] = _ints(of_part)
-    return columns | {"completed_at": times(record.get("completed_at") for record in records)}
+        members = [line.parts.get(f"partition_{part.number}", {}) for line in lines]
+        columns[f"{part.name}_sent"] = _times(member.get("ts") for member in members)
+        columns[f"{part.name}_worker"] = _texts([member.get("name") or None for member in members])
+        columns[f"{part.name}_offset"] = _ints(line.offsets.get(part.partition) for line in lines)
+    return columns | {"completed_at": _times(line.completed_at for line in lines)}
 
 
-def _mask(record: Record) -> int:
-    return FULL if record["storno"] == "full" else _partial_mask(record)
+def storno_columns(lines: Sequence[HouseLine]) -> Columns:
+    """Columns of lines of storno_houses.jsonl: those of houses, `mask` of excluded parts, `storno_offset`, `late`."""
+    return house_columns(lines) | {
+        "mask": np.array([line.mask for line in lines], np.int8),
+        "storno_offset": _ints(line.storno_offset for line in lines),
+        "late": np.array([line.late for line in lines], bool),
+    }
 
 
-def _partial_mask(record: Record) -> int:
-    if record["storno"] != "partial":
-        raise ValueError(record["storno"])
-    return sum(PARTS[number - 1].mask for number in record["excluded_partitions"])
+def reject_columns(lines: Sequence[RejectLine]) -> Columns:
+    """Columns of lines of rejects.jsonl."""
+    texts = {
+        key: pd.array([getattr(line, key) for line in lines], dtype="str") for key in ("topic", "reason", "detail")
+    }
+    numbers = {key: _ints(getattr(line, key) for line in lines) for key in ("partition", "offset")}
+    raw = [line.raw for line in lines]
+    return texts | numbers | {"id": _ints(map(peek_id, raw)), "raw": _texts(raw)}
+
+
+def _times(texts: Iterable[str | None]) -> pd.DatetimeIndex:
+    """Times in UTC; NaT for those of the older programs, whose zone nobody knows."""
+    return _utc(np.array([time and time.replace(tzinfo=None) for time in map(parse_time, texts)], object))
 
 
 def _ints(values: Iterable[int | None]) -> Any:
@@ -181,11 +139,8 @@ def _texts(values: Sequence[Any]) -> Any:
     return column
 
 
-_CHUNK_BYTES = 1 << 20
-_NO_LINE = (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError)
-"""What reading something else than a line of the file raises."""
 _STATES = ["none", "full", "partial"]
-_EXCLUDED = ["+".join(PART_NAMES[number - 1] for number in excluded_parts(mask)) for mask in range(FULL + 1)]
+_EXCLUDED = ["+".join(part_names(mask)) for mask in range(FULL + 1)]
 """Names of the excluded parts by mask."""
 _STORNO_COLUMNS = ["mask", "storno_offset", "late"]
 
@@ -218,8 +173,8 @@ def load(folder: Path | str) -> Loaded:
     """
     folder = Path(folder)
     # Stornos first: a late one that is read here speaks of a house line that is in its file already.
-    lines = _table(folder / "storno_houses.jsonl", storno_columns)
-    houses = _with_latency(_table(folder / "houses.jsonl", house_columns))
+    lines = _table(folder / "storno_houses.jsonl", _parse_storno, storno_columns, _STORNO_LINE)
+    houses = _with_latency(_table(folder / "houses.jsonl", parse_house_line, house_columns, _HOUSE_LINE))
     states = lines.drop_duplicates("id", keep="last")[["id", *_STORNO_COLUMNS]]
     own = _with_latency(lines[~lines["late"]].drop(columns=_STORNO_COLUMNS))
     written = _stack([own, houses[houses["id"].isin(states["id"])]])
@@ -228,56 +183,48 @@ def load(folder: Path | str) -> Loaded:
     return Loaded(
         _with_state(houses, masks),
         _with_state(stornos, stornos.pop("mask").to_numpy()),
-        _table(folder / "rejects.jsonl", reject_columns),
+        _table(folder / "rejects.jsonl", parse_any_reject_line, reject_columns),
     )
 
 
-def _table(path: Path, columns: Callable[[bytes], Columns]) -> pd.DataFrame:
-    """All lines of a file as one table."""
-    frames = [pd.DataFrame(_read(path, position, data, columns)) for position, data in _stretches(path)]
-    frame = _stack(frames or [pd.DataFrame(columns(b""))])
+def _parse_storno(line: bytes) -> HouseLine:
+    parsed = parse_house_line(line)
+    if not parsed.mask:
+        raise MessageError(f"not a line of a cancelled house: {line[:80]!r}")
+    return parsed
+
+
+def _table(
+    path: Path,
+    parse: Callable[[bytes], _Line],
+    columns: Callable[[Sequence[_Line]], Columns],
+    form: re.Pattern[bytes] | None = None,
+) -> pd.DataFrame:
+    """All whole lines of a file as one table; many at once where they are of a form, else one by one with the same result."""
+    stretches = [
+        (form and _matched_columns(form, block.data)) or columns(_parsed(path, block, parse))
+        for block in blocks(path)
+        if not block.is_torn  # it is being written, or was left by a killed consumer
+    ]
+    frame = _stack([*map(pd.DataFrame, stretches)] or [pd.DataFrame(columns([]))])
     few = [name for name in frame if name.endswith("_worker") or name in ("topic", "reason")]
     return frame.astype(dict.fromkeys(few, "category"))
 
 
-def _stretches(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Whole lines and where they begin; an unterminated last line is left out: it is being written, or torn."""
-    if not path.exists():
-        return
-    rest, position = b"", 0
-    with path.open("rb") as file:
-        while data := file.read(_CHUNK_BYTES):
-            data = rest + data
-            end = data.rfind(b"\n") + 1
-            if end:
-                yield position, data[:end]
-            rest, position = data[end:], position + end
+def _parsed(path: Path, block: Block, parse: Callable[[bytes], _Line]) -> list[_Line]:
+    lines: list[_Line] = []
+    for number, line in enumerate(split_lines(block.data)):
+        try:
+            lines.append(parse(line))
+        except MessageError as error:
+            place = f"damaged at byte {block.byte_of(number)} ({line[:60]!r})"
+            raise FolderError(f"{path}: {place}: restore the file, or see what is lost: houses verify") from error
+    return lines
 
 
 def _stack(frames: list[pd.DataFrame]) -> pd.DataFrame:
     filled = [frame for frame in frames if len(frame)]
     return pd.concat(filled, ignore_index=True) if filled else frames[0]
-
-
-def _read(path: Path, position: int, data: bytes, columns: Callable[[bytes], Columns]) -> Columns:
-    try:
-        return columns(data)
-    except _NO_LINE as error:
-        for line in split_lines(data):
-            if not _is_readable(line, columns):
-                break
-            position += len(line)
-        raise FolderError(
-            f"{path}: damaged at byte {position} ({line[:60]!r}): restore the file, or see what is lost: houses verify"
-        ) from error
-
-
-def _is_readable(line: bytes, columns: Callable[[bytes], Columns]) -> bool:
-    try:
-        columns(line)
-    except _NO_LINE:
-        return False
-    return True
 
 
 def _with_latency(frame: pd.DataFrame) -> pd.DataFrame:
@@ -327,7 +274,7 @@ def load_metrics(path: Path | str) -> pd.DataFrame:
     data = path.read_bytes() if path.exists() else b""
     rows = [_metrics_row(record) for line in split_lines(data) if (record := parse_metrics(line))]
     frame = pd.DataFrame(rows, columns=None if rows else ["time"])
-    frame["time"] = times(frame["time"])
+    frame["time"] = _times(frame["time"])
     counts = [name for name in frame if name.startswith("count_")]
     return frame.fillna(dict.fromkeys(counts, 0)).astype(dict.fromkeys(counts, "int64"))
 

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from houses.lab.analysis.figure import ACCENT, COLOURS, HATCHES, explain, figure_of, in_ms, new_axes
-from houses.records.message import PARTS
+from houses.records.message import PARTS, parse_time
 from houses.verify.story import PartStory, Story, safe
 
 _MOST_NOTES = 4
@@ -70,8 +69,8 @@ def plot_waterfall(story: Story, ax: Axes | None = None) -> Figure:
 
 
 def _times(story: Story) -> _Times:
-    sent = {part.part: moment for part in story.parts if (moment := _moment(part.sent)) is not None}
-    completed = _moment(story.completed_at)
+    sent = {part.part: moment for part in story.parts if (moment := parse_time(part.sent))}
+    completed = parse_time(story.completed_at)
     if not sent:
         return _Times({}, None)
     first = min(sent.values())
@@ -79,14 +78,6 @@ def _times(story: Story) -> _Times:
         {name: (moment - first).total_seconds() * 1000 for name, moment in sent.items()},
         None if completed is None else (completed - first).total_seconds() * 1000,
     )
-
-
-def _moment(text: str | None) -> datetime | None:
-    """None for the older local times, whose zone nobody knows, and for what is no time."""
-    try:
-        return datetime.fromisoformat(text) if text and text.endswith("Z") else None
-    except ValueError:
-        return None
 
 
 def _draw_part(ax: Axes, at: int, part: PartStory, times: _Times) -> None:

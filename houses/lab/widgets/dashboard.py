@@ -3,14 +3,13 @@
 import time
 from collections import Counter, deque
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from houses.errors import HousesError
 from houses.lab.consumer_process import ConsumerChild
 from houses.lab.experiment import Experiment
-from houses.records.metrics import BEFORE_READING, ENDED, histogram_since, parse_metrics, percentile_ms
+from houses.records.metrics import BEFORE_READING, ENDED, histogram_since, parse_metrics, percentile_ms, written_at
 from houses.system.text import counted
 
 _SILENT_S = 2.0
@@ -238,7 +237,7 @@ class MetricsFeed:
 
 
 def _unix_ms(line: Mapping[str, Any]) -> int:
-    return round(datetime.fromisoformat(line["time"]).timestamp() * 1000)
+    return round(written_at(line).timestamp() * 1000)
 
 
 def _point(first: Mapping[str, Any], last: Mapping[str, Any]) -> Point:

@@ -14,7 +14,7 @@ from houses.lab.widgets.chart import LiveChart
 from houses.lab.widgets.controls import Controls
 from houses.lab.widgets.dashboard import Dashboard
 from houses.producer.storno import checked_interval_s
-from houses.records.message import MAX_ID_DIGITS, PARTS
+from houses.records.message import MAX_ID_DIGITS, PARTS, parse_house_id
 
 _SLIDER_TOP_HZ = 5_000
 _SURE_S = 5.0
@@ -193,9 +193,9 @@ def _rate_hz(typed: str) -> float:
 
 
 def _house_id(typed: str) -> int:
-    if not (typed.isascii() and typed.isdigit() and len(typed) <= MAX_ID_DIGITS):
+    if (house_id := parse_house_id(typed)) is None:
         raise ConfigError(f"house id {typed[:40]!r}: must be 1 to {MAX_ID_DIGITS} digits, or empty for a recent house")
-    return int(typed)
+    return house_id
 
 
 def _label(text: str, *, bold: bool = False) -> widgets.Label:

@@ -1,6 +1,9 @@
 """Output files as tables, and the figures drawn from them."""
 
+import json
+import re
 import shutil
+import tempfile
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -8,18 +11,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from houses.consumer.reporter import MetricsFile
 from houses.errors import FolderError
-from houses.lab.analysis import frames as columns
+from houses.lab.analysis import frames
 from houses.lab.analysis import latency as analysis
 from houses.lab.analysis.figure import Picture, alt_text, in_ms, save_figure
 from houses.lab.analysis.frames import load, load_metrics
 from houses.records.decode import House, PartEntry
-from houses.records.lines import house_line, late_line, reject_line, storno_line
+from houses.records.lines import house_line, late_line, parse_house_line, reject_line, storno_line
 from houses.records.message import FULL, PART_NAMES, PARTS, Reject
 from houses.records.metrics import Metrics
+from houses.verify.recent import recent_houses
 
 LEGACY = Path(__file__).parents[2] / "legacy"
 WALL = PARTS[1].mask
@@ -150,7 +156,7 @@ def test_a_damaged_line_is_an_error_that_names_the_byte(tmp_path: Path, bad: str
 
 def test_files_longer_than_one_reading_come_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lines are cut at no boundary, and the categories of all stretches are one."""
-    monkeypatch.setattr("houses.lab.analysis.frames._CHUNK_BYTES", 1000)
+    monkeypatch.setattr("houses.records.blocks._BLOCK_BYTES", 1000)
     lines = [house_line(house(i, name=f"worker {i % 5}"), moment(1)) for i in range(100)]
     houses = load(write(tmp_path, houses=lines)).houses
     assert houses["id"].tolist() == list(range(100))
@@ -158,41 +164,197 @@ def test_files_longer_than_one_reading_come_whole(tmp_path: Path, monkeypatch: p
     assert str(houses["wall_worker"].dtype) == "category"
 
 
-def test_the_fast_way_to_read_a_line_says_the_same_as_the_slow_one() -> None:
-    """A line that the fast way does not know, with a name beyond ASCII, takes the other one."""
+def usual(form: "re.Pattern[bytes]", *lines: str) -> list[bool]:
+    """Of which lines the fast way knows the form."""
+    return [bool(form.fullmatch(line.encode())) for line in lines]
+
+
+def test_the_fast_way_knows_the_houses_that_the_consumer_writes(tmp_path: Path) -> None:
+    """A line with a name beyond ASCII takes the other one, and all of its stretch with it."""
     lines = [house_line(house(i, (i, 2 * i, 3 * i)), moment(4 * i)) for i in range(1, 9)]
     odd = house_line(house(9, name="\\u00e9"), moment(9))
-    fast, slow = columns.house_columns("".join(lines).encode()), columns.house_columns("".join([*lines, odd]).encode())
-    pd.testing.assert_frame_equal(pd.DataFrame(fast), pd.DataFrame(slow).head(8))
+    assert usual(frames._HOUSE_LINE, *lines, odd) == [True] * 8 + [False]
+    fast = load(write(tmp_path, houses=lines)).houses
+    slow = load(write(tmp_path, houses=[*lines, odd])).houses
+    pd.testing.assert_frame_equal(fast, slow.head(8), check_categorical=False)
     assert slow["wall_worker"][8] == "é"
 
 
-def test_the_fast_way_to_read_a_storno_says_the_same_as_the_slow_one() -> None:
+def test_the_fast_way_knows_the_stornos_that_the_consumer_writes(tmp_path: Path) -> None:
     """Full and partial ones with each set of parts left out, late ones, and with and without the storno's offset."""
     cases = [(mask, offset) for mask in range(1, FULL + 1) for offset in (None, 5)]
     lines = [storno_line(house(i, (i, 2 * i, 3 * i)), *case, moment(4 * i)) for i, case in enumerate(cases)]
-    lines += [late_line(i, *case) for i, case in enumerate(cases)]
+    lines += [late_line(100 + i, *case) for i, case in enumerate(cases)]
     lines.append(storno_line(house(50, name=""), WALL, 0, moment(50)))
     odd = storno_line(house(99, name="\\u00e9"), FULL, 1, moment(99))
-    data, longer = ("".join(some).encode() for some in (lines, [*lines, odd]))
-    assert columns._STORNO_LINE.sub(b"", data) == b"" and columns._STORNO_LINE.sub(b"", longer) == odd.encode()
-    fast, slow = columns.storno_columns(data), columns.storno_columns(longer)
-    pd.testing.assert_frame_equal(pd.DataFrame(fast), pd.DataFrame(slow).head(len(lines)))
+    assert usual(frames._STORNO_LINE, *lines, odd) == [True] * len(lines) + [False]
+    fast = load(write(tmp_path, storno_houses=lines)).stornos
+    slow = load(write(tmp_path, storno_houses=[*lines, odd])).stornos
+    pd.testing.assert_frame_equal(fast, slow.head(len(lines)), check_categorical=False)
     assert slow["roof_worker"][len(lines)] == "é"
 
 
+SENT = st.sampled_from(
+    [
+        moment(1),
+        moment(2),
+        "2026-01-31T13:00:00.003000+01:00",
+        "2026-01-31T12:00:00.5Z",
+        "2026-01-31T12:00:00",
+        "20260131_120000",
+        "2026-02-31T12:00:00.000000Z",
+        "2026-01-31T24:00:00.000000Z",
+        "2026-01-31T12:00:60.000000Z",
+        "0000-01-31T12:00:00.000000Z",
+        "9999-12-31T23:59:59.999999-01:00",
+        "ts:x",
+        "é",
+        "",
+    ]
+)
+NAMES = st.sampled_from(["alice", "wall_bob", "name:bob", "", "é", "\x7f", 'a"b', "a\\b", "a\tb", "\ud800"])
+OFFSET = st.sampled_from([0, 7, 10**18 - 1, 10**18, 2**63 - 1, 2**63, -1, True, 1.0, "7", None])
+EXCLUDED = st.sampled_from([[1], [2, 3], [1, 1], [3, 3], [1, 2, 3], [2, 1], [0], [4], [], [True], ["1"], 2, None])
+
+
+@st.composite
+def odd_line(draw: st.DrawFn, *, is_storno: bool) -> str:
+    """A line of houses.jsonl or storno_houses.jsonl with some of what may stand in it, usual or not; or damaged."""
+    seldom = draw(st.integers(0, 3)) == 0
+    offset = OFFSET if seldom else st.integers(0, 9)
+    parts = [
+        {"ts": draw(SENT), "name": draw(NAMES), "task": draw(st.sampled_from([part.name, "task:x", "é"]))}
+        for part in PARTS
+    ]
+    offsets = [draw(offset) for _ in PARTS]
+    shown = draw(st.sets(st.sampled_from(PARTS), min_size=0 if is_storno or seldom else 3), label="shown")
+    record: dict[str, Any] = {"id": draw(OFFSET) if seldom else draw(st.integers(0, 10**18 - 1))}
+    record["house"] = {
+        f"partition_{part.number}": parts[part.partition] | {"offset": offsets[part.partition]}
+        for part in PARTS
+        if part in shown
+    }
+    if draw(st.booleans()) or not is_storno:
+        record["completed_at"] = draw(SENT)
+    if is_storno:
+        record["storno"] = draw(st.sampled_from(["full", "partial", "partial", "some"]))
+        if record["storno"] == "partial":
+            record["excluded_partitions"] = draw(EXCLUDED)
+        if draw(st.booleans()):
+            record["storno_offset"] = draw(offset)
+        if draw(st.booleans()):
+            of_all = [draw(offset) for _ in PARTS] if seldom else offsets
+            record["offsets"] = {str(part.number): of_all[part.partition] for part in PARTS}
+        if draw(st.booleans()):
+            record["late"] = draw(st.sampled_from([True, True, False, 1]))
+    if seldom and draw(st.booleans()):
+        record.pop(draw(st.sampled_from(sorted(record))))
+    text = json.dumps(record, separators=draw(st.sampled_from([(",", ":"), (",", ":"), (", ", ": ")])))
+    if not seldom:
+        return text + "\n"
+    at = draw(st.integers(0, len(text)))
+    return (
+        text[:at]
+        + draw(st.sampled_from(["", "0", ",", "{", '"', "\x00", "é"]))
+        + text[at + draw(st.integers(0, 2)) :]
+        + "\n"
+    )
+
+
+FILES = {
+    "houses": (parse_house_line, frames.house_columns, frames._HOUSE_LINE),
+    "storno_houses": (frames._parse_storno, frames.storno_columns, frames._STORNO_LINE),
+}
+
+
+def outcome(path: Path, *reading: Any) -> pd.DataFrame | str:
+    """The table, or the error that a user sees."""
+    try:
+        return frames._table(path, *reading)
+    except FolderError as error:
+        return str(error)
+
+
+@settings(max_examples=400)
+@given(
+    st.sampled_from(["houses", "storno_houses"]).flatmap(
+        lambda name: st.tuples(st.just(name), st.lists(odd_line(is_storno=name != "houses"), min_size=1, max_size=4))
+    )
+)
+def test_the_fast_way_says_the_same_as_the_parser_of_one_line(case: tuple[str, list[str]]) -> None:
+    """Of usual and unusual lines, alone and mixed; for damaged ones both give the same error."""
+    name, lines = case
+    parse, columns, form = FILES[name]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{name}.jsonl"
+        for content in (*lines, "".join(lines)):
+            path.write_text(content, encoding="utf-8", newline="")
+            fast, slow = outcome(path, parse, columns, form), outcome(path, parse, columns)
+            if isinstance(fast, str) or isinstance(slow, str):
+                assert fast == slow and "damaged at byte" in fast
+            else:
+                pd.testing.assert_frame_equal(fast, slow)
+
+
+@pytest.mark.parametrize("name", ["houses", "storno_houses"])
+def test_a_line_reads_the_same_whatever_stands_beside_it(tmp_path: Path, name: str) -> None:
+    """A worker of today may be called `name:bob`, beside a line that only the slow way can read."""
+    lines = [house_line(house(i, name=worker), moment(9)) for i, worker in enumerate(["name:bob", "\\u00e9"])]
+    if name == "storno_houses":
+        lines = [line.replace("}\n", ',"storno":"full"}\n') for line in lines]
+    workers = [
+        getattr(load(write(tmp_path, **{name: some})), name.split("_")[0] + "s" * (name != "houses"))
+        for some in (lines[:1], lines)
+    ]
+    assert [table["wall_worker"].iloc[0] for table in workers] == ["name:bob", "name:bob"]
+
+
+@pytest.mark.parametrize(
+    ("excluded", "told"), [("[1,1]", "foundation"), ("[3,3]", "roof"), ("[3,1]", "foundation+roof")]
+)
+@pytest.mark.parametrize("space", ["", " "])
+def test_a_part_that_is_excluded_twice_is_excluded(tmp_path: Path, excluded: str, told: str, space: str) -> None:
+    """The fast way and the slow one, which a space brings about."""
+    line = late_line(7, WALL, 0).replace("[2]", space + excluded)
+    assert load(write(tmp_path, storno_houses=[line])).stornos["excluded"].tolist() == [told]
+
+
+@pytest.mark.parametrize("excluded", ["[0]", "[4]", "[]", "[1,0]", "2"])
+def test_a_storno_of_no_part_that_there_is_is_damaged(tmp_path: Path, excluded: str) -> None:
+    """As verify says it."""
+    with pytest.raises(FolderError, match="damaged at byte 0 "):
+        load(write(tmp_path, storno_houses=[late_line(7, WALL, 0).replace("[2]", excluded)]))
+
+
 @pytest.mark.parametrize("bad", ['}},,"completed_at"', '},},"completed_at"', '}"partition_3":{},"completed_at"'])
-def test_a_storno_line_with_its_commas_elsewhere_is_damaged(bad: str) -> None:
+def test_a_storno_line_with_its_commas_elsewhere_is_damaged(tmp_path: Path, bad: str) -> None:
     """The fast way forgives nothing that the slow one does not."""
     line = storno_line(house(7), WALL, 2, moment(5)).replace('}},"completed_at"', bad)
-    with pytest.raises(ValueError, match=r"JSON|column"):
-        columns.storno_columns(line.encode())
+    with pytest.raises(FolderError, match="damaged at byte 0 "):
+        load(write(tmp_path, storno_houses=[line]))
 
 
-def test_a_day_that_does_not_exist_is_an_unknown_time() -> None:
+def test_a_day_that_does_not_exist_is_an_unknown_time(tmp_path: Path) -> None:
     """Any ts is kept by the consumer, also 31 February."""
     line = house_line(house(1), moment(1)).replace("01-31T12", "02-31T12", 1)
-    assert pd.isna(columns.house_columns(line.encode())["foundation_sent"][0])
+    assert pd.isna(load(write(tmp_path, houses=[line])).houses["foundation_sent"][0])
+
+
+def test_a_time_with_an_offset_is_known_as_houses_show_knows_it(tmp_path: Path) -> None:
+    """One hour east of Greenwich, a wall sent at 13:00:00.030 was sent 10 ms before its house was complete."""
+    line = house_line(house(7, (10, 30, 0)), moment(40)).replace(moment(30), "2026-01-31T13:00:00.030000+01:00")
+    row = load(write(tmp_path, houses=[line])).houses.iloc[0]
+    assert row["wall_sent"] == pd.Timestamp("2026-01-31T12:00:00.030Z")
+    (recent,) = recent_houses(tmp_path / "houses.jsonl", tmp_path / "storno_houses.jsonl", 1)
+    assert (row["latency_ms"], row["last_part"], recent.latency_ms) == (10.0, "wall", 10.0)
+
+
+def test_a_time_without_a_zone_is_unknown_to_all(tmp_path: Path) -> None:
+    """The older programs wrote local times."""
+    line = house_line(house(7), moment(40)).replace(moment(0), "2026-01-31T12:00:00", 1)
+    row = load(write(tmp_path, houses=[line])).houses.iloc[0]
+    (recent,) = recent_houses(tmp_path / "houses.jsonl", tmp_path / "storno_houses.jsonl", 1)
+    assert pd.isna(row["foundation_sent"]) and pd.isna(row["latency_ms"]) and recent.latency_ms is None
 
 
 def test_lines_of_the_older_programs_have_workers_and_offsets_but_no_known_times(tmp_path: Path) -> None:

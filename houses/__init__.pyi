@@ -27,6 +27,9 @@ from .lab.analysis.waterfall import plot_waterfall as plot_waterfall
 from .lab.experiment import Experiment as Experiment
 from .lab.headless.runner import run_notebook as run_notebook
 from .lab.headless.sweep import sweep_notebook as sweep_notebook
+from .lab.limits import check_crash_point as check_crash_point
+from .lab.limits import check_experiment as check_experiment
+from .lab.limits import check_limits as check_limits
 from .lab.moments import check_moments as check_moments
 from .lab.moments import moments as moments
 from .lab.moments import plot_moments as plot_moments

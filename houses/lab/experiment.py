@@ -22,9 +22,10 @@ from houses.kafka.broker import watermarks
 from houses.lab.analysis.frames import Loaded
 from houses.lab.background import Background
 from houses.lab.consumer_process import ConsumerChild
+from houses.lab.limits import check_limits, check_seconds
 from houses.lab.results import Results
 from houses.lab.run import Run
-from houses.lab.run_folder import full_keys, prepare, run_folder
+from houses.lab.run_folder import prepare, run_folder, settings_of
 from houses.offsets.binding import load_binding
 from houses.producer.producers import Producers
 from houses.producer.storno import StornoSender, check_interval
@@ -81,8 +82,7 @@ class Experiment:
         show_in_notebook()
         base = base or load()
         folder = run_folder(name, base.root)
-        rates = {} if rate_hz is None else {"producer.msgs_per_sec": rate_hz, "producer.rates": {}}
-        self._parameters = rates | full_keys(values)
+        self._parameters = settings_of(rate_hz, values)
         if earlier := _OPEN.get(folder):
             if earlier.is_running:
                 LOG.warning(f"experiment {name!r} was still running: it is stopped first")
@@ -166,6 +166,7 @@ class Experiment:
 
     def wait(self, seconds: float) -> None:
         """Sleep, but raise at once when a producer fails or the consumer ends by itself."""
+        check_seconds(seconds)
         self._running().wait(seconds)
 
     def wait_until(self, done: Callable[[], bool], seconds: float) -> bool:
@@ -207,6 +208,7 @@ class Experiment:
         Args:
             seed: the same one chooses the same parts, delay and share.
         """
+        check_limits("seed", seed, at_least=0)
         random = Random(seed)
         late, lossy = random.choice(PARTS).name, random.choice(PARTS).name
         faults: dict[str, dict[str, float]] = {late: {}, lossy: {}}
@@ -317,7 +319,11 @@ class Experiment:
         Args:
             seconds: how long producers run at least; None: as long as the body.
             complete: see `stop`.
+        Raises:
+            ConfigError: `seconds` cannot be waited for; nothing was started. Else see `start` and `stop`.
         """
+        if seconds is not None:
+            check_seconds(seconds)
         run = self._started()
         try:
             begun_s = time.monotonic()
@@ -376,6 +382,7 @@ class Experiment:
 
     def send_backlog(self, houses: int) -> None:
         """Send so many whole houses, unpaced, while nothing runs; they wait in Kafka for the next consumer."""
+        check_limits("houses", houses, at_least=1)
         with self._lifecycle:
             if self.is_running:
                 raise HousesError(f"experiment {self.folder.name!r} runs: send a backlog before its start")

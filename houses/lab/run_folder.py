@@ -54,6 +54,12 @@ def run_folder(name: str, root: Path = PROJECT_ROOT, env: Mapping[str, str] = os
     return root / (env.get(RUN_DIR_VARIABLE) or Path("output", "runs")) / name
 
 
+def settings_of(rate_hz: float | None, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What an experiment sets of config.yaml, by full keys: one rate for all parts where it is given, and other values."""
+    rates = {} if rate_hz is None else {"producer.msgs_per_sec": rate_hz, "producer.rates": {}}
+    return rates | full_keys(values)
+
+
 def full_keys(values: Mapping[str, Any]) -> dict[str, Any]:
     """Keys of config.yaml from short ones: `linger_ms` is `producer.linger_ms`, `rates__wall` is `producer.rates.wall`.
 

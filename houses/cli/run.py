@@ -78,7 +78,8 @@ def run(
     options: dict[str, Any] = {"report": report, "hide_code": hide_code}
     if output:
         options["runs"] = output.absolute()
-    with _stop_noted(), _cells_told():
+    # A terminal shows papermill's bar; whatever else reads this gets a line for each code cell that begins.
+    with _stop_noted(), nullcontext() if sys.stderr.isatty() else progress_shown(say):
         if notebook is None:
             return 0 if _run_all(options) else 1
         if help_parameters:
@@ -126,13 +127,6 @@ def _run(notebook: str, parameters: Mapping[str, Any], options: Mapping[str, Any
     if done.report:
         say(f"Report:    {done.report}")
     return done.ok
-
-
-@contextmanager
-def _cells_told() -> Iterator[None]:
-    """A line for each code cell that begins, except on a terminal: that shows papermill's bar."""
-    with nullcontext() if sys.stderr.isatty() else progress_shown(say):
-        yield
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from unittest.mock import Mock
 import psutil
 import pytest
 from support import tiny_notebooks as tiny
-from support.command_line import on_terminal
+from support.command_line import environment, on_terminal
 from support.headless import SIGNALS_S, Page, assert_offline, command, ends_after, finished, head_of
 from support.kafka_lab import wait_until
 
@@ -259,7 +259,7 @@ def test_the_head_of_a_report_shows_signs_as_they_are(tmp_path: Path) -> None:
     """A title, value or comment is text, never a tag."""
     tag = "<script>alert('x')</script> & \""
     known = [Parameter(tag, "str", "", tag), Parameter("n", "str", tag, tag)]
-    run = finished(tiny.write(tmp_path / "odd.ipynb", tiny.text(f"# T\n\n# {tag}")), {tag: tag, "n": tag}, stopped=tag)
+    run = finished(tiny.write(tmp_path / "odd.ipynb", tiny.text(f"# {tag}")), {tag: tag, "n": tag}, stopped=tag)
     page = Page(write_report(run, {each.name: each for each in known}))
     said = "\n".join(head_of(page))  # of a real tag nothing would be left here
     assert said.count("<script>alert('x')</script>") == 7 and "(changed from )" in said
@@ -385,6 +385,13 @@ def test_a_folder_without_notebooks_is_an_error_of_all(
     assert main(["run", "--all"]) == 1
     said = capsys.readouterr()
     assert said.out == "" and said.err.startswith("Error: --all: ") and "holds no notebook" in said.err
+
+
+def test_help_loads_no_papermill() -> None:
+    """It takes seconds to load."""
+    code = "import sys; from houses.cli.main import main; main(['run', '--help']); print('papermill' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment())
+    assert done.stdout.splitlines()[-1] == "False"
 
 
 def test_parameters_of_a_notebook_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -34,7 +34,7 @@ class Parameter:
     help: str
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.type} = {self.default!r}" + (f" ({self.help})" if self.help else "")
+        return f"{self.name}: {self.type} = {_shown(self.default)}" + (f" ({self.help})" if self.help else "")
 
 
 def papermill_path(path: Path) -> str:
@@ -101,9 +101,12 @@ def _converted(parameters: Mapping[str, Parameter], name: str, value: Any) -> An
     try:
         return convert(value)
     except _BAD_TEXT:
-        text = repr(value)
-        shown = text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
-        raise ValueError(f" = {shown}: must be {words} ({kind})") from None
+        raise ValueError(f" = {_shown(value)}: must be {words} ({kind})") from None
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
 
 
 def _float(value: Any) -> float:

@@ -54,7 +54,7 @@ def sweep_notebook(
     parameters: Mapping[str, Any] | None = None,
     *,
     runs: Path = RUNS,
-    **options: bool,
+    **options: Any,
 ) -> Sweep:
     """Run a notebook once for each value, also after a failed run; all values are checked before the first.
 

@@ -1,5 +1,6 @@
 # The public names, and where each is defined: `houses/__init__.py` loads them from here.
 
+from .config.types import check_limits as check_limits
 from .errors import HousesError as HousesError
 from .lab.analysis.blame import blame as blame
 from .lab.analysis.blame import blame_pending as blame_pending
@@ -32,10 +33,12 @@ from .lab.moments import moments as moments
 from .lab.moments import plot_moments as plot_moments
 from .lab.moments import plot_pending_at as plot_pending_at
 from .lab.naive import NaiveConsumer as NaiveConsumer
+from .lab.run_folder import check_experiment as check_experiment
 from .lab.trials import crash as crash
 from .lab.trials import sweep as sweep
 from .lab.trials import try_crashes as try_crashes
 from .lab.widgets.panel import panel as panel
 from .lab.widgets.time_machine import time_machine as time_machine
+from .system.crash_points import check_crash_point as check_crash_point
 
 __version__: str

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -21,6 +20,7 @@ import pytest
 from confluent_kafka import Producer
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import headless
 from support import tiny_notebooks as tiny
 from support.bad_input import (
     ARGUMENTS,
@@ -62,8 +62,8 @@ from houses.lab.analysis.sweep import plot_sweep
 from houses.lab.analysis.timeline import plot_pending
 from houses.lab.analysis.waterfall import plot_waterfall
 from houses.lab.experiment import Experiment
-from houses.lab.headless.parameters import check, read_parameters
-from houses.lab.headless.report import About, Used, write_report
+from houses.lab.headless.parameters import Parameter, check, read_parameters
+from houses.lab.headless.report import write_report
 from houses.lab.results import Results
 from houses.lab.widgets.dashboard import MetricsFeed
 from houses.lab.widgets.panel import panel
@@ -540,11 +540,13 @@ def test_a_bad_parameter_is_one_clear_error(cell: Path, name: str, value: Any) -
 
 
 @pytest.mark.parametrize("source", PARAMETERS_CELLS.values(), ids=PARAMETERS_CELLS)
-def test_a_bad_parameters_cell_is_one_clear_error(tmp_path: Path, source: str) -> None:
-    """It names the notebook."""
+def test_a_parameters_cell_that_is_none_holds_nothing_that_could_be_given(tmp_path: Path, source: str) -> None:
+    """It is not run and not believed: what it says is its text at most; the kernel will say what is wrong with it."""
     path = tiny.write(tmp_path / "odd.ipynb", tiny.code(source, "parameters"))
-    said = refused(lambda: read_parameters(path))
-    assert said.startswith(str(path)) or "open and save" in said
+    found = {}
+    refused(lambda: found.update(read_parameters(path)))
+    assert all(isinstance(each.default, str | int) for each in found.values())
+    assert "unknown parameter" in refused(lambda: check(found, {"other": 1}, "odd"))
 
 
 @pytest.mark.parametrize("data", DAMAGES.values(), ids=DAMAGES)
@@ -560,7 +562,7 @@ def test_of_5_000_changed_parameters_each_is_taken_or_refused(cell: Path) -> Non
     """And the same for 1,000 changed cells; a value that is taken has the type of its parameter."""
     random, known = Random(SEED), read_parameters(cell)
     good = {"rate_hz": b"500.0", "count": b"3", "loud": b"True", "name": b"tiny", "sizes": b"1,20", "pair": b"(1, 2)"}
-    types = {"rate_hz": float, "count": int, "loud": bool, "name": str, "sizes": str, "pair": object}
+    types = {"rate_hz": float, "count": int, "loud": bool, "name": str, "sizes": list, "pair": object}
     for _ in range(5000):
         name = random.choice(list(good))
         values: dict[str, Any] = {}
@@ -795,6 +797,6 @@ def test_a_report_shows_signs_as_they_are(tmp_path: Path) -> None:
     notebook = tiny.write(
         tmp_path / "odd.ipynb", tiny.text("# T"), tiny.code("x = " + repr(HTML)) | {"outputs": outputs}
     )
-    about = About(HTML, HTML, datetime.now(UTC), 1.0, HTML, [Used(HTML, HOSTILE, HTML, HTML)])
-    page = write_report(notebook, tmp_path, about).read_text("utf-8")
+    run = headless.finished(notebook, {HTML: HOSTILE}, stopped=HTML)
+    page = write_report(run, {HTML: Parameter(HTML, "str", HTML, HTML)}).read_text("utf-8")
     assert not Tags(page).strange and page.count("&lt;img src=x") > 8

@@ -1,19 +1,20 @@
 """Verbs that run the whole lab: the demo, and notebooks without a browser."""
 
 import shlex
+import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from houses.cli.terminal import ShowProgress, complain, configured, progress, say, table
+from houses.cli.terminal import complain, configured, say, table
 from houses.errors import HousesError
+from houses.system.log import progress_shown
 
 if TYPE_CHECKING:
-    from houses.lab.headless.progress import Step
     from houses.lab.headless.runner import NotebookRun
 
 
@@ -77,14 +78,16 @@ def run(
     options: dict[str, Any] = {"report": report, "hide_code": hide_code}
     if output:
         options["runs"] = output.absolute()
-    with _stop_noted():
-        if every:
-            return _run_all(options)
-        assert notebook
+    # A terminal shows papermill's bar; whatever else reads this gets a line for each code cell that begins.
+    with _stop_noted(), nullcontext() if sys.stderr.isatty() else progress_shown(say):
+        if notebook is None:
+            return 0 if _run_all(options) else 1
         if help_parameters:
-            return _list_parameters(notebook)
+            _list_parameters(notebook)
+            return 0
         values = _by_name(given)
-        return _run_sweep(notebook, *sweep, values, options) if sweep else _run(notebook, values, options)
+        ok = _run_sweep(notebook, *sweep, values, options) if sweep else _run(notebook, values, options)
+        return 0 if ok else 1
 
 
 def _refuse_mixtures(ctx: click.Context, notebook: str | None, every: bool, has_more: bool) -> None:
@@ -103,7 +106,7 @@ def _by_name(given: tuple[tuple[str, str], ...]) -> dict[str, str]:
     return values
 
 
-def _list_parameters(notebook: str) -> int:
+def _list_parameters(notebook: str) -> None:
     from houses.lab.headless.notebooks import find_notebook
     from houses.lab.headless.parameters import read_parameters
 
@@ -111,24 +114,19 @@ def _list_parameters(notebook: str) -> int:
         (each.name, each.type, each.default, each.help) for each in read_parameters(find_notebook(notebook)).values()
     ]
     table(("parameter", "type", "default", "meaning"), rows)
-    return 0
 
 
-def _run(notebook: str, parameters: Mapping[str, Any], options: Mapping[str, Any]) -> int:
-    from houses.lab.headless.notebooks import find_notebook
-
-    source = find_notebook(notebook)
-    done = _shown_run(source, parameters, options)
-    _complain(done)
-    _say_where(done)
-    return 0 if done.ok else 1
-
-
-def _shown_run(source: Path, parameters: Mapping[str, Any], options: Mapping[str, Any]) -> "NotebookRun":
+def _run(notebook: str, parameters: Mapping[str, Any], options: Mapping[str, Any]) -> bool:
     from houses.lab.headless.runner import run_notebook
 
-    with progress(source.stem, 1.0, every_s=0) as show:
-        return run_notebook(source, parameters, **options, show=lambda step: _tell(show, step))
+    done = run_notebook(notebook, parameters, **options)
+    _complain(done)
+    outcome = "ok" if done.ok else "failed"
+    say(f"{done.notebook.stem}: {outcome} after {done.seconds:.1f} s, {done.cell_seconds:.1f} s of them in its cells")
+    say(f"Notebook:  {done.notebook}")
+    if done.report:
+        say(f"Report:    {done.report}")
+    return done.ok
 
 
 @contextmanager
@@ -141,29 +139,12 @@ def _stop_noted() -> Iterator[None]:
         raise
 
 
-def _tell(show: ShowProgress, step: "Step", number: int = 0, count: int = 1) -> None:
-    """Tell of a cell that begins, in the run `number` of `count`."""
-    which = f"run {number + 1}/{count}, " if count > 1 else ""
-    left = "" if step.left_s is None else f", about {step.left_s:.0f} s left"
-    where = f"{which}cell {step.done + 1}/{step.total}{left}"
-    show((number + step.done / step.total) / count, f"{where}: {step.section}" if step.section else where)
-
-
 def _complain(done: "NotebookRun") -> None:
     if done.failure:
-        first, *rest = done.failure.lines()
-        complain("\n".join([f"{done.notebook.stem} {first}", *rest]))
+        complain(f"{done.notebook.stem} {done.failure}")
 
 
-def _say_where(done: "NotebookRun") -> None:
-    outcome = "ok" if done.ok else "failed"
-    say(f"{done.notebook.stem}: {outcome} after {done.seconds:.1f} s, {done.cell_seconds:.1f} s of them in its cells")
-    say(f"Notebook:  {done.notebook}")
-    if done.report:
-        say(f"Report:    {done.report}")
-
-
-def _run_all(options: Mapping[str, Any]) -> int:
+def _run_all(options: Mapping[str, Any]) -> bool:
     from houses.lab.headless.notebooks import NOTEBOOKS, all_notebooks
 
     sources, rows = all_notebooks(), list[tuple[str, ...]]()
@@ -177,13 +158,15 @@ def _run_all(options: Mapping[str, Any]) -> int:
         raise
     finally:
         table(("notebook", "result", "seconds", "folder"), rows)
-    return 0 if all(result == "ok" for _, result, *_ in rows) else 1
+    return all(result == "ok" for _, result, *_ in rows)
 
 
 def _row(source: Path, options: Mapping[str, Any]) -> tuple[str, ...]:
     """Run one of many, and tell of it."""
+    from houses.lab.headless.runner import run_notebook
+
     try:
-        done = _shown_run(source, {}, options)
+        done = run_notebook(source, **options)
     except HousesError as error:  # it is no notebook: the others may be
         complain(f"Error: {error}")
         return (source.stem, "failed", "", "")
@@ -193,20 +176,11 @@ def _row(source: Path, options: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _run_sweep(
     notebook: str, parameter: str, text: str, parameters: Mapping[str, Any], options: Mapping[str, Any]
-) -> int:
-    from houses.lab.headless.notebooks import find_notebook
+) -> bool:
     from houses.lab.headless.sweep import sweep_notebook
 
-    source, values = find_notebook(notebook), [value.strip() for value in text.split(",")]
-    with progress(source.stem, 1.0, every_s=0) as show:
-        done = sweep_notebook(
-            source,
-            parameter,
-            values,
-            parameters,
-            **options,
-            show=lambda number, step: _tell(show, step, number, len(values)),
-        )
+    values = [value.strip() for value in text.split(",")]
+    done = sweep_notebook(notebook, parameter, values, parameters, **options)
     for each in done.runs:
         _complain(each)
     idle = ["folder"] if done.table["experiment"].nunique() > 1 else ["folder", "experiment"]  # 80 columns are few
@@ -218,7 +192,7 @@ def _run_sweep(
     for each in done.runs:
         if each.report:
             say(f"Report:  {each.report}")
-    return 0 if done.ok else 1
+    return done.ok
 
 
 @click.command(short_help="Everything once, with a crash in the middle and a proof at the end.")

@@ -1,13 +1,18 @@
 """The kinds of values in config.yaml, each with its check: numbers, paths, topics, addresses of servers and stores."""
 
+import math
 import os
 import re
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 from pydantic_core import PydanticCustomError
+
+from houses.errors import ConfigError
 
 _STORNO_NAMES = {"storno_file": "storno_ids.json", "storno_output_file": "storno_houses.jsonl"}
 _RESERVED = (
@@ -98,7 +103,9 @@ StornoInterval = Annotated[float, Field(ge=MIN_STORNO_INTERVAL_S, le=MAX_STORNO_
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 CountOrOff = Annotated[int, Field(ge=0, le=2**31 - 1)]
-Seconds = Annotated[float, Field(ge=0, le=1e9)]
+MAX_SECONDS = 1e9
+"""What can be waited for."""
+Seconds = Annotated[float, Field(ge=0, le=MAX_SECONDS)]
 LinesFile = Annotated[str, AfterValidator(_check_output), _ends_in(".jsonl")]
 RegisterFile = Annotated[str, AfterValidator(_check_output), _ends_in(".json")]
 AbsolutePath = Annotated[str, AfterValidator(_absolute)]
@@ -203,3 +210,32 @@ def _check_redis(parts: SplitResult, options: list[str]) -> None:
 
 
 OffsetStore = Annotated[str, AfterValidator(_check_store)]
+
+
+# --- of functions ---
+
+
+def check_limits(
+    name: str, value: float | Sequence[float], *, at_least: float, at_most: float = math.inf, count: int = 1
+) -> None:
+    """Refuse a number beyond its limits, or a list that is not `count` or more such numbers in ascending order.
+
+    Raises:
+        ConfigError: names the parameter and quotes its value.
+
+    Example:
+        >>> check_limits("seconds", 5.0, at_least=2)
+    """
+    is_list = isinstance(value, Sequence)
+    numbers = value if isinstance(value, Sequence) else [value]
+    in_order = len(numbers) >= count and all(first < second for first, second in pairwise(numbers))
+    if in_order and all(at_least <= number <= at_most for number in numbers):
+        return
+    limits = f"at least {at_least:,.10g}" + (f" and at most {at_most:,.10g}" if at_most < math.inf else "")
+    of_list = f"{count} or more ascending numbers, each " if is_list else ""
+    raise ConfigError(f"{name} = {value!r}: must be {of_list}{limits}")
+
+
+def check_seconds(seconds: float) -> None:
+    """Refuse a time that cannot be waited for, NaN too."""
+    check_limits("seconds", seconds, at_least=0, at_most=MAX_SECONDS)

@@ -16,13 +16,14 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from houses.config.config import Config, load
 from houses.config.models import PartFaults
+from houses.config.types import check_limits, check_seconds
 from houses.errors import FolderError, HousesError, describe_error
 from houses.kafka.broker import watermarks
 from houses.lab.background import Background
 from houses.lab.consumer_process import LOG_NAME, ConsumerChild
 from houses.lab.results import Results
 from houses.lab.run import Run
-from houses.lab.run_folder import experiment_folder, full_keys, prepare
+from houses.lab.run_folder import experiment_folder, prepare, settings_of
 from houses.offsets.binding import load_binding
 from houses.producer.producers import Producers
 from houses.producer.storno import StornoSender, checked_interval_s
@@ -89,7 +90,7 @@ class Experiment:
         show_in_notebook()
         base = base or load()
         folder = experiment_folder(name, base.root)
-        self._parameters = ({} if rate_hz is None else _of_all_parts(rate_hz)) | full_keys(values)
+        self._parameters = settings_of(rate_hz, values)
         if earlier := _OPEN.get(folder):
             (base if fresh else earlier.config).with_values(self._parameters)  # what is refused must not end it
             if earlier.is_running:
@@ -168,6 +169,7 @@ class Experiment:
 
     def wait(self, seconds: float) -> None:
         """Sleep, but raise at once when a producer fails or the consumer ends by itself."""
+        check_seconds(seconds)
         self._running().wait(seconds)
 
     def wait_until(self, done: Callable[[], bool], seconds: float, missing: str = "not what was awaited") -> None:
@@ -195,7 +197,7 @@ class Experiment:
         """Another rate in messages per second (0: paused) for one part or all, now and for later starts."""
         one = None if part is None else {f"producer.rates.{part_named(part).name}": rate_hz}
         with self._settings:
-            self._config = self._config.with_values(one or _of_all_parts(rate_hz))
+            self._config = self._config.with_values(one or settings_of(rate_hz, {}))
             if run := self._run:
                 run.producers.set_rate(part, rate_hz)
 
@@ -216,6 +218,7 @@ class Experiment:
         Args:
             seed: the same one chooses the same parts, delay and share.
         """
+        check_limits("seed", seed, at_least=0)
         random = Random(seed)
         late, lossy = random.choice(PARTS).name, random.choice(PARTS).name
         faults: dict[str, dict[str, float]] = {late: {"delay_ms": round(random.uniform(*_BLIND_DELAY_MS))}}
@@ -324,7 +327,11 @@ class Experiment:
         Args:
             seconds: how long producers run at least; None: as long as the body.
             complete: see `stop`.
+        Raises:
+            ConfigError: `seconds` cannot be waited for; nothing was started. Else see `start` and `stop`.
         """
+        if seconds is not None:
+            check_seconds(seconds)
         run = self._started()
         try:
             begun_s = time.monotonic()
@@ -383,11 +390,12 @@ class Experiment:
 
     def send_backlog(self, houses: int) -> None:
         """Send so many whole houses, unpaced, while nothing runs; they wait in Kafka for the next consumer."""
+        check_limits("houses", houses, at_least=1)
         with self._lifecycle:
             if self.is_running:
                 raise HousesError(f"experiment {self.folder.name!r} runs: send a backlog before its start")
             self._check_is_mine()
-            quiet = self._config.with_values(_of_all_parts(0) | {"producer.faults": {}})
+            quiet = self._config.with_values(settings_of(0, {}) | {"producer.faults": {}})
             with Producers(quiet, quiet.kafka.topic, quiet.folder) as producers:
                 producers.send_through(producers.first_id + houses - 1)
             with self._settings:
@@ -493,8 +501,3 @@ class Experiment:
             self._abort(self._run, error)
         finally:
             self.close()
-
-
-def _of_all_parts(rate_hz: float) -> dict[str, Any]:
-    """Keys of config.yaml that give each part this rate."""
-    return {"producer.msgs_per_sec": rate_hz, "producer.rates": {}}

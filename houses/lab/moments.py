@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from pyroaring import BitMap64
 
+from houses.config.types import check_limits
 from houses.lab.analysis.figure import ACCENT, COLOURS, explain, figure_of, new_axes
 from houses.lab.experiment import Experiment
 from houses.lab.results import Results
@@ -55,6 +56,7 @@ def check_moments(exp: Experiment | Results, count: int = 20) -> pd.DataFrame:
         >>> len(checked), bool((checked["pending"].iloc[-1] == checked["rebuilt"].iloc[-1]))
         (3, True)
     """
+    check_limits("count", count, at_least=1)
     rows = moments(exp)
     chosen = np.unique(np.linspace(0, len(rows) - 1, count if len(rows) else 0, dtype=np.int64))
     checked = rows.reindex(columns=["seconds", "pending", "pending_id_sum"]).iloc[chosen].reset_index(drop=True)

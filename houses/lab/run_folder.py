@@ -51,6 +51,12 @@ def experiment_folder(name: str, root: Path = PROJECT_ROOT, env: Mapping[str, st
     return root / (env.get(RUN_DIR_VARIABLE) or Path("output", "runs")) / name
 
 
+def settings_of(rate_hz: float | None, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What an experiment sets of config.yaml, by full keys: one rate for all parts where it is given, and other values."""
+    rates = {} if rate_hz is None else {"producer.msgs_per_sec": rate_hz, "producer.rates": {}}
+    return rates | full_keys(values)
+
+
 def full_keys(values: Mapping[str, Any]) -> dict[str, Any]:
     """Keys of config.yaml from short ones: `linger_ms` is `producer.linger_ms`, `rates__wall` is `producer.rates.wall`.
 
@@ -69,6 +75,22 @@ def _full_key(short: str) -> str:
     if len(found) > 1:
         raise ConfigError(f"{short}: fits {', '.join(found)}; write one of them, with __ for each dot")
     return found[0] if found else ".".join(path)
+
+
+def check_experiment(
+    name: str, rate_hz: float | None = None, *, fresh: bool = True, base: Config | None = None, **values: Any
+) -> None:
+    """Refuse a name and settings that `Experiment` refuses; takes what that takes, makes nothing and needs no Kafka.
+
+    Raises:
+        ConfigError: as the message says.
+
+    Example:
+        >>> check_experiment("slow", rate_hz=5)
+    """
+    base = base or load()
+    experiment_folder(name, base.root)
+    base.with_values(settings_of(rate_hz, values))
 
 
 def prepare(base: Config, folder: Path, values: Mapping[str, Any], *, fresh: bool) -> tuple[Config, Binding]:

@@ -9,11 +9,14 @@ from typing import Any
 import pandas as pd
 
 from houses.config.config import Config
+from houses.config.types import check_limits, check_seconds
+from houses.errors import ConfigError
 from houses.lab.analysis.timeline import restarts
 from houses.lab.experiment import Experiment
+from houses.lab.run_folder import check_experiment
 from houses.records.message import PARTS
 from houses.records.metrics import histogram_since, percentile_ms
-from houses.system.crash_points import AT_RANDOM
+from houses.system.crash_points import AT_RANDOM, check_crash_point
 from houses.system.text import counted
 from houses.verify.verify import verify
 
@@ -45,6 +48,8 @@ def sweep(
         backlog: so many houses are sent at once after that, and joined as fast as the consumer can for `seconds` at
             most; 0: none.
         fixed: further arguments of `Experiment`.
+    Raises:
+        ConfigError: no value, or one that does not fit; nothing was started.
 
     Returns:
         One row per value: the setting; `houses_per_s` (while it works off the backlog; without one, while it sends);
@@ -59,6 +64,12 @@ def sweep(
         >>> table["linger_ms"].tolist()
         [0, 50]
     """
+    check_seconds(seconds)
+    check_limits("backlog", backlog, at_least=0)
+    if not len(values):
+        raise ConfigError(f"{setting} = {values!r}: give at least one value")
+    for number, value in enumerate(values, 1):
+        check_experiment(f"{name}-{number}", base=base, **fixed | {setting: value})
     rows = []
     for number, value in enumerate(values, 1):
         with Experiment(f"{name}-{number}", base=base, **fixed | {setting: value}) as exp:
@@ -127,6 +138,7 @@ def crash(exp: Experiment, at: str, *, seed: int = 0) -> None:
     Example:
         crash(exp, "after sync houses.jsonl 40")
     """
+    check_crash_point(at)
     if at == AT_RANDOM:
         exp.wait(Random(seed).uniform(0, _LONGEST_WAIT_S))
         exp.kill_consumer()
@@ -139,7 +151,9 @@ def try_crashes(exp: Experiment, points: Sequence[str]) -> pd.DataFrame:
     """Crash the consumer of a running experiment at one point after the other, and hold files and topics together after each.
 
     Args:
-        points: as `crash` takes them.
+        points: at least one, as `crash` takes them.
+    Raises:
+        ConfigError: a point has another form; nothing was killed.
 
     Returns:
         One row per point: `crash_at`; `read_again`, messages that were read before; `seconds_away`, from the last
@@ -149,6 +163,10 @@ def try_crashes(exp: Experiment, points: Sequence[str]) -> pd.DataFrame:
     Raises:
         HousesError: a consumer does not come to a point, does not read to the end, or saves no position after that.
     """
+    if not points:
+        raise ConfigError(f"points = {points!r}: give at least one crash point")
+    for at in points:
+        check_crash_point(at)
     return pd.DataFrame([_try(exp, at, seed) for seed, at in enumerate(points)])
 
 

@@ -46,6 +46,19 @@ class CrashPoint:
         return f"{self.when} {self.call} {self.file} {self.nth}"
 
 
+def check_crash_point(at: str) -> None:
+    """Refuse what is neither a crash point as `CrashPoint` reads it nor "at random".
+
+    Raises:
+        ConfigError: names the forms that there are.
+
+    Example:
+        >>> check_crash_point("after sync houses.jsonl 200")
+    """
+    if at != AT_RANDOM:
+        CrashPoint.parse(at)
+
+
 def kill_this_process() -> None:
     """End at once, without any farewell: SIGKILL, or what comes closest elsewhere."""
     psutil.Process().kill()

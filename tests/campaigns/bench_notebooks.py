@@ -33,5 +33,5 @@ def mock_of(source: Path) -> dict[str, Any]:
 def _seconds(source: Path, parameters: Mapping[str, Any], folder: Path) -> float:
     begun_s = time.perf_counter()
     done = run_notebook(source, parameters, runs=folder)
-    assert done.failure is None, (source.stem, *done.failure.lines())
+    assert done.failure is None, f"{source.stem}: {done.failure}"
     return time.perf_counter() - begun_s

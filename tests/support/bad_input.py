@@ -362,7 +362,7 @@ BAD_PARAMETERS: dict[str, list[Any]] = {
     "count": ["", "NaN", "1e999", "7.5", "1e30", "9" * 5000, HOSTILE, "\ud800", 2.5, "0b1", "[7]", "\uff17\u00b2", None],
     "loud": ["", "yes", "1", HOSTILE, "\ud800", "tru\u0435", "[]", 1, None],
     "name": [7, None, "\ud800", "\udcff", b"x", []],
-    "sizes": ["", ",", "1,", "1,,2", "1;2", "1,NaN", "1,1e999", "1," + "9" * 5000, HOSTILE, "\ud800", 7, "0,1"],
+    "sizes": ["", ",", "1,", "1,,2", "1;2", "1,NaN", "1,1e999", "1," + "9" * 5000, HOSTILE, "\ud800", 7, "0,1.5", [None], {}],
     "pair": ["", "(", "[" * DEEP, "(" * 200, "{[]: 1}", "__import__('os')", HOSTILE, "\x00", "\ud800", "1 +", "-" * DEEP + "1"],
 }  # fmt: skip
 """By the parameters of PARAMETERS_CELL: none of these is a value of theirs."""
@@ -372,7 +372,7 @@ rate_hz: float = 500.0  # houses per second
 count: int = 3  # how many
 loud: bool = False  # whether it is loud
 name: str = "tiny"  # what it is called
-sizes: str = "1,20"  # to compare, at least 1
+sizes: list[int] = [1, 20]  # to compare
 pair: tuple = (1, 2)  # two of them"""
 
 PARAMETERS_CELLS: dict[str, str] = {

@@ -99,8 +99,10 @@ def read_houses(made: Config) -> Counter[str]:
 def on_terminal(made: Config | None, *words: str, columns: int = 80) -> tuple[int, str]:
     """Exit code of a verb on a terminal so many columns wide, and all that it drew; not on Windows."""
     import pty
+    import termios
 
     ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, columns))  # tqdm draws nothing on a terminal without rows
     variables = environment(TERM="xterm-256color", COLUMNS=str(columns))
     process = subprocess.Popen(arguments(made, *words), stdout=theirs, stderr=theirs, env=variables)
     os.close(theirs)

@@ -5,10 +5,13 @@ import re
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
+from houses.lab.headless.runner import NotebookRun
 from support.command_line import environment
 
 SIGNALS_S = 30.0
@@ -58,9 +61,15 @@ class Page(HTMLParser):
             self.policy = values["content"]
 
 
+def finished(notebook: Path, parameters: dict[str, Any] | None = None, stopped: str | None = None) -> NotebookRun:
+    """What a run says of itself that has left this notebook."""
+    began = datetime(2026, 1, 31, tzinfo=UTC)
+    return NotebookRun(notebook, notebook, parameters or {}, began, 1.0, 0.5, None, stopped)
+
+
 def head_of(page: Page) -> list[str]:
     """The words of a report's head, one text between two tags each."""
-    head = page.source.partition('<header class="run">')[2].partition("</header>")[0]
+    head = page.source.partition('<header class="run jp-RenderedHTMLCommon">')[2].partition("</header>")[0]
     return [unescape(text).strip() for text in re.split(r"<[^>]*>", head) if text.strip()]
 
 

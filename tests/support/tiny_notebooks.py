@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 Cell = dict[str, Any]
+KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 PARAMETERS = """\
 rate_hz: float = 500.0  # houses per second
 count: int = 3  # how many
@@ -38,10 +39,10 @@ def code(source: str, *tags: str) -> Cell:
 
 
 def write(path: Path, *cells: Cell) -> Path:
-    """A notebook of these cells, without any kernel named in it."""
+    """A notebook of these cells, with the kernel named in it that JupyterLab writes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     numbered = [{"id": str(number), **cell} for number, cell in enumerate(cells)]
-    record = {"cells": numbered, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    record = {"cells": numbered, "metadata": {"kernelspec": KERNEL}, "nbformat": 4, "nbformat_minor": 5}
     path.write_text(json.dumps(record), encoding="utf-8")
     return path
 

@@ -4,15 +4,15 @@ import asyncio
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
-from types import FrameType, TracebackType
+from queue import Empty, SimpleQueue
+from types import FrameType
 from typing import Any, Self
 
 from ipykernel.kernelspec import RESOURCES, get_kernel_dict
-from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 
 from houses.config.config import PROJECT_ROOT
@@ -21,35 +21,23 @@ from houses.lab.run_folder import RUN_DIR_VARIABLE
 KERNEL_NAME = "python3"
 LOG_NAME = "kernel.log"
 _CONNECTION_NAME = ".kernel.json"
+_QUIET = ["--log-level=ERROR"]  # else each run warns that loopback is not encrypted
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
 _SETTLE_S = 0.3
 """A cell that was just sent runs by then: an interrupt that comes to an idle kernel is lost."""
 _PATIENCE_S = 5.0
 """What an interrupted cell may take to stop producers and consumer; the consumer needs 4.5 s at most when it is alone."""
-_POLL_S = 0.05
-
-
-class _OwnKernel(KernelSpecManager):
-    """Knows one kernel, this Python: what is installed in the Jupyter paths may be another one's, or gone."""
-
-    def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
-        quiet = get_kernel_dict(
-            extra_arguments=["--log-level=ERROR"]
-        )  # else each run warns that loopback is not encrypted
-        return KernelSpec(name=kernel_name, resource_dir=RESOURCES, **quiet)
+_OVER = -1
+"""In the queue of signals: the run has ended."""
 
 
 class Kernel:
-    """A kernel for one run. The client that gets `manager` starts it with `options` and ends it."""
+    """A kernel for one run. The client makes its manager of `manager_class`; so it owns the kernel, and ends it."""
 
     def __init__(self, folder: Path) -> None:
         """Nothing is started yet; all that it writes by itself goes into `folder`, which is there."""
         self._folder = folder
-        self.manager = AsyncKernelManager(
-            kernel_name=KERNEL_NAME,
-            kernel_spec_manager=_OwnKernel(),
-            connection_file=str(folder / _CONNECTION_NAME),
-        )
+        self._manager: AsyncKernelManager | None = None
 
     def __enter__(self) -> Self:
         self._log = (self._folder / LOG_NAME).open("wb")
@@ -63,7 +51,26 @@ class Kernel:
             path.unlink()
 
     @property
-    def options(self) -> dict[str, Any]:
+    def manager_class(self) -> type[AsyncKernelManager]:
+        """Starts this Python: the kernels that are installed in the Jupyter paths may be another one's, or gone."""
+        kernel = self
+
+        class Manager(AsyncKernelManager):
+            def __init__(self, **options: Any) -> None:
+                super().__init__(connection_file=str(kernel._folder / _CONNECTION_NAME), **options)
+                kernel._manager = self
+
+            @property
+            def kernel_spec(self) -> KernelSpec:
+                return KernelSpec(resource_dir=RESOURCES, **get_kernel_dict(extra_arguments=_QUIET))
+
+            async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]  # it is a coroutine there too
+                await self._async_start_kernel(**options | kernel._options)
+
+        return Manager
+
+    @property
+    def _options(self) -> dict[str, Any]:
         """How it is started: in the folder of the run, where this package is found, and its experiments go there."""
         paths = (str(PROJECT_ROOT), os.environ.get("PYTHONPATH"))
         own = {
@@ -75,19 +82,17 @@ class Kernel:
 
     def interrupt(self) -> None:
         """Raise KeyboardInterrupt in the cell that runs; may be called by any thread."""
-        if self.manager.has_kernel and (provisioner := self.manager.provisioner):
-            _call(provisioner.send_signal(signal.SIGINT))
+        self._call(lambda process: process.send_signal(signal.SIGINT))
 
     def kill(self) -> None:
         """End it without any warning. Its consumer stops by itself, for the pipe that it reads ends."""
-        if self.manager.has_kernel and (provisioner := self.manager.provisioner):
-            _call(provisioner.kill())
+        self._call(lambda process: process.kill())
 
-
-def _call(step: Coroutine[Any, Any, None]) -> None:
-    """Do what jupyter_client has made a coroutine of although it waits for nothing."""
-    with suppress(ProcessLookupError):  # it has ended just now
-        asyncio.run(step)
+    def _call(self, step: Callable[[Any], Coroutine[Any, Any, None]]) -> None:
+        """Do what jupyter_client has made a coroutine of although it waits for nothing."""
+        if (manager := self._manager) and manager.has_kernel and (process := manager.provisioner):
+            with suppress(ProcessLookupError):  # it has ended just now
+                asyncio.run(step(process))
 
 
 class StopGuard:
@@ -100,8 +105,7 @@ class StopGuard:
     def __init__(self, kernel: Kernel) -> None:
         """No signal is listened to yet."""
         self._kernel = kernel
-        self._count = 0
-        self._over = False
+        self._events = SimpleQueue[int]()  # its put() may be called by the handler of a signal
         self._previous: dict[int, Any] = {}
         self.asked = 0
         """The first signal that came; 0: none."""
@@ -115,10 +119,10 @@ class StopGuard:
         threading.Thread(target=self._watch, name="houses-kernel-watch", daemon=True).start()
         return self
 
-    def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
-        self._over = True
+        self._events.put(_OVER)
 
     def raise_if_asked(self, note: str) -> None:
         """After all is stopped and written: KeyboardInterrupt for Ctrl-C, else SystemExit with 128 + the signal.
@@ -133,20 +137,19 @@ class StopGuard:
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         self.asked = self.asked or number
-        self._count += 1
+        self._events.put(number)
 
     def _watch(self) -> None:
         """Runs in a daemon thread until the guard is left."""
-        if self._comes(lambda: self._count > 0):
-            self._comes(lambda: self._count > 1, _SETTLE_S)
+        if self._next() != _OVER:
+            second = self._next(_SETTLE_S)
             self._kernel.interrupt()
-            self._comes(lambda: self._count > 1, _PATIENCE_S)
-            if not self._over:
+            if (second or self._next(_PATIENCE_S)) != _OVER:
                 self._kernel.kill()
 
-    def _comes(self, event: Callable[[], bool], timeout_s: float = float("inf")) -> bool:
-        """Wait for an event, but not beyond the end of the guard; whether it came."""
-        deadline_s = time.monotonic() + timeout_s
-        while not (came := event()) and not self._over and time.monotonic() < deadline_s:
-            time.sleep(_POLL_S)
-        return came
+    def _next(self, timeout_s: float | None = None) -> int | None:
+        """The next signal, or `_OVER`; None when nothing comes in time."""
+        try:
+            return self._events.get(timeout=timeout_s)
+        except Empty:
+            return None

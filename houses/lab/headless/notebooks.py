@@ -1,8 +1,7 @@
-"""The notebooks as files: found by path or name, their cells, and the headings that name their sections."""
+"""The notebooks as files: found by path or name, and the headings that name their sections."""
 
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,6 @@ from houses.errors import HousesError
 
 NOTEBOOKS = PROJECT_ROOT / "notebooks"
 _SUFFIX = ".ipynb"
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One cell: its kind (`code`, `markdown` or `raw`), its text and its tags."""
-
-    kind: str
-    source: str
-    tags: tuple[str, ...] = ()
 
 
 def all_notebooks(folder: Path = NOTEBOOKS) -> list[Path]:
@@ -44,7 +34,10 @@ def find_notebook(text: str, folder: Path = NOTEBOOKS) -> Path:
         return known[fitting[0]]
     if fitting:
         raise HousesError(f"notebook {text!r}: fits {', '.join(fitting)}; write more of the name")
-    raise HousesError(f"notebook {text!r}: no such file, and no such name in {folder}{_instead(name, list(known))}")
+    near = get_close_matches(name, known, 1)
+    instead = f"; known are {', '.join(known)}" if known else ", which holds none; name a file"
+    instead += f"; the nearest is {near[0]}" if near else ""
+    raise HousesError(f"notebook {text!r}: no such file, and no such name in {folder}{instead}")
 
 
 def _fitting(name: str, known: Sequence[str]) -> list[str]:
@@ -52,29 +45,6 @@ def _fitting(name: str, known: Sequence[str]) -> list[str]:
     small = name.lower()
     ways = (name.__eq__, lambda each: each.lower().startswith(small), lambda each: small in each.lower())
     return next((found for fits in ways if (found := [*filter(fits, known)])), [])
-
-
-def _instead(name: str, known: Sequence[str]) -> str:
-    if not known:
-        return ", which holds none; name a file"
-    listed = f"; known are {', '.join(known)}"
-    return f"{listed}; the nearest is {near[0]}" if (near := get_close_matches(name, known, 1)) else listed
-
-
-def read_cells(path: Path) -> list[Cell]:
-    """The cells of a notebook file of format 4.
-
-    Raises:
-        HousesError: the file is no such notebook.
-    """
-    try:
-        return [_cell(raw) for raw in json.loads(path.read_text(encoding="utf-8"))["cells"]]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise HousesError(f"{path}: is no notebook of format 4; open and save it in JupyterLab") from None
-
-
-def _cell(raw: dict[str, Any]) -> Cell:
-    return Cell(raw["cell_type"], "".join(raw["source"]), tuple(raw.get("metadata", {}).get("tags", ())))
 
 
 def before_save(*, model: dict[str, Any], **_: Any) -> None:
@@ -86,29 +56,14 @@ def before_save(*, model: dict[str, Any], **_: Any) -> None:
         model["content"]["metadata"].pop("language_info", None)
 
 
-def heading_of(source: str) -> str | None:
-    """The last heading in the text of a markdown cell; None when there is none.
+def headings(source: str) -> list[str]:
+    """The headings in the text of a markdown cell, in order.
 
     Example:
-        >>> heading_of("Some words.\\n\\n## Send, join, stop")
-        'Send, join, stop'
+        >>> headings("# Stornos\\n\\nSome words.\\n\\n## Send, join, stop")
+        ['Stornos', 'Send, join, stop']
     """
-    return next(reversed([*_headings(source)]), None)
-
-
-def title_of(path: Path) -> str:
-    """The first heading of a notebook; where it has none, the name of the file.
-
-    Raises:
-        HousesError: the file is no notebook.
-    """
-    texts = (cell.source for cell in read_cells(path) if cell.kind == "markdown")
-    return next((heading for text in texts for heading in _headings(text)), path.stem)
-
-
-def _headings(source: str) -> Iterator[str]:
-    fenced = False
-    for line in source.splitlines():
-        fenced ^= line.startswith("```")  # a # in a block of code is a comment
-        if not fenced and line.startswith("#") and line.lstrip("#").startswith(" "):
-            yield line.strip("# ")
+    text = re.sub(
+        r"^```.*?(^```|\Z)", "", source, flags=re.DOTALL | re.MULTILINE
+    )  # a # in a block of code is a comment
+    return [line.strip("# ") for line in re.findall(r"^#+ .+$", text, re.MULTILINE)]

@@ -5,19 +5,16 @@ each of its experiments.
 """
 
 import json
-import logging
 import signal
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import papermill  # type: ignore[import-untyped]  # it ships no types
-from papermill.clientwrap import PapermillNotebookClient  # type: ignore[import-untyped]
-from papermill.engines import NBClientEngine, papermill_engines  # type: ignore[import-untyped]
 from papermill.exceptions import PapermillExecutionError  # type: ignore[import-untyped]
 from papermill.execute import remove_error_markers  # type: ignore[import-untyped]
 from papermill.iorw import load_notebook_node, write_ipynb  # type: ignore[import-untyped]
@@ -25,23 +22,13 @@ from papermill.iorw import load_notebook_node, write_ipynb  # type: ignore[impor
 from houses.config.config import PROJECT_ROOT, SUMMARY_NAME
 from houses.errors import HousesError
 from houses.lab.headless.kernel import KERNEL_NAME, LOG_NAME, Kernel, StopGuard
-from houses.lab.headless.notebooks import find_notebook, title_of
-from houses.lab.headless.parameters import Parameter, check, read_parameters
-from houses.lab.headless.progress import (
-    PARAMETERS_NAME,
-    CellWatch,
-    Failure,
-    ShowStep,
-    StoppedError,
-    seconds_in_cells,
-    seconds_of_cells,
-)
+from houses.lab.headless.notebooks import find_notebook
+from houses.lab.headless.parameters import Parameter, check, papermill_path, read_parameters
+from houses.lab.headless.progress import CellWatch, Failure, StoppedError
+from houses.system.text import visible
 
 RUNS = PROJECT_ROOT / "output" / "runs"
-_ENGINE = "houses"
-_START_TIMEOUT_S = 60
-_LOG = logging.getLogger("papermill.client")
-_LOG.addHandler(logging.NullHandler())  # what the client complains of is said once, by the failure
+_PARAMETERS_NAME = "parameters.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +61,7 @@ class NotebookRun:
         """How it ended, in a few words."""
         if self.stopped:
             return f"stopped by {self.stopped}"
-        return self.failure.lines()[0] if self.failure else "ok"
+        return str(self.failure).splitlines()[0] if self.failure else "ok"
 
     @property
     def folder(self) -> Path:
@@ -91,7 +78,7 @@ class NotebookRun:
             "seconds": round(self.seconds, 3),
             "cell_seconds": round(self.cell_seconds, 3),
             "ok": self.ok,
-            "error": self.failure and self.failure.to_json(),
+            "error": self.failure and asdict(self.failure),
             "stopped": self.stopped,
             "experiments": self.experiments,
         }
@@ -105,12 +92,12 @@ def run_notebook(
     hide_code: bool = False,
     runs: Path = RUNS,
     folder: Path | None = None,
-    show: ShowStep = lambda step: None,
 ) -> NotebookRun:
     """Run a notebook from its first cell to its last in a kernel of this Python; a failing cell ends it, and is no exception.
 
     Ctrl-C and SIGTERM interrupt the cell, whose experiment then stops; a kernel that does not react is killed after five
-    seconds. What was done so far is kept, and KeyboardInterrupt or SystemExit (128 + signal) raised.
+    seconds. What was done so far is kept, and KeyboardInterrupt or SystemExit (128 + signal) raised. A terminal shows papermill's
+    bar; where each code cell begins is logged (DEBUG).
 
     Args:
         notebook: a file, or a name in notebooks/ (`01_first_run`, `01`).
@@ -118,7 +105,6 @@ def run_notebook(
         report: write NOTEBOOK.html too; with `hide_code` without the code.
         runs: where the folder of the run is made.
         folder: an empty or new folder to take instead of one named after time and notebook.
-        show: told where it stands, at each code cell.
     Raises:
         HousesError: no such notebook, parameters that do not fit, or a folder that holds something or cannot be made.
     """
@@ -127,16 +113,16 @@ def run_notebook(
     given = check(known, parameters or {}, source.stem)
     folder = _made(folder) if folder else new_folder(runs, source.stem)
     values = {name: parameter.default for name, parameter in known.items()} | given
-    _write(folder / PARAMETERS_NAME, values)
+    _write(folder / _PARAMETERS_NAME, values)
     with Kernel(folder) as kernel, StopGuard(kernel) as guard:
-        began, target = datetime.now().astimezone(), folder / source.name
-        watch = CellWatch(source, show, guard, seconds_of_cells(folder, source.name, values))
+        began, begun_s = datetime.now().astimezone(), time.monotonic()
+        watch, target = CellWatch(folder.name, guard), folder / source.name
         _execute(source, target, given, kernel, watch)
-        times = (began, time.monotonic() - watch.begun_s, watch.cell_seconds)
+        times = (began, time.monotonic() - begun_s, _seconds_in_cells(target))
         stopped = signal.Signals(guard.asked).name if guard.asked else None
         run = NotebookRun(target, source, values, *times, watch.failure, stopped, _summaries(folder))
         if report or hide_code:
-            run = replace(run, report=_report(run, known, hide_code))
+            run = replace(run, report=_report(run, known, hide_code) if target.exists() else None)
         _write(folder / SUMMARY_NAME, run.to_json())
     guard.raise_if_asked(_what_is_left(run, report or hide_code))
     return run
@@ -182,15 +168,16 @@ def _summaries(folder: Path) -> dict[str, dict[str, Any]]:
     return {path.parent.name: json.loads(path.read_bytes()) for path in paths}
 
 
-def _report(run: NotebookRun, known: Mapping[str, Parameter], hide_code: bool) -> Path | None:
-    """The report of a run; None when not even its first cell was begun."""
-    from houses.lab.headless.report import About, Used, write_report
+def _seconds_in_cells(notebook: Path) -> float:
+    """How long all code cells took together, as papermill noted it; 0.0 when none was begun."""
+    cells = load_notebook_node(str(notebook)).cells if notebook.exists() else []
+    return sum(cell.metadata.papermill.duration or 0.0 for cell in cells if cell.cell_type == "code")
 
-    if not run.notebook.exists():
-        return None
-    parameters = [Used(each.name, run.parameters[each.name], each.default, each.help) for each in known.values()]
-    about = About(title_of(run.source), run.source.stem, run.began, run.seconds, run.outcome, parameters)
-    return write_report(run.notebook, run.source.parent, about, hide_code=hide_code)
+
+def _report(run: NotebookRun, known: Mapping[str, Parameter], hide_code: bool) -> Path:
+    from houses.lab.headless.report import write_report  # only now: it loads for a second
+
+    return write_report(run, known, hide_code=hide_code)
 
 
 def _what_is_left(run: NotebookRun, wants_report: bool) -> str:
@@ -205,40 +192,22 @@ def _what_is_left(run: NotebookRun, wants_report: bool) -> str:
     return "\n".join(lines)
 
 
-# --- papermill ---
-
-
-class _Engine(NBClientEngine):  # type: ignore[misc]  # papermill ships no types
-    """papermill's own way to run cells, with a kernel that is given."""
-
-    @classmethod
-    def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **options: Any) -> None:
-        """Run all cells; the client starts and ends the kernel."""
-        kernel: Kernel = options["kernel"]
-        client = PapermillNotebookClient(
-            nb_man,
-            kernel_name=kernel_name,
-            startup_timeout=_START_TIMEOUT_S,
-            on_cell_start=options["watch"].on_cell_start,
-            on_cell_error=options["watch"].on_cell_error,
-            log=_LOG,
-        )
-        client.km = kernel.manager
-        try:
-            client.execute(**kernel.options)
-        finally:
-            options["watch"].cell_seconds = seconds_in_cells(nb_man.nb)
-
-
-papermill_engines.register(_ENGINE, _Engine)
-
-
 def _execute(source: Path, target: Path, given: dict[str, Any], kernel: Kernel, watch: CellWatch) -> None:
     """Run the cells, saving the notebook after each; what went wrong, if anything did, is in `watch`."""
-    own = {"engine_name": _ENGINE, "kernel_name": KERNEL_NAME, "language": "python", "progress_bar": False}
-    paths = [str(path).replace("{", "{{").replace("}", "}}") for path in (source, target)]  # papermill fills in braces
+    bar = {"disable": None, "leave": False, "desc": visible(target.parent.name, keep="")}  # None: only on a terminal
     try:
-        papermill.execute_notebook(*paths, given, kernel=kernel, watch=watch, **own)
+        papermill.execute_notebook(
+            papermill_path(source),
+            papermill_path(target),
+            given,
+            kernel_name=KERNEL_NAME,
+            language="python",
+            progress_bar=bar,
+            kernel_manager_class=kernel.manager_class,
+            on_notebook_start=watch.on_notebook_start,
+            on_cell_start=watch.on_cell_start,
+            on_cell_error=watch.on_cell_error,
+        )
     except PapermillExecutionError:
         if watch.failure is None:  # all errors were expected: papermill has marked the first one all the same
             write_ipynb(remove_error_markers(load_notebook_node(str(target))), str(target))

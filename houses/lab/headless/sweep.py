@@ -1,9 +1,8 @@
 """A notebook run once for each of several values of one parameter, and what the runs have to say side by side."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,12 @@ from houses.lab.analysis.figure import save_figure
 from houses.lab.analysis.sweep import plot_sweep
 from houses.lab.headless.notebooks import find_notebook
 from houses.lab.headless.parameters import check, read_parameters
-from houses.lab.headless.progress import Step
 from houses.lab.headless.runner import RUNS, NotebookRun, new_folder, run_notebook
 
 TABLE_NAME = "sweep.csv"
 _FIGURE = "sweep"
 COLUMNS = ("ok", "experiment", "houses", "seconds", "houses_per_s", "p50_ms", "p99_ms", "folder")
 _MEASURED = ("houses_per_s", "p50_ms", "p99_ms")
-ShowRunStep = Callable[[int, Step], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +53,14 @@ def sweep_notebook(
     values: Sequence[Any],
     parameters: Mapping[str, Any] | None = None,
     *,
-    report: bool = False,
-    hide_code: bool = False,
     runs: Path = RUNS,
-    show: ShowRunStep = lambda number, step: None,
+    **options: Any,
 ) -> Sweep:
     """Run a notebook once for each value, also after a failed run; all values are checked before the first.
 
     Args:
-        notebook, parameters, report, hide_code, runs: see `run_notebook`.
+        notebook, parameters, runs, and `report` and `hide_code` among the options: see `run_notebook`.
         values: at least one, of the parameter's type or as text, each once.
-        show: told the number of the run, from 0, and where it stands.
     Raises:
         HousesError: no such notebook, or values that do not fit.
     """
@@ -75,14 +69,12 @@ def sweep_notebook(
     folder = new_folder(runs, source.stem)
     done = list[NotebookRun]()
     try:
-        for number, value in enumerate(checked):
+        for number, value in enumerate(checked, 1):
             run = run_notebook(
                 source,
                 {**(parameters or {}), parameter: value},
-                report=report,
-                hide_code=hide_code,
-                folder=folder / _folder_name(number, parameter, value),
-                show=partial(show, number),
+                **options,
+                folder=folder / f"{number:02d}-{parameter}-{re.sub(r'[^A-Za-z0-9.-]+', '_', _shown(value))[:40]}",
             )
             done.append(run)
             table = _table(done, parameter)
@@ -101,8 +93,8 @@ def _table(runs: Sequence[NotebookRun], parameter: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[parameter, *COLUMNS]).astype(dict.fromkeys(_MEASURED, float))
 
 
-def _folder_name(number: int, parameter: str, value: Any) -> str:
-    return f"{number + 1:02d}-{parameter}-{re.sub(r'[^A-Za-z0-9.-]+', '_', str(value))[:40]}"
+def _shown(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def check_values(source: Path, parameter: str, values: Sequence[Any], others: Mapping[str, Any]) -> list[Any]:
@@ -119,7 +111,7 @@ def check_values(source: Path, parameter: str, values: Sequence[Any], others: Ma
             problems |= dict.fromkeys(str(error).splitlines())
     if parameter in others:
         problems[f"{source.stem}: {parameter}: is swept and given as a parameter too; leave one out"] = None
-    twice = {value for value in checked if checked.count(value) > 1}
+    twice = [value for at, value in enumerate(checked) if value in checked[:at]]
     problems |= dict.fromkeys(f"{source.stem}: {parameter} = {value!r}: given twice; give it once" for value in twice)
     if problems or not checked:
         raise HousesError("\n".join(problems) or f"{source.stem}: {parameter}: give at least one value")
@@ -128,7 +120,8 @@ def check_values(source: Path, parameter: str, values: Sequence[Any], others: Ma
 
 def _rows(run: NotebookRun, parameter: str) -> Iterator[dict[str, Any]]:
     """One for each experiment; one without measurements where there is none."""
-    common = {parameter: run.parameters[parameter], "ok": run.ok, "folder": run.folder.name}
+    value = run.parameters[parameter]
+    common = {parameter: _shown(value) if isinstance(value, list) else value, "ok": run.ok, "folder": run.folder.name}
     for name, summary in (run.experiments or {"": {}}).items():
         counts, seconds = summary.get("counts", {}), summary.get("seconds")
         made = counts.get("houses", 0) + counts.get("cancelled", 0) if counts else None

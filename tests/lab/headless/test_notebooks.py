@@ -101,7 +101,7 @@ def test_parameters_are_typed_explained_and_mocked_by_their_names(path: Path) ->
     lines = parameters_cell(notebook).source.splitlines()
     names = {line.partition(":")[0] for line in lines}
     for line in lines:
-        assert re.fullmatch(r'[a-z_]+: (float|int|str|bool) = (\S+|"[^"]*")  # .+', line), line
+        assert re.fullmatch(r'[a-z_]+: (float|int|str|bool|list\[int\]) = (\S+|"[^"]*"|\[[\d, ]+\])  # .+', line), line
     assert set(mock_of(path)) <= names
 
 

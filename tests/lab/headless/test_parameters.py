@@ -1,6 +1,5 @@
 """Which notebook is meant, what parameters it has, and which values they take."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +8,8 @@ from campaigns.bench_notebooks import mock_of
 from support import tiny_notebooks as tiny
 
 from houses.errors import HousesError
-from houses.lab.headless.notebooks import all_notebooks, find_notebook, heading_of, read_cells, title_of
-from houses.lab.headless.parameters import _LIMIT, _OF_LISTS, Parameter, check, read_parameters
+from houses.lab.headless.notebooks import all_notebooks, find_notebook, headings
+from houses.lab.headless.parameters import Parameter, check, read_parameters
 
 
 @pytest.fixture
@@ -69,28 +68,30 @@ def test_a_file_that_is_no_notebook_is_one_line(tmp_path: Path, content: str) ->
     path = tmp_path / "no.ipynb"
     path.write_text(content, encoding="utf-8")
     with pytest.raises(HousesError, match="no.ipynb: is no notebook of format 4"):
-        read_cells(path)
+        read_parameters(path)
+
+
+def test_a_notebook_that_names_no_kernel_says_what_to_do(tmp_path: Path) -> None:
+    """papermill cannot tell then whose parameters these are."""
+    path = tiny.write(tmp_path / "bare.ipynb", tiny.code(tiny.PARAMETERS, "parameters"))
+    path.write_text(path.read_text(encoding="utf-8").replace("kernelspec", "other"), encoding="utf-8")
+    with pytest.raises(HousesError, match="that names its kernel; open and save it in JupyterLab"):
+        read_parameters(path)
 
 
 @pytest.mark.parametrize(
-    ("source", "heading"),
+    ("source", "found"),
     [
-        ("# Title\n\nWords.\n\n## Send, join", "Send, join"),
-        ("Words only.", None),
-        ("## Real\n\n```python\n# a comment\n```", "Real"),
-        ("#no_heading", None),
+        ("# Title\n\nWords.\n\n## Send, join", ["Title", "Send, join"]),
+        ("Words only.", []),
+        ("## Real\n\n```python\n# a comment\n```\n\n# Last", ["Real", "Last"]),
+        ("```\n# never closed", []),
+        ("#no_heading", []),
     ],
 )
-def test_the_last_heading_names_the_section(source: str, heading: str | None) -> None:
+def test_headings_are_those_of_the_text(source: str, found: list[str]) -> None:
     """A comment in a block of code is none."""
-    assert heading_of(source) == heading
-
-
-def test_the_first_heading_is_the_title(tmp_path: Path) -> None:
-    """Not a later one; without any it is the name of the file."""
-    cells = [tiny.code("# code"), tiny.text("Words."), tiny.text("# Rates\n\n## First"), tiny.text("# Later")]
-    assert title_of(tiny.write(tmp_path / "a.ipynb", *cells)) == "Rates"
-    assert title_of(tiny.write(tmp_path / "bare.ipynb", tiny.code("# code"))) == "bare"
+    assert headings(source) == found
 
 
 # --- parameters ---
@@ -104,13 +105,13 @@ def test_parameters_have_name_type_default_and_meaning(known: dict[str, Paramete
 
 
 def test_odd_lines_of_a_parameters_cell_are_understood(tmp_path: Path) -> None:
-    """A # or = inside a text, a line without type or comment, and lines that set nothing."""
-    source = 'mark: str = "a # b = c"  # what = stands\nplain = 5\n# only a comment\nimport os\nlater = 2 * plain'
+    """A line without type or comment, a list over several lines, what is no literal, and lines that set nothing."""
+    source = "import os\nplain = 5\n# only a comment\nlater = 2 * plain\nlong: list[int] = [\n    1,\n    2,\n]  # two"
     found = read_parameters(tiny.write(tmp_path / "odd.ipynb", tiny.code(source, "parameters")))
-    assert found["mark"] == Parameter("mark", "str", "a # b = c", "what = stands")
     assert found["plain"] == Parameter("plain", "int", 5, "")
     assert found["later"].default == "2 * plain"
-    assert set(found) == {"mark", "plain", "later"}
+    assert found["long"] == Parameter("long", "list[int]", [1, 2], "two")
+    assert set(found) == {"plain", "later", "long"}
 
 
 @pytest.mark.parametrize(
@@ -178,131 +179,65 @@ def test_a_notebook_without_parameters_says_so(tmp_path: Path) -> None:
         check(read_parameters(path), {"x": 2}, "bare")
 
 
-# --- limits ---
+# --- lists ---
 
-LIMITED = """\
-seconds: float = 2.0  # how long, at least 1, at most 5,000
-share: float = 0.5  # of all, more than 0 and less than 1
-delay_ms: float = 300.0  # how late, at least -0.5 and at most 1000 * seconds
-count: int = 3  # how many, at least 1
-sizes: str = "1,20"  # bytes to compare, at least 1
-ratios: str = "0.5,2"  # to compare, more than 0
-words: str = "a,b"  # two of at most 1 letter
-steps: list[int] = [1, 20]  # at least 1, two or more, ascending
-order: list[int] = [1, 2]  # ascending
-rates: str = "5,50"  # houses/s, ascending, more than 0
-crash_at: str = "after write houses.jsonl 40"  # the first crash; or "at random"
-name: str = "x"  # all files are in output/runs/NAME and in NAME-late"""
+LISTS = """\
+sizes: list[int] = [1, 20]  # bytes to compare
+ratios: list[float] = [0.5, 2]  # to compare
+pair: tuple = (1, 2)  # two of them"""
 
 
 @pytest.fixture
-def limited(tmp_path: Path) -> dict[str, Parameter]:
-    """Parameters whose comments state limits."""
-    return read_parameters(tiny.write(tmp_path / "limited.ipynb", tiny.code(LIMITED, "parameters")))
+def lists(tmp_path: Path) -> dict[str, Parameter]:
+    """Parameters that are lists, and one of a kind that only Python's own notation can tell."""
+    return read_parameters(tiny.write(tmp_path / "lists.ipynb", tiny.code(LISTS, "parameters")))
 
 
 @pytest.mark.parametrize(
-    ("given", "kept"),
+    ("name", "given", "kept"),
     [
-        ({"seconds": "1"}, {"seconds": 1.0}),
-        ({"seconds": "5000"}, {"seconds": 5000.0}),
-        ({"share": "0.999"}, {"share": 0.999}),
-        ({"count": "9" * 400}, {"count": int("9" * 400)}),
-        ({"delay_ms": -0.5}, {"delay_ms": -0.5}),
-        ({"delay_ms": 4000, "seconds": 4}, {"delay_ms": 4000.0, "seconds": 4.0}),
-        ({"sizes": "1, 2,1e3"}, {"sizes": "1,2,1000"}),
-        ({"ratios": "1,2.5"}, {"ratios": "1.0,2.5"}),
-        ({"words": "5, c"}, {"words": "5, c"}),
-        ({"steps": "[2, 3.0]"}, {"steps": [2, 3]}),
-        ({"rates": "7"}, {"rates": "7"}),
-        ({"crash_at": "at random"}, {"crash_at": "at random"}),
-        ({"crash_at": "before sync houses.jsonl"}, {"crash_at": "before sync houses.jsonl"}),
-        ({"name": "x" * 55}, {"name": "x" * 55}),
+        ("sizes", "1, 2,1e3", [1, 2, 1000]),
+        ("sizes", "[2, 3.0]", [2, 3]),
+        ("sizes", "7", [7]),
+        ("sizes", [5, 6.0], [5, 6]),
+        ("sizes", [], []),
+        ("ratios", "1,2.5", [1.0, 2.5]),
+        ("pair", "(3, 4)", (3, 4)),
+        ("pair", (3, 4), (3, 4)),
     ],
     ids=str,
 )
-def test_a_value_at_its_limit_is_taken(
-    limited: dict[str, Parameter], given: dict[str, Any], kept: dict[str, Any]
-) -> None:
-    """Lists are written as a notebook reads them."""
-    assert check(limited, given, "tiny") == kept
+def test_a_list_is_read_item_by_item(lists: dict[str, Parameter], name: str, given: Any, kept: Any) -> None:
+    """With or without its brackets; the default is a list as well."""
+    assert check(lists, {name: given}, "tiny") == {name: kept}
+    assert lists["sizes"] == Parameter("sizes", "list[int]", [1, 20], "bytes to compare")
 
 
 @pytest.mark.parametrize(
-    ("given", "words"),
+    ("name", "given", "words"),
     [
-        ({"seconds": "0.9"}, "seconds = 0.9: must be at least 1 and at most 5,000"),
-        ({"seconds": "-5"}, "seconds = -5.0: must be at least 1"),
-        ({"seconds": 5001}, "seconds = 5001.0: must be at least 1 and at most 5,000"),
-        ({"share": "0"}, "share = 0.0: must be more than 0 and less than 1"),
-        ({"share": 1}, "share = 1.0: must be more than 0 and less than 1"),
-        ({"delay_ms": 2001}, "delay_ms = 2001.0: must be at least -0.5 and at most 1000 * seconds = 2,000"),
-        (
-            {"delay_ms": 4000, "seconds": 3},
-            "delay_ms = 4000.0: must be at least -0.5 and at most 1000 * seconds = 3,000",
-        ),
-        (
-            {"delay_ms": 4e6, "seconds": 2500},
-            "delay_ms = 4000000.0: must be at least -0.5 and at most 1000 * seconds = 2,500,000",
-        ),
-        ({"sizes": "20,0"}, "sizes = '20,0': must be at least 1"),
-        ({"sizes": "20,2.5"}, "sizes = '20,2.5': must be whole numbers separated by commas, such as 1,20"),
-        ({"sizes": ""}, "sizes = '': must be whole numbers separated by commas, such as 1,20"),
-        ({"sizes": 20}, "sizes = 20: must be whole numbers separated by commas, such as 1,20"),
-        ({"ratios": "1,x"}, "ratios = '1,x': must be finite numbers separated by commas, such as 0.5,2"),
-        ({"ratios": "1.0,0"}, "ratios = '1.0,0.0': must be more than 0"),
-        ({"steps": [1]}, "steps = [1]: must be two or more ascending numbers, each at least 1"),
-        ({"steps": [0, 5]}, "steps = [0, 5]: must be two or more ascending numbers, each at least 1"),
-        ({"order": [2, 1]}, "order = [2, 1]: must be ascending numbers"),
-        ({"steps": "5"}, "steps = '5': must be a value as Python writes it (list[int])"),
-        ({"steps": [1, 2.5]}, "steps = [1, 2.5]: must be a value as Python writes it (list[int])"),
-        ({"rates": "50,5"}, "rates = '50,5': must be ascending numbers, each more than 0"),
-        ({"rates": "5,5"}, "rates = '5,5': must be ascending numbers, each more than 0"),
-        ({"crash_at": "afterwards"}, "crash_at = 'afterwards': crash point 'afterwards': must be before or after"),
-        ({"name": "a b"}, "name = 'a b': experiment name 'a b': must be 1 to 60 letters"),
-        ({"name": "x" * 56}, f"name = '{'x' * 56}': experiment name '{'x' * 56}-late': must be 1 to 60 letters"),
+        ("sizes", "20,2.5", "sizes = '20,2.5': must be whole numbers separated by commas (list[int])"),
+        ("sizes", "", "sizes = '': must be whole numbers separated by commas"),
+        ("sizes", 20, "sizes = 20: must be whole numbers separated by commas"),
+        ("sizes", [1, 2.5], "sizes = [1, 2.5]: must be whole numbers separated by commas"),
+        ("ratios", "1,x", "ratios = '1,x': must be finite numbers separated by commas (list[float])"),
+        ("pair", "(3,", "pair = '(3,': must be a value as Python writes it (tuple)"),
     ],
     ids=str,
 )
-def test_a_value_beyond_its_limit_is_quoted_with_the_limit(
-    limited: dict[str, Parameter], given: dict[str, Any], words: str
-) -> None:
+def test_a_list_that_is_none_is_quoted(lists: dict[str, Parameter], name: str, given: Any, words: str) -> None:
     """One problem, one line."""
     with pytest.raises(HousesError) as raised:
-        check(limited, given, "tiny")
+        check(lists, {name: given}, "tiny")
     assert str(raised.value).startswith(f"tiny: {words}") and "\n" not in str(raised.value)
 
 
-def test_a_default_that_no_longer_fits_is_told(limited: dict[str, Parameter]) -> None:
-    """Its limit is a multiple of what was given."""
-    with pytest.raises(HousesError, match=r"^tiny: delay_ms = 300.0 \(its default\): .* 1000 \* seconds = 200$"):
-        check(limited | {"seconds": Parameter("seconds", "float", 2.0, "")}, {"seconds": 0.2}, "tiny")
-
-
-def test_a_limit_by_an_unknown_parameter_is_the_mistake_of_the_notebook(limited: dict[str, Parameter]) -> None:
-    """The message says where it stands."""
-    limited["odd"] = Parameter("odd", "int", 1, "at most 2 * nothing")
-    with pytest.raises(HousesError, match=r"'at most 2 \* nothing': nothing is no number; correct this comment"):
-        check(limited, {}, "tiny")
-
-
 @pytest.mark.parametrize("path", all_notebooks(), ids=lambda path: path.stem)
-def test_every_number_that_a_notebook_takes_has_limits_that_are_understood(path: Path) -> None:
-    """A wording that `limits` does not know would be no limit, without a word; every rate has an upper one."""
-    odd = r"\b(least|most|more|less|than|between|from|up to|max\w*|min\w*|above|below|over|under|positive|limit\w*)\b|[<>≤≥]"
-    for name, parameter in read_parameters(path).items():
-        limits = [found.group() for found in _LIMIT.finditer(parameter.help)]
-        rest = re.sub("|".join([_LIMIT.pattern, *_OF_LISTS]), "", parameter.help)
-        assert not re.search(odd, rest), f"{name}: {rest}"
-        assert limits or (parameter.type not in ("int", "float") and not parameter.listed), name
-        assert "rate" not in name or any(limit.startswith("at most") for limit in limits), name
-
-
-@pytest.mark.parametrize("path", all_notebooks(), ids=lambda path: path.stem)
-def test_the_notebooks_keep_their_own_limits(path: Path) -> None:
-    """By their defaults, and by the values that shorten tests."""
+def test_the_values_that_shorten_tests_have_the_types_of_their_parameters(path: Path) -> None:
+    """So has each default."""
     known = read_parameters(path)
-    assert check(known, {}, path.stem) == {}
+    defaults = {name: parameter.default for name, parameter in known.items()}
+    assert check(known, defaults, path.stem) == defaults
     if known:
         mock = mock_of(path)
         assert check(known, mock, path.stem) == mock

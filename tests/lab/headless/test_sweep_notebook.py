@@ -47,6 +47,16 @@ def test_values_of_a_sweep_are_checked_before_its_first_run(swept: Path, tmp_pat
     assert not (tmp_path / "runs").exists()
 
 
+def test_lists_are_values_of_a_sweep_too(tmp_path: Path) -> None:
+    """In table and folders as one types them."""
+    path = tiny.write(tmp_path / "lists.ipynb", tiny.code("sizes: list[int] = [1, 20]", "parameters"))
+    sweep = sweep_notebook(path, "sizes", [[1, 2], "3"], runs=tmp_path / "runs")
+    assert sweep.ok and sweep.table["sizes"].tolist() == ["1,2", "3"]
+    assert [run.folder.name for run in sweep.runs] == ["01-sizes-1_2", "02-sizes-3"]
+    with pytest.raises(HousesError, match=r"sizes = \[3\]: given twice"):
+        sweep_notebook(path, "sizes", [[3], "3"], runs=tmp_path / "runs")
+
+
 def test_a_sweep_without_any_house_has_a_figure_that_says_so(tmp_path: Path) -> None:
     """A notebook without an experiment; words for values."""
     path = tiny.write(tmp_path / "words.ipynb", tiny.code('mode: str = "a"', "parameters"))
@@ -65,7 +75,7 @@ def test_a_sweep_prints_a_table(swept: Path, tmp_path: Path, capsys: pytest.Capt
     (folder,) = (tmp_path / "runs").iterdir()
     files = [("Folder:  ", folder), ("Table:   ", folder / "sweep.csv"), ("Figure:  ", folder / "sweep.png")]
     assert lines[-3:] == [f"{what}{path}" for what, path in files] and all(path.exists() for _, path in files)
-    assert "swept: 50%, run 2/2, cell 1/3" in "\n".join(lines)
+    assert "02-rate_hz-200.0: cell 1/4" in lines
 
 
 def test_a_sweep_names_the_report_of_each_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

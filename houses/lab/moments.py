@@ -88,7 +88,7 @@ def plot_moments(exp: Experiment | Results, checked: pd.DataFrame, ax: Axes | No
         explain(ax, "The consumer has not read yet")
     else:
         _draw_moments(ax, rows, checked)
-    ax.set(xlabel="time since the consumer's first measurement (s)", ylabel="incomplete houses", ylim=(0, None))
+    ax.set(xlabel="time since the consumer's first measurement (s)", ylabel="pending houses", ylim=(0, None))
     return figure_of(ax)
 
 
@@ -99,7 +99,7 @@ def _draw_moments(ax: Axes, rows: pd.DataFrame, checked: pd.DataFrame) -> None:
     ax.legend(frameon=False, fontsize=9)
     same = (checked["pending"] == checked["rebuilt"]) & (checked["pending_id_sum"] == checked["rebuilt_id_sum"])
     title = f"In {same.sum()} of {len(same)} moments, number and ids are those that the consumer reported"
-    explain(ax, title, f"At most {rows['pending'].max():,} houses were incomplete.")
+    explain(ax, title, f"At most {rows['pending'].max():,} houses were pending.")
 
 
 def plot_pending_at(pending: PendingSet, ax: Axes | None = None) -> Figure:
@@ -155,8 +155,8 @@ def _stretches(ids: BitMap64) -> list[tuple[float, float]]:
 def _title(pending: PendingSet) -> str:
     where = "at offsets " + " / ".join(f"{position:,}" for position in pending.positions)
     if not pending.count:
-        return f"No house was incomplete {where}"
+        return f"No house was pending {where}"
     houses = "1 house was" if pending.count == 1 else f"{pending.count:,} houses were"
     lacking = {name: pending.count - len(came) for name, came in zip(PART_NAMES, pending.came, strict=True)}
     told = ", ".join(f"{number:,} lacked the {name}" for name, number in lacking.items() if number)
-    return f"{houses} incomplete {where}:\n{told}"
+    return f"{houses} pending {where}:\n{told}"

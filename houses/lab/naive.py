@@ -69,7 +69,7 @@ def naive_consume(config: Config, folder: Path, should_stop: Callable[[], bool])
                 save_s = time.monotonic()
     consumer.close()
     LOG.info(
-        f"Stopped: {counted(written, 'house')} written to {folder / NAIVE_HOUSES}; {len(table):,} incomplete, forgotten now"
+        f"Stopped: {counted(written, 'house')} written to {folder / NAIVE_HOUSES}; {len(table):,} pending, forgotten now"
     )
 
 

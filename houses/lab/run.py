@@ -113,7 +113,7 @@ class Run:
         return ends | {STORNO: watermarks(kafka, storno_topic, (0,))[0][1]}
 
     def abort(self, cause: BaseException | None = None) -> None:
-        """Stop both at once; houses stay incomplete and messages unread, but nothing is lost.
+        """Stop both at once; houses stay pending and messages unread, but nothing is lost.
 
         Args:
             cause: the exception on its way out; what else goes wrong is noted on it instead of raised.

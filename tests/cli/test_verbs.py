@@ -411,7 +411,7 @@ def test_the_naive_consumer_says_what_it_did(tmp_path: Path, kafka: str, said: l
     send_raw(made, made.kafka.topic, encode_part(PARTS[0], 7, utc_now(), "alice", "foundation"))
     saved = folder / NAIVE_POSITIONS
     naive_consume(made, folder, lambda: saved.exists() and json.loads(saved.read_bytes()) == [2, 1, 1])
-    assert said[-1:] == [f"Stopped: 1 house written to {folder / NAIVE_HOUSES}; 1 incomplete, forgotten now"]
+    assert said[-1:] == [f"Stopped: 1 house written to {folder / NAIVE_HOUSES}; 1 pending, forgotten now"]
 
 
 def test_hello_is_sent_and_heard(tmp_path: Path, kafka: str) -> None:

@@ -91,16 +91,16 @@ def test_consecutive_houses_are_one_bar_filled_where_the_part_had_come() -> None
     assert_whole(drawn)
     both, alone = (1.5, 3.5), (8.5, 9.5)
     assert bars_of(drawn) == [[], [both, alone], [(2.5, 3.5), alone], [(1.5, 2.5)], [both, alone], []]
-    assert title_of(drawn) == "3 houses were incomplete at offsets 5 / 3 / 2:\n2 lacked the wall, 3 lacked the roof"
+    assert title_of(drawn) == "3 houses were pending at offsets 5 / 3 / 2:\n2 lacked the wall, 3 lacked the roof"
     assert legend_of(drawn.axes[0]) == ["had come", "missing"]
     assert "wall 1 of 3" in alt_text(drawn)
 
 
-def test_a_moment_without_incomplete_houses_says_so() -> None:
+def test_a_moment_without_pending_houses_says_so() -> None:
     """Also on given axes."""
     ax = Figure().subplots()
     assert plot_pending_at(NOTHING, ax) is ax.figure
-    assert ax.get_title(loc="left") == "No house was incomplete at offsets 0 / 0 / 0"
+    assert ax.get_title(loc="left") == "No house was pending at offsets 0 / 0 / 0"
 
 
 # --- the time machine ---
@@ -112,7 +112,7 @@ def shown(machine: TimeMachine) -> tuple[str, str, str]:
     return machine._numbers.value, machine._picture.value, machine._error.value
 
 
-def test_it_begins_where_most_houses_were_incomplete(late: Experiment) -> None:
+def test_it_begins_where_most_houses_were_pending(late: Experiment) -> None:
     """With the numbers of that line, reported and rebuilt, and a picture that has an alternative text."""
     machine = time_machine(late)
     row = moments(late).iloc[machine._line.value]
@@ -120,14 +120,14 @@ def test_it_begins_where_most_houses_were_incomplete(late: Experiment) -> None:
     numbers, picture, error = shown(machine)
     assert numbers.count(f">{row['pending']:,}<") == 2 and numbers.count(f">{row['pending_id_sum']:,}<") == 2
     assert "the same" in numbers and not error
-    assert picture.startswith("<img ") and "houses were incomplete" in picture.split('alt="')[1]
+    assert picture.startswith("<img ") and "houses were pending" in picture.split('alt="')[1]
 
 
 def test_a_move_shows_another_moment(late: Experiment) -> None:
     """The first line is that of an empty table; the newest that of the end."""
     machine = time_machine(late)
     machine._line.value = 0
-    assert "No house was incomplete" in shown(machine)[1]
+    assert "No house was pending" in shown(machine)[1]
     machine._newest.click()
     assert f"{moments(late)['pending'].iloc[-1]:,}" in shown(machine)[0]
     assert machine._line.value == machine._line.max == len(moments(late)) - 1

@@ -19,7 +19,7 @@ _CELL = '<td style="padding:0 24px 0 0;text-align:{};font-variant-numeric:tabula
 
 
 def time_machine(exp: Experiment | Results) -> "TimeMachine":
-    """A slider over the lines of metrics.jsonl, for the end of a cell: which houses were incomplete then, and what they lacked.
+    """A slider over the lines of metrics.jsonl, for the end of a cell: which houses were pending then, and what they lacked.
 
     Each is rebuilt from the topic and the files, and compared with what the consumer reported. May be used while an
     experiment runs: "newest" goes to the last line there is.
@@ -94,7 +94,7 @@ class TimeMachine(Controls):
 def _numbers(row: "pd.Series[Any]", rebuilt: PendingSet) -> str:
     """Reported and rebuilt beside each other, and whether they are the same."""
     rows = [
-        ("", "incomplete houses", "sum of their ids"),
+        ("", "pending houses", "sum of their ids"),
         ("reported by the consumer then", row["pending"], row["pending_id_sum"]),
         ("rebuilt from topic and files now", rebuilt.count, rebuilt.id_sum),
     ]

@@ -222,12 +222,12 @@ def parse_any_reject_line(line: bytes) -> RejectLine:
     """Read one line of rejects.jsonl, of any topics; `MessageError` when it is not one."""
     try:
         record = orjson.loads(line)
-        found = RejectLine(*[record[key] for key in RejectLine._fields])
+        topic, partition, offset, reason, detail, raw = found = [record[key] for key in RejectLine._fields]
         if [*map(type, found)] != [str, int, int, str, str, str]:
             raise TypeError
-        if not 0 <= found.partition < len(PARTS) or not 0 <= found.offset <= MAX_OFFSET:
-            raise ValueError(found)
-        return found._replace(raw=base64.b64decode(found.raw, validate=True))
+        if not 0 <= partition < len(PARTS) or not 0 <= offset <= MAX_OFFSET:
+            raise ValueError(partition, offset)
+        return RejectLine(topic, partition, offset, reason, detail, base64.b64decode(raw, validate=True))
     except (ValueError, KeyError, TypeError):
         raise MessageError(f"not a reject line: {line[:80]!r}") from None
 

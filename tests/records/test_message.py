@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -22,6 +23,9 @@ from houses.records.message import (
     encode_part,
     encode_parts,
     encode_storno,
+    parse_house_id,
+    parse_time,
+    part_names,
     peek_id,
     utc_now,
 )
@@ -146,6 +150,50 @@ def test_the_time_we_send_is_utc_with_microseconds() -> None:
 
 
 # --- the older programs ---
+
+
+def test_a_time_is_known_when_it_names_its_zone() -> None:
+    """Z or an offset, told in UTC; and what we send is now."""
+    noon = datetime(2026, 1, 31, 12, tzinfo=UTC)
+    for text in ("2026-01-31T12:00:00.000000Z", "2026-01-31T13:00:00+01:00", "2026-01-31T06:30:00.000-05:30"):
+        found = parse_time(text)
+        assert found == noon and found.utcoffset() == timedelta(0)
+    assert abs((parse_time(utc_now()) or noon) - datetime.now(UTC)) < timedelta(minutes=1)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        "",
+        "x",
+        "2026-01-31T12:00:00",
+        "20260131_120000",
+        "2026-02-31T12:00:00Z",
+        "0001-01-01T00:00:00+01:00",
+        "\ud800",
+    ],
+)
+def test_a_time_without_a_zone_or_that_is_none_is_unknown(text: str | None) -> None:
+    """The older programs wrote local times; and a message may hold anything."""
+    assert parse_time(text) is None
+
+
+@pytest.mark.parametrize("text", ["0", "7", "007", "9" * 18, b"7"])
+def test_a_house_id_is_digits(text: str | bytes) -> None:
+    """Leading zeros name the same id."""
+    assert parse_house_id(text) == int(text)
+
+
+@pytest.mark.parametrize("text", ["", "-1", "+1", "1_0", " 1", "1\n", "\u0661", "\u00b2", "9" * 19, b"", b"\xb2"])
+def test_what_else_python_takes_for_a_number_is_no_house_id(text: str | bytes) -> None:
+    """Signs, underscores, blanks, other digits, and more digits than a message may hold."""
+    assert parse_house_id(text) is None
+
+
+def test_a_mask_has_the_names_of_its_parts() -> None:
+    """In the order of the parts."""
+    assert [part_names(mask) for mask in (0, 0b110, FULL)] == [[], ["wall", "roof"], ["foundation", "wall", "roof"]]
 
 
 def older_part(value: bytes) -> tuple[int, int, str, str, str] | None:

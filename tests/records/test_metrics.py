@@ -2,6 +2,7 @@
 
 import errno
 import io
+from datetime import UTC, datetime
 from pathlib import Path
 from unittest.mock import patch
 
@@ -68,6 +69,28 @@ def test_the_error_that_ends_the_consumer_is_not_replaced(tmp_path: Path) -> Non
     reporter, _ = narrow(tmp_path / "metrics.jsonl")
     reporter.close(FolderError("houses.jsonl: could not be written"))
     assert (last_metrics(tmp_path / "metrics.jsonl") or {})["state"] == "starting"
+
+
+@pytest.mark.parametrize(
+    ("wall", "counted"),
+    [("2026-01-31T12:00:00.000000Z", True), ("2026-01-31T13:00:00.000000+01:00", True), ("2026-01-31T12:00:00", False)],
+)
+def test_a_latency_is_counted_when_the_times_of_all_parts_are_known(tmp_path: Path, wall: str, counted: bool) -> None:
+    """Those with an offset too, as tables and `houses show` know them; either way the commit counts."""
+    entries = [
+        (0, f'{ts}","name":"n","task":"t', None) for ts in ("2026-01-31T11:59:59Z", wall, "2026-01-31T11:00:00Z")
+    ]
+    reporter = Reporter(tmp_path / "metrics.jsonl")
+    reporter.written([(7, entries[0], entries[1], entries[2])], 0)
+    with patch("houses.consumer.reporter.datetime") as clock:
+        clock.now.return_value = datetime(2026, 1, 31, 12, 0, 1, tzinfo=UTC)
+        reporter.committed()
+    reporter.write()
+    histogram = reporter.metrics.durable_latency_ms
+    assert reporter.metrics.commits == 1 and sum(histogram.values()) == counted
+    if counted:
+        assert 1000 <= (percentile_ms(histogram, 1.0) or 0) <= 1100  # buckets grow by a tenth
+    reporter.close()
 
 
 def test_measurements_that_cannot_be_opened_are_one_clear_error(tmp_path: Path) -> None:

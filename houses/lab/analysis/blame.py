@@ -7,22 +7,23 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from houses.lab.analysis.figure import (
-    COLOURS,
-    DASHES,
-    HATCHES,
-    MARKERS,
+    BARS,
+    add_legend,
+    count_on,
+    draw_known,
     explain,
     figure_of,
     in_ms,
+    line_of,
     new_axes,
     number_log_axis,
     percent,
 )
+from houses.lab.analysis.frames import NAMES_BY_MASK
 from houses.producer.stream import TICK_S
-from houses.records.message import FULL, PART_NAMES, PARTS
+from houses.records.message import PART_NAMES, PARTS
 from houses.verify.pending import PendingHouse
 
 _LEAST_MS = 0.1
@@ -110,8 +111,7 @@ def _with_missing(ids: Any, came: list[Any]) -> pd.DataFrame:
         {"id": ids} | {name: np.asarray(column, bool) for name, column in zip(PART_NAMES, came, strict=True)}
     )
     absent = sum((~frame[part.name]).to_numpy() * part.mask for part in PARTS)
-    names = ["+".join(part.name for part in PARTS if mask & part.mask) for mask in range(FULL + 1)]
-    return frame.assign(missing=pd.Series([names[mask] for mask in absent], dtype="str"))
+    return frame.assign(missing=pd.Series([NAMES_BY_MASK[mask] for mask in absent], dtype="str"))
 
 
 # --- figures ---
@@ -130,10 +130,7 @@ def plot_blame(houses: pd.DataFrame, ax: Axes | None = None) -> Figure:
     """
     ax = ax or new_axes()
     known = houses[["last_part", "last_by_ms"]].dropna()
-    if known.empty:
-        explain(ax, "No house is complete yet")
-    else:
-        _draw_waits(ax, known)
+    draw_known(ax, known, _draw_waits)
     ax.set(xlabel="second part sent → third part sent (ms)", ylabel="houses that waited longer (%)", ylim=(0, None))
     return figure_of(ax)
 
@@ -151,12 +148,10 @@ def plot_pending_blame(pending: pd.DataFrame, ax: Axes | None = None) -> Figure:
     """
     ax = ax or new_axes()
     lacking = blame_pending(pending)
-    style: dict[str, Any] = {"color": list(COLOURS.values()), "hatch": list(HATCHES.values()), "edgecolor": "white"}
-    bars = ax.barh(PART_NAMES, lacking.to_numpy(), **style)
+    bars = ax.barh(PART_NAMES, lacking.to_numpy(), edgecolor="white", **BARS)
     ax.bar_label(bars, [f"{number:,}" for number in lacking], padding=4)
     ax.set(xlabel="incomplete houses that lack this part", xlim=(0, max(1, lacking.max()) * 1.1))
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.xaxis.set_major_formatter("{x:,.0f}")
+    count_on(ax.xaxis)
     ax.invert_yaxis()
     numbers = ", ".join(f"{name} {number:,}" for name, number in lacking.items())
     explain(ax, _missing_title(lacking, len(pending)), f"Bars of the houses that lack each part: {numbers}.")
@@ -179,12 +174,12 @@ def _draw_waits(ax: Axes, known: pd.DataFrame) -> None:
         chosen = _spread(len(waits_ms), _MOST_POINTS)
         at_ms, left = [_LEAST_MS, *waits_ms[chosen]], 100 * (len(waits_ms) - np.append(0, chosen)) / len(known)
         label = f"{name} last: {percent(row['share'])} of houses, median {in_ms(row['median_ms'])}"
-        style: dict[str, Any] = {"color": COLOURS[name], "linestyle": DASHES[name], "marker": MARKERS[name]}
-        ax.plot(at_ms, left, label=label, clip_on=False, markevery=_spread(len(left), _MARKS).tolist(), **style)
+        marks = _spread(len(left), _MARKS).tolist()
+        ax.plot(at_ms, left, label=label, clip_on=False, markevery=marks, **line_of(str(name)))
     ax.set_xscale("log")
     ax.set_xlim(_LEAST_MS, max(_LEAST_TOP_MS, known["last_by_ms"].max() * 1.1))
     number_log_axis(ax.xaxis, *ax.get_xlim())
-    ax.legend(frameon=False, fontsize=9)
+    add_legend(ax)
     waiting = ", ".join(f"{name} {percent(share)}" for name, share in table["waiting_share"].fillna(0).items())
     alt = f"Per part, the share of houses that waited longer than x ms for it alone. Shares of all waiting: {waiting}."
     explain(ax, _guilty_title(table), alt)

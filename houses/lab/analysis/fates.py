@@ -8,15 +8,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import MaxNLocator
 
 from houses.errors import HousesError
-from houses.lab.analysis.figure import ACCENT, PURPLE, SKY_BLUE, YELLOW, explain, figure_of, new_axes
-from houses.lab.analysis.frames import Loaded
+from houses.lab.analysis.figure import ACCENT, PURPLE, SKY_BLUE, YELLOW, count_on, explain, figure_of, new_axes
+from houses.lab.analysis.frames import NAMES_BY_MASK, Loaded
+from houses.records.message import FULL
 
 HOUSES, STORNO_HOUSES, NO_FILE = "houses.jsonl", "storno_houses.jsonl", ""
 _COLUMNS = ("file", "excluded", "late")
-_EVERYTHING = "foundation+wall+roof"
 _COLOURS = {STORNO_HOUSES: SKY_BLUE, HOUSES: YELLOW, NO_FILE: "#FFFFFF"}
 _LATE = "////"
 
@@ -93,7 +92,7 @@ def _draw_cell(ax: Axes, x: int, y: int, file: str, told: str, *, late: bool) ->
 def _told(file: str, excluded: str, late: bool) -> str:
     if not file:
         return "no line"
-    what = {_EVERYTHING: "all", "": "nothing"}.get(excluded, excluded.replace("+", "\n"))
+    what = {NAMES_BY_MASK[FULL]: "all", "": "nothing"}.get(excluded, excluded.replace("+", "\n"))
     return f"{what}\nlate" if late else what
 
 
@@ -152,8 +151,7 @@ def plot_losses(table: pd.DataFrame, ax: Axes | None = None) -> Figure:
         ax.bar_label(bars, [f"{number:,} {column}" for number in table[column]], padding=4)
     ax.set_yticks(at, table.index.tolist(), parse_math=False)
     ax.set(xlabel="houses", xlim=(0, max(1, table[[*_BARS]].to_numpy().max(initial=0)) * 1.2))
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.xaxis.set_major_formatter("{x:,.0f}")
+    count_on(ax.xaxis)
     ax.invert_yaxis()
     explain(ax, _losses_title(table), "Two bars per consumer.")
     return figure_of(ax)

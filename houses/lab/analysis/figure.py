@@ -3,9 +3,10 @@
 import base64
 import io
 import math
+from collections.abc import Callable, Sized
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 from weakref import WeakKeyDictionary
 
 import pandas as pd
@@ -27,6 +28,11 @@ BLACK, SKY_BLUE, PURPLE, YELLOW = "#000000", "#56B4E9", "#CC79A7", "#F0E442"
 HATCHES = {"foundation": "", "wall": "////", "roof": "...."}
 MARKERS = {"foundation": "o", "wall": "^", "roof": "s"}
 DASHES = {"foundation": "-", "wall": "--", "roof": ":"}
+BARS: dict[str, Any] = {"color": list(COLOURS.values()), "hatch": list(HATCHES.values())}
+"""How bars of the three parts are drawn."""
+NO_HOUSE, NOT_READ = "No house is complete yet", "The consumer has not read yet"
+"""Titles of figures that have nothing to show."""
+_Known = TypeVar("_Known", bound=Sized)
 _SHOWN_DPI = 192
 _PAGE_DPI = 96
 _STYLE = "max-width:100%;height:auto;border-radius:8px"
@@ -111,6 +117,31 @@ def number_log_axis(axis: Axis, low: float, high: float) -> None:
     axis.set_major_locator(LogLocator(subs=subs, numticks=15) if subs else MaxNLocator(6))
     axis.set_major_formatter("{x:,.10g}")
     axis.set_minor_formatter(NullFormatter())
+
+
+def count_on(axis: Axis, nbins: int | Literal["auto"] = 10) -> None:
+    """Whole numbers on an axis of things that are counted."""
+    axis.set_major_locator(MaxNLocator(nbins, integer=True))
+    axis.set_major_formatter("{x:,.0f}")
+
+
+def add_legend(ax: Axes, **style: Any) -> None:
+    """The legend of a figure; a label may hold any sign, also $."""
+    for text in ax.legend(**{"frameon": False, "fontsize": 9} | style).get_texts():
+        text.set_parse_math(False)
+
+
+def line_of(part: str) -> dict[str, Any]:
+    """How a line of a part is drawn."""
+    return {"color": COLOURS[part], "linestyle": DASHES[part], "marker": MARKERS[part]}
+
+
+def draw_known(ax: Axes, known: _Known, draw: Callable[[Axes, _Known], None], nothing: str = NO_HOUSE) -> None:
+    """Draw what is known; without any of it the title says `nothing`."""
+    if len(known):
+        draw(ax, known)
+    else:
+        explain(ax, nothing)
 
 
 def explain(ax: Axes, title: str, more: str = "") -> None:

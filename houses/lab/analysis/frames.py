@@ -64,7 +64,7 @@ def _from_matches(fields: list[tuple[bytes, ...]], offsets: list[tuple[bytes, ..
             offset = tuple(other or own for other, own in zip(offsets[part.partition], offset, strict=True))
         texts = {text: text.decode("ascii") or None for text in set(name)}
         columns[f"{part.name}_sent"] = _exact_times(ts)
-        columns[f"{part.name}_worker"] = _texts([texts[text] for text in name])
+        columns[f"{part.name}_worker"] = np.array([texts[text] for text in name], object)
         columns[f"{part.name}_offset"] = _digits(offset)
     return columns | {"completed_at": _exact_times(fields[10])}
 
@@ -100,7 +100,7 @@ def house_columns(lines: Sequence[HouseLine]) -> Columns:
     for part in PARTS:
         members = [line.parts.get(f"partition_{part.number}", {}) for line in lines]
         columns[f"{part.name}_sent"] = _times(member.get("ts") for member in members)
-        columns[f"{part.name}_worker"] = _texts([member.get("name") or None for member in members])
+        columns[f"{part.name}_worker"] = np.array([member.get("name") or None for member in members], object)
         columns[f"{part.name}_offset"] = _ints(line.offsets.get(part.partition) for line in lines)
     return columns | {"completed_at": _times(line.completed_at for line in lines)}
 
@@ -121,7 +121,7 @@ def reject_columns(lines: Sequence[RejectLine]) -> Columns:
     }
     numbers = {key: _ints(getattr(line, key) for line in lines) for key in ("partition", "offset")}
     raw = [line.raw for line in lines]
-    return texts | numbers | {"id": _ints(map(peek_id, raw)), "raw": _texts(raw)}
+    return texts | numbers | {"id": _ints(map(peek_id, raw)), "raw": np.array(raw, object)}
 
 
 def _times(texts: Iterable[str | None]) -> pd.DatetimeIndex:
@@ -133,15 +133,9 @@ def _ints(values: Iterable[int | None]) -> Any:
     return pd.array(list(values), dtype="Int64")
 
 
-def _texts(values: Sequence[Any]) -> Any:
-    column = np.empty(len(values), object)
-    column[:] = values
-    return column
-
-
 _STATES = ["none", "full", "partial"]
-_EXCLUDED = ["+".join(part_names(mask)) for mask in range(FULL + 1)]
-"""Names of the excluded parts by mask."""
+NAMES_BY_MASK = ["+".join(part_names(mask)) for mask in range(FULL + 1)]
+"""Names of parts, joined by +, by mask."""
 _STORNO_COLUMNS = ["mask", "storno_offset", "late"]
 
 
@@ -252,7 +246,7 @@ def _with_state(frame: pd.DataFrame, masks: "np.ndarray[Any, np.dtype[np.int8]]"
     """The table with the excluded parts in words."""
     states = np.where(masks == FULL, 1, np.where(masks == 0, 0, 2))
     return frame.assign(
-        storno=pd.Categorical.from_codes(states, _STATES), excluded=pd.Categorical.from_codes(masks, _EXCLUDED)
+        storno=pd.Categorical.from_codes(states, _STATES), excluded=pd.Categorical.from_codes(masks, NAMES_BY_MASK)
     )
 
 

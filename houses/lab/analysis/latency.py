@@ -1,6 +1,5 @@
 """How long houses take: percentiles, and figures of the latency."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,9 +9,11 @@ from matplotlib.figure import Figure
 
 from houses.lab.analysis.figure import (
     ACCENT,
+    BARS,
     COLOURS,
-    HATCHES,
     MARKERS,
+    add_legend,
+    draw_known,
     explain,
     figure_of,
     in_ms,
@@ -55,10 +56,7 @@ def plot_latency(houses: pd.DataFrame, ax: Axes | None = None) -> Figure:
     """
     ax = ax or new_axes()
     known = houses[["latency_ms", "last_part"]].dropna()
-    if known.empty:
-        explain(ax, "No house is complete yet")
-    else:
-        _draw_histogram(ax, known)
+    draw_known(ax, known, _draw_histogram)
     ax.set(xlabel="last part sent → house complete (ms)", ylabel="houses")
     return figure_of(ax)
 
@@ -74,10 +72,7 @@ def plot_latency_over_time(houses: pd.DataFrame, ax: Axes | None = None) -> Figu
     """
     ax = ax or new_axes()
     known = houses[["completed_at", "latency_ms", "last_part"]].dropna()
-    if known.empty:
-        explain(ax, "No house is complete yet")
-    else:
-        _draw_points(ax, known)
+    draw_known(ax, known, _draw_points)
     ax.set(xlabel="time of sending (s)", ylabel="last part sent → house complete (ms)")
     return figure_of(ax)
 
@@ -89,11 +84,10 @@ def _draw_histogram(ax: Axes, known: pd.DataFrame) -> None:
     bins = np.geomspace(low, high, _BINS + 1)
     groups = {name: values[known["last_part"] == name] for name in COLOURS}
     labels = [f"{name} last ({len(group) / len(values):.0%})" for name, group in groups.items()]
-    style: dict[str, Any] = {"color": list(COLOURS.values()), "hatch": list(HATCHES.values())}
-    ax.hist(list(groups.values()), bins.tolist(), histtype="stepfilled", stacked=True, label=labels, **style)
+    ax.hist(list(groups.values()), bins.tolist(), histtype="stepfilled", stacked=True, label=labels, **BARS)
     for value, name, dashes in ((p50, "p50", "--"), (p99, "p99", ":")):
         ax.axvline(value, color="black", linestyle=dashes, label=f"{name} = {in_ms(value)}")
-    ax.legend(frameon=False, fontsize=9)
+    add_legend(ax)
     ax.set_xscale("log")
     number_log_axis(ax.xaxis, low, high)
     title = f"Half of {len(values):,} houses were complete within {in_ms(p50)} after their last part was sent,\n99% within {in_ms(p99)}"
@@ -106,12 +100,14 @@ def _draw_points(ax: Axes, known: pd.DataFrame) -> None:
     sent = known["completed_at"] - pd.to_timedelta(known["latency_ms"], unit="ms")
     seconds = (sent - sent.min()).dt.total_seconds()
     slowest = latency_ms.idxmax()
-    for name, rows in _thinned(known):
+    chosen = known["last_part"].iloc[:: -(-len(known) // _MOST_POINTS)]
+    for name, marker in MARKERS.items():
+        rows = chosen.index[chosen == name]
         style: dict[str, Any] = {"markersize": 2.5, "alpha": 0.6, "color": COLOURS[name]}
-        ax.plot(seconds[rows], latency_ms[rows], MARKERS[name], label=f"{name} last", rasterized=True, **style)
+        ax.plot(seconds[rows], latency_ms[rows], marker, label=f"{name} last", rasterized=True, **style)
     at_s, worst = seconds[slowest], in_ms(latency_ms[slowest])
     ax.plot(at_s, latency_ms[slowest], "o", markersize=7, fillstyle="none", color=ACCENT, label="the slowest")
-    ax.legend(frameon=False, fontsize=9, markerscale=1.5)
+    add_legend(ax, markerscale=1.5)
     ax.set_yscale("log")
     number_log_axis(ax.yaxis, latency_ms.min(), latency_ms.max())
     title = (
@@ -119,9 +115,3 @@ def _draw_points(ax: Axes, known: pd.DataFrame) -> None:
     )
     median = in_ms(latency_ms.median())
     explain(ax, title, f"One point a house over {seconds.max():.0f} s, latency against time; the median is {median}.")
-
-
-def _thinned(known: pd.DataFrame) -> Iterator[tuple[str, "pd.Index[Any]"]]:
-    chosen = known["last_part"].iloc[:: -(-len(known) // _MOST_POINTS)]
-    for name in MARKERS:
-        yield name, chosen.index[chosen == name]

@@ -11,9 +11,19 @@ from matplotlib.figure import Figure
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from houses.errors import HousesError
-from houses.lab.analysis.figure import ACCENT, BLACK, SKY_BLUE, explain, figure_of, in_ms, new_panels, number_log_axis
+from houses.lab.analysis.figure import (
+    ACCENT,
+    BLACK,
+    NO_HOUSE,
+    SKY_BLUE,
+    add_legend,
+    explain,
+    figure_of,
+    in_ms,
+    new_panels,
+    number_log_axis,
+)
 
-_COLUMNS = ("houses_per_s", "p50_ms", "p99_ms")
 _DECADE = 10
 """An axis is logarithmic when its values differ by more than this factor."""
 _NOTABLE = 1.2
@@ -53,7 +63,7 @@ _LATENCY = _Words(
     in_ms,
     False,
     "ms (half of the houses)",
-    "No house is complete yet",
+    NO_HOUSE,
 )
 
 
@@ -75,7 +85,7 @@ def plot_sweep(table: pd.DataFrame, parameter: str, axes: Sequence[Axes] | None 
         >>> plot_sweep(runs, "rate_hz").axes[0].get_ylabel()
         'throughput (houses/s)'
     """
-    if lacking := [name for name in (parameter, *_COLUMNS) if name not in table]:
+    if lacking := [name for name in (parameter, *_STYLES) if name not in table]:
         raise HousesError(f"no column {lacking[0]!r} in the table of runs: it has {', '.join(map(str, table))}")
     top, bottom = panels = axes or new_panels(2)
     known = table.dropna(subset=[parameter])
@@ -95,9 +105,11 @@ def plot_sweep(table: pd.DataFrame, parameter: str, axes: Sequence[Axes] | None 
 
 def _places(values: "pd.Series[Any]") -> "np.ndarray[Any, np.dtype[np.float64]]":
     """Where values stand on the axis: numbers at themselves, others at 0, 1, 2 in the order of their first appearance."""
-    if is_numeric_dtype(values) and not is_bool_dtype(values):
-        return np.asarray(values, float)
-    return np.asarray(pd.factorize(values)[0], float)
+    return np.asarray(values if _is_number(values) else pd.factorize(values)[0], float)
+
+
+def _is_number(values: "pd.Series[Any]") -> bool:
+    return is_numeric_dtype(values) and not is_bool_dtype(values)
 
 
 def _shown(value: Any) -> str:
@@ -117,7 +129,7 @@ def _draw(ax: Axes, runs: pd.DataFrame, columns: dict[str, str]) -> None:
     if ax.get_yscale() == "linear":
         ax.set_ylim(0, 1.08 * np.nanmax(values, initial=0) or 1)
     if len(runs) and len(columns) > 1:
-        ax.legend(frameon=False, fontsize=9)
+        add_legend(ax)
 
 
 def _scale(axis: Axis, set_scale: Callable[[str], None], values: "np.ndarray[Any, np.dtype[np.float64]]") -> None:
@@ -130,8 +142,7 @@ def _scale(axis: Axis, set_scale: Callable[[str], None], values: "np.ndarray[Any
 
 
 def _label_x(ax: Axes, runs: pd.DataFrame, parameter: str) -> None:
-    is_number = is_numeric_dtype(runs[parameter]) and not is_bool_dtype(runs[parameter])
-    if is_number:
+    if is_number := _is_number(runs[parameter]):
         _scale(ax.xaxis, ax.set_xscale, runs["at"].to_numpy())
     values = runs.drop_duplicates("at").sort_values("at")
     if not is_number or len(values) <= _MOST_TICKS:

@@ -1,6 +1,7 @@
 """The consumer over time, from its measurements: how far it read, what crashes cost, how many houses were pending."""
 
 from collections.abc import Mapping
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -8,18 +9,19 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
 
 from houses.lab.analysis.figure import (
     ACCENT,
     BLACK,
-    COLOURS,
-    DASHES,
-    MARKERS,
+    NOT_READ,
     PURPLE,
     SKY_BLUE,
+    add_legend,
+    count_on,
+    draw_known,
     explain,
     figure_of,
+    line_of,
     new_axes,
 )
 from houses.records.message import PART_NAMES, part_named
@@ -57,7 +59,11 @@ def restarts(metrics: pd.DataFrame) -> pd.DataFrame:
         >>> restarts(exp.metrics())["crash"].tolist()
         [True]
     """
-    rows = [_restart(before, after) for before, after in pairwise(_runs(metrics))]
+    return _restarts(_runs(metrics))
+
+
+def _restarts(runs: list[pd.DataFrame]) -> pd.DataFrame:
+    rows = [_restart(before, after) for before, after in pairwise(runs)]
     return pd.DataFrame(rows, columns=_RESTART_COLUMNS)
 
 
@@ -104,14 +110,7 @@ def plot_timeline(metrics: pd.DataFrame, part: str = "wall", ax: Axes | None = N
     """
     name = part_named(part).name
     ax = ax or new_axes()
-    if runs := _runs(metrics):
-        _draw_processes(ax, runs, name)
-        _draw_restarts(ax, runs, name)
-        ax.legend(edgecolor="none", fontsize=9, loc="upper left")
-        table = restarts(metrics)
-        explain(ax, _timeline_title(runs, table, name), _timeline_alt(table))
-    else:
-        explain(ax, "The consumer has not read yet")
+    draw_known(ax, _runs(metrics), partial(_draw_timeline, name=name), NOT_READ)
     ax.set(xlabel=_TIME, ylabel=f"offset in the {name} partition (messages)")
     _count_from_zero(ax)
     return figure_of(ax)
@@ -129,13 +128,7 @@ def plot_watermarks(metrics: pd.DataFrame, ax: Axes | None = None) -> Figure:
         "time since the consumer's first measurement (s)"
     """
     ax = ax or new_axes()
-    if runs := _runs(metrics):
-        _draw_distances(ax, runs)
-        ax.legend(frameon=False, fontsize=9, loc="upper center", ncols=4)
-        ax.margins(y=0.15)  # room for the legend
-        explain(ax, _watermarks_title(runs), "Per part, messages between low watermark and next offset over time.")
-    else:
-        explain(ax, "The consumer has not read yet")
+    draw_known(ax, _runs(metrics), _draw_distances, NOT_READ)
     ax.set(xlabel=_TIME, ylabel="from low watermark to next offset (messages)\npending (houses)")
     _count_from_zero(ax)
     return figure_of(ax)
@@ -143,16 +136,28 @@ def plot_watermarks(metrics: pd.DataFrame, ax: Axes | None = None) -> Figure:
 
 def _count_from_zero(ax: Axes) -> None:
     ax.set_ylim(0, None)
-    ax.yaxis.set_major_locator(MaxNLocator(nbins="auto", integer=True))
-    ax.yaxis.set_major_formatter("{x:,.0f}")
+    count_on(ax.yaxis, "auto")
+
+
+def _draw_timeline(ax: Axes, runs: list[pd.DataFrame], name: str) -> None:
+    _draw_processes(ax, runs, name)
+    _draw_restarts(ax, runs, name)
+    add_legend(ax, frameon=True, edgecolor="none", loc="upper left")
+    table = _restarts(runs)
+    explain(ax, _timeline_title(runs, table, name), _timeline_alt(table))
+
+
+def _marks(rows: pd.DataFrame) -> int:
+    """Of every so many points of a line one has a marker."""
+    return -(-len(rows) // _MARKS)
 
 
 def _draw_processes(ax: Axes, runs: list[pd.DataFrame], name: str) -> None:
     for at, rows in enumerate(runs):
         colour, marker = _PROCESSES[at % len(_PROCESSES)]
-        style: dict[str, Any] = {"color": colour, "marker": marker, "markevery": -(-len(rows) // _MARKS)}
         label = f"next offset of consumer {at + 1}" if at < len(_PROCESSES) else None
-        ax.plot(rows["seconds"], rows[f"{name}_position"], label=label, markersize=4, **style)
+        style: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 4}
+        ax.plot(rows["seconds"], rows[f"{name}_position"], label=label, markevery=_marks(rows), **style)
         label = None if at else "low watermark"
         ax.plot(rows["seconds"], rows[f"{name}_low"], "--", color=colour, linewidth=1, label=label)
         # The line before the new generation: the one after may hold what an eviction moved since.
@@ -206,13 +211,14 @@ def _timeline_alt(table: pd.DataFrame) -> str:
 
 def _draw_distances(ax: Axes, runs: list[pd.DataFrame]) -> None:
     for at, rows in enumerate(runs):
-        every = -(-len(rows) // _MARKS)
         for name in PART_NAMES:
-            style: dict[str, Any] = {"color": COLOURS[name], "linestyle": DASHES[name], "marker": MARKERS[name]}
             distance, label = rows[f"{name}_position"] - rows[f"{name}_low"], None if at else f"{name} (messages)"
-            ax.plot(rows["seconds"], distance, label=label, markersize=4, markevery=every, **style)
+            ax.plot(rows["seconds"], distance, label=label, markersize=4, markevery=_marks(rows), **line_of(name))
         label = None if at else "pending (houses)"
         ax.plot(rows["seconds"], rows["pending"], "-.", color="black", label=label)
+    add_legend(ax, loc="upper center", ncols=4)
+    ax.margins(y=0.15)  # room for the legend
+    explain(ax, _watermarks_title(runs), "Per part, messages between low watermark and next offset over time.")
 
 
 def _watermarks_title(runs: list[pd.DataFrame]) -> str:
@@ -229,8 +235,6 @@ def _watermarks_title(runs: list[pd.DataFrame]) -> str:
 _STYLES = ((BLACK, "D", "-"), (ACCENT, "X", "--"), (SKY_BLUE, "v", "-."), (PURPLE, "P", ":"))
 """Colours, markers and dashes, run by run."""
 _LITTLE = ("arrivals_hz", "mean_time_s", "under_way", "waiting_s", "expected_pending", "measured_pending")
-_MARKS = 12
-"""Markers on a line, about."""
 
 
 def littles_law(houses: pd.DataFrame, metrics: pd.DataFrame) -> dict[str, float | None]:
@@ -288,23 +292,20 @@ def plot_pending(runs: Mapping[str, pd.DataFrame], ax: Axes | None = None) -> Fi
         'pending houses'
     """
     ax = ax or new_axes()
-    measured = {name: rows for name, rows in runs.items() if len(rows)}
-    for number, (name, rows) in enumerate(measured.items()):
+    draw_known(ax, {name: rows for name, rows in runs.items() if len(rows)}, _draw_pending, NOT_READ)
+    ax.set(xlabel=_TIME, ylabel="pending houses")
+    _count_from_zero(ax)
+    return figure_of(ax)
+
+
+def _draw_pending(ax: Axes, runs: Mapping[str, pd.DataFrame]) -> None:
+    for number, (name, rows) in enumerate(runs.items()):
         colour, marker, dashes = _STYLES[number % len(_STYLES)]
         seconds = (rows["time"] - rows["time"].iloc[0]).dt.total_seconds()
-        style: dict[str, Any] = {"color": colour, "marker": marker, "markevery": -(-len(rows) // _MARKS)}
-        ax.plot(seconds, rows["pending"], dashes, markersize=5, label=name, **style)
-    if measured:
-        for text in ax.legend(frameon=False, fontsize=9, loc="upper left").get_texts():
-            text.set_parse_math(False)
-        explain(ax, *_finding({name: int(rows["pending"].max()) for name, rows in measured.items()}))
-    else:
-        explain(ax, "The consumer has not read yet")
-    ax.set(xlabel="time since the consumer's first measurement (s)", ylabel="pending houses")
-    ax.set_ylim(0, None)
-    ax.yaxis.set_major_locator(MaxNLocator(nbins="auto", integer=True))
-    ax.yaxis.set_major_formatter("{x:,.0f}")
-    return figure_of(ax)
+        style: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 5}
+        ax.plot(seconds, rows["pending"], dashes, label=name, markevery=_marks(rows), **style)
+    add_legend(ax, loc="upper left")
+    explain(ax, *_finding({name: int(rows["pending"].max()) for name, rows in runs.items()}))
 
 
 def _finding(most: Mapping[str, int]) -> tuple[str, str]:

@@ -275,7 +275,7 @@ def outcome(path: Path, *reading: Any) -> pd.DataFrame | str:
         return str(error)
 
 
-@settings(max_examples=400)
+@settings(max_examples=150)
 @given(
     st.sampled_from(["houses", "storno_houses"]).flatmap(
         lambda name: st.tuples(st.just(name), st.lists(odd_line(is_storno=name != "houses"), min_size=1, max_size=4))

@@ -48,6 +48,13 @@ def bars(picture: Figure) -> list[tuple[float, float]]:
     return [(round(box.x0, 3), round(box.x1, 3)) for box in rectangles]
 
 
+def test_a_time_with_an_offset_is_known() -> None:
+    """The wall was sent at 13:00 one hour east of Greenwich, as before."""
+    wall = replace(part("wall", 0), sent="2026-01-31T13:00:00.061500+01:00")
+    foundation, _, roof = FINISHED.parts
+    assert bars(plot_waterfall(replace(FINISHED, parts=(foundation, wall, roof)))) == bars(plot_waterfall(FINISHED))
+
+
 def test_bars_reach_from_the_sending_of_a_part_to_the_completion() -> None:
     """The wall came 51.5 ms after the roof, the second part."""
     drawn = plot_waterfall(FINISHED)

@@ -4,12 +4,7 @@ The public names stand in `__init__.pyi`, and are loaded when they are first use
 Which folder holds what is told in README.md, "Where to look".
 """
 
-import logging
-
 import lazy_loader
 
 __version__ = "1.0.0"
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
-
-# Else logging itself prints what nobody asked for: <https://docs.python.org/3/howto/logging.html#library-config>.
-logging.getLogger(__name__).addHandler(logging.NullHandler())

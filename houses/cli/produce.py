@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from houses.system.stopping import StopRequest
 
 _POLL_S = 0.1
-
-
 _RATE_HELP = "Messages per second of each part, or of one."
 _FAULT_HELP = "drop, duplicate, malformed (share) or delay_ms of a part."
 _INCOMPLETE_HELP = "At the end leave the houses pending that a slower part has not reached."

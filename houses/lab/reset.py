@@ -187,7 +187,10 @@ def _put_away(plan: ResetPlan) -> None:
     if plan.archive:
         plan.archive.mkdir(parents=True)
     for path in plan.files:
-        REAL.rename(path, plan.archive / path.name) if plan.archive else REAL.unlink(path)
+        if plan.archive:
+            REAL.rename(path, plan.archive / path.name)
+        else:
+            REAL.unlink(path)
     for folder in filter(None, (plan.archive, plan.files[0].parent)):
         REAL.sync_dir(folder)
     files = counted(len(plan.files), "file")

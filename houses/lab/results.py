@@ -16,6 +16,7 @@ from houses.lab.analysis.blame import pending_table
 from houses.lab.analysis.frames import Loaded, load, load_metrics, truth
 from houses.lab.analysis.latency import summary
 from houses.offsets.stores import checkpoint_store
+from houses.records.blocks import file_length
 from houses.records.message import part_named
 from houses.records.metrics import last_metrics
 from houses.system.files import REAL, replace_file
@@ -41,7 +42,7 @@ class Results:
     def data(self) -> Loaded:
         """All tables as the files are now; see `Loaded` for their columns."""
         paths = (self.config.storno_houses_path, self.config.houses_path, self.config.rejects_path)
-        sizes = [path.exists() and path.stat().st_size for path in paths]
+        sizes = [file_length(path) for path in paths]
         if self._loaded is None or self._loaded[0] != sizes:
             self._loaded = (sizes, load(self.folder))
         return self._loaded[1]
@@ -59,7 +60,7 @@ class Results:
         return self.data().rejects.copy()
 
     def pending(self) -> pd.DataFrame:
-        """The houses that are pending where the consumer stands now; see `pending_table` for the columns."""
+        """The houses that are pending where the consumer stands now; see `blame.pending_table` for the columns."""
         return pending_table(pending_houses(self.config))
 
     def pending_at(self, positions: Sequence[int]) -> PendingSet:
@@ -71,7 +72,7 @@ class Results:
         return lineage.story(self.config, house_id)
 
     def truth(self) -> pd.DataFrame:
-        """What the producers injected on purpose, per part: what `blame` should find; see `truth`."""
+        """What the producers injected on purpose, per part: what `blame` should find; see `frames.truth`."""
         return truth(self.folder)
 
     def metrics(self) -> pd.DataFrame:

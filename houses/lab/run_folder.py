@@ -26,13 +26,13 @@ RUN_DIR_VARIABLE = "HOUSES_RUN_DIR"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
 _LOCK_PATIENCE_S = 10.0
 _METRICS_INTERVAL_S = 0.1
+# What an experiment sets itself: nothing of it is shared with anybody.
 _OWN_NAMES = ("kafka.topic", "consumer.storno_topic", "consumer.group_id")
 _OWN_FILES = {
     "consumer.output_file": "houses.jsonl",
     "consumer.storno_file": None,
     "consumer.storno_output_file": None,
 }
-"""What an experiment sets itself: nothing of it is shared with anybody."""
 
 
 def experiment_folder(name: str, root: Path = PROJECT_ROOT, env: Mapping[str, str] = os.environ) -> Path:

@@ -48,8 +48,6 @@ def sweep(
         backlog: so many houses are sent at once after that, and joined as fast as the consumer can for `seconds` at
             most; 0: none.
         fixed: further arguments of `Experiment`.
-    Raises:
-        ConfigError: no value, or one that does not fit; nothing was started.
 
     Returns:
         One row per value: the setting; `houses_per_s` (while it works off the backlog; without one, while it sends);
@@ -57,6 +55,7 @@ def sweep(
         of pending houses meanwhile; with a backlog also `fsyncs_per_house`, while it works that off.
 
     Raises:
+        ConfigError: no value, or one that does not fit; nothing was started.
         HousesError: no house or no measurement comes within 20 s; or what `Experiment` and `verify` raise.
 
     Example:
@@ -148,12 +147,10 @@ def crash(exp: Experiment, at: str, *, seed: int = 0) -> None:
 
 
 def try_crashes(exp: Experiment, points: Sequence[str]) -> pd.DataFrame:
-    """Crash the consumer of a running experiment at one point after the other, and hold files and topics together after each.
+    """Crash the consumer of a running experiment at one point after the other, and compare files and topics after each.
 
     Args:
         points: at least one, as `crash` takes them.
-    Raises:
-        ConfigError: a point has another form; nothing was killed.
 
     Returns:
         One row per point: `crash_at`; `read_again`, messages that were read before; `seconds_away`, from the last
@@ -161,6 +158,7 @@ def try_crashes(exp: Experiment, points: Sequence[str]) -> pd.DataFrame:
         with more than one.
 
     Raises:
+        ConfigError: a point has another form; nothing was killed.
         HousesError: a consumer does not come to a point, does not read to the end, or saves no position after that.
     """
     if not points:

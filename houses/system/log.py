@@ -47,14 +47,21 @@ def progress_shown(show: Callable[[str], None]) -> Iterator[None]:
 
 @contextmanager
 def _handled(handler: logging.Handler) -> Iterator[None]:
-    before = HOUSES.level
-    HOUSES.addHandler(handler)
-    HOUSES.setLevel(min(handler.level, before or handler.level))
+    _attach(handler)
     try:
         yield
     finally:
         HOUSES.removeHandler(handler)
-        HOUSES.setLevel(before)
+        if not any(isinstance(other, LineHandler) for other in HOUSES.handlers):
+            HOUSES.setLevel(logging.NOTSET)
+            HOUSES.propagate = True
+
+
+def _attach(handler: logging.Handler) -> None:
+    """Our handlers choose by their own levels; and what they show, the handlers of the whole program do not show again."""
+    HOUSES.addHandler(handler)
+    HOUSES.setLevel(logging.DEBUG)
+    HOUSES.propagate = False
 
 
 def show_in_notebook() -> None:
@@ -62,10 +69,8 @@ def show_in_notebook() -> None:
 
     Those of other threads are left out: they would stand under whatever cell runs just then.
     """
-    if not _is_kernel() or any(isinstance(handler, _CellHandler) for handler in HOUSES.handlers):
-        return
-    HOUSES.addHandler(_CellHandler())
-    HOUSES.setLevel(min(logging.INFO, HOUSES.level or logging.INFO))
+    if _is_kernel() and not any(isinstance(handler, _CellHandler) for handler in HOUSES.handlers):
+        _attach(_CellHandler())
 
 
 def _is_kernel() -> bool:

@@ -53,13 +53,14 @@ def sweep_notebook(
     values: Sequence[Any],
     parameters: Mapping[str, Any] | None = None,
     *,
+    report: bool = False,
+    hide_code: bool = False,
     runs: Path = RUNS,
-    **options: Any,
 ) -> Sweep:
-    """Run a notebook once for each value, also after a failed run; all values are checked before the first.
+    """Run a notebook once for each value, also after a failed run. The types of all values are checked before the first.
 
     Args:
-        notebook, parameters, runs, and `report` and `hide_code` among the options: see `run_notebook`.
+        notebook, parameters, report, hide_code, runs: see `run_notebook`.
         values: at least one, of the parameter's type or as text, each once.
     Raises:
         HousesError: no such notebook, or values that do not fit.
@@ -73,7 +74,8 @@ def sweep_notebook(
             run = run_notebook(
                 source,
                 {**(parameters or {}), parameter: value},
-                **options,
+                report=report,
+                hide_code=hide_code,
                 folder=folder / f"{number:02d}-{parameter}-{re.sub(r'[^A-Za-z0-9.-]+', '_', _shown(value))[:40]}",
             )
             done.append(run)

@@ -4,6 +4,7 @@ import math
 import os
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
@@ -218,7 +219,7 @@ OffsetStore = Annotated[str, AfterValidator(_check_store)]
 def check_limits(
     name: str, value: float | Sequence[float], *, at_least: float, at_most: float = math.inf, count: int = 1
 ) -> None:
-    """Refuse a number beyond its limits, or a list that is not `count` or more such numbers in ascending order.
+    """Refuse what is no number within its limits, or no list of `count` or more such numbers in ascending order.
 
     Raises:
         ConfigError: names the parameter and quotes its value.
@@ -226,11 +227,12 @@ def check_limits(
     Example:
         >>> check_limits("seconds", 5.0, at_least=2)
     """
-    is_list = isinstance(value, Sequence)
-    numbers = value if isinstance(value, Sequence) else [value]
-    in_order = len(numbers) >= count and all(first < second for first, second in pairwise(numbers))
-    if in_order and all(at_least <= number <= at_most for number in numbers):
-        return
+    is_list = isinstance(value, Sequence) and not isinstance(value, str)
+    numbers: Any = value if is_list else [value]
+    with suppress(TypeError):  # text, None: no numbers at all
+        in_order = len(numbers) >= count and all(first < second for first, second in pairwise(numbers))
+        if in_order and all(at_least <= number <= at_most for number in numbers):
+            return
     limits = f"at least {at_least:,.10g}" + (f" and at most {at_most:,.10g}" if at_most < math.inf else "")
     of_list = f"{count} or more ascending numbers, each " if is_list else ""
     raise ConfigError(f"{name} = {value!r}: must be {of_list}{limits}")

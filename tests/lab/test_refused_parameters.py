@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -180,3 +181,10 @@ def test_numbers_at_their_limits_are_taken() -> None:
     houses.check_limits("n", 2, at_least=2, at_most=2)
     houses.check_limits("n", 10**400, at_least=2)
     houses.check_limits("n", [1, 2], at_least=1, at_most=2, count=2)
+
+
+@pytest.mark.parametrize("value", ["many", None, [1, "x"], math.nan])
+def test_what_is_no_number_is_quoted(value: Any) -> None:
+    """What a cell of a notebook may hold, also if its parameter is not typed."""
+    with pytest.raises(ConfigError, match=rf"^n = {re.escape(repr(value))}: must be"):
+        houses.check_limits("n", value, at_least=1)

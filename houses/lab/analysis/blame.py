@@ -136,7 +136,7 @@ def plot_blame(houses: pd.DataFrame, ax: Axes | None = None) -> Figure:
 
 
 def plot_pending_blame(pending: pd.DataFrame, ax: Axes | None = None) -> Figure:
-    """Which parts the incomplete houses lack: a bar per part, in houses.
+    """How many of the houses lack each part: a bar per part, in houses.
 
     Args:
         pending: rows as `Results.pending()` or `evicted(...)`.
@@ -144,13 +144,13 @@ def plot_pending_blame(pending: pd.DataFrame, ax: Axes | None = None) -> Figure:
 
     Example:
         >>> plot_pending_blame(exp.pending()).axes[0].get_xlabel()
-        'incomplete houses that lack this part'
+        'houses that lack this part'
     """
     ax = ax or new_axes()
     lacking = blame_pending(pending)
     bars = ax.barh(PART_NAMES, lacking.to_numpy(), edgecolor="white", **BARS)
     ax.bar_label(bars, [f"{number:,}" for number in lacking], padding=4)
-    ax.set(xlabel="incomplete houses that lack this part", xlim=(0, max(1, lacking.max()) * 1.1))
+    ax.set(xlabel="houses that lack this part", xlim=(0, max(1, lacking.max()) * 1.1))
     count_on(ax.xaxis)
     ax.invert_yaxis()
     numbers = ", ".join(f"{name} {number:,}" for name, number in lacking.items())
@@ -160,11 +160,11 @@ def plot_pending_blame(pending: pd.DataFrame, ax: Axes | None = None) -> Figure:
 
 def _missing_title(lacking: "pd.Series[Any]", total: int) -> str:
     if not total:
-        return "No house is incomplete"
+        return "No house lacks a part"
     most = str(lacking.idxmax())
     if 2 * lacking[most] > total and (lacking == lacking[most]).sum() == 1:
-        return f"The {most} is missing in {lacking[most]:,} of {total:,} incomplete houses"
-    return f"No part stands out: {_each(lacking.map('{:,}'.format), 'is missing')} of {total:,} incomplete houses"
+        return f"The {most} is missing in {lacking[most]:,} of {total:,} houses that lack one"
+    return f"No part stands out: {_each(lacking.map('{:,}'.format), 'is missing')} of {total:,} houses that lack one"
 
 
 def _draw_waits(ax: Axes, known: pd.DataFrame) -> None:

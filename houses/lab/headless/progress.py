@@ -35,7 +35,7 @@ class CellWatch:
 
     def on_notebook_start(self, notebook: Any) -> None:
         """The client calls this when the kernel is ready, by these names; and what is below."""
-        self._total = len(notebook.cells)
+        self._total = sum(_is_step(cell) for cell in notebook.cells)
 
     def on_cell_start(self, cell: Any, cell_index: int) -> None:
         """Before each cell."""
@@ -43,9 +43,9 @@ class CellWatch:
             raise StoppedError
         if cell.cell_type == "markdown":
             self.section = (headings(cell.source) or [self.section])[-1]
-        elif cell.cell_type == "code" and _INJECTED not in cell.metadata.get("tags", ()):
+        elif _is_step(cell):
             self.number += 1
-            where = f"{self._label}: cell {cell_index + 1}/{self._total}"
+            where = f"{self._label}: code cell {self.number}/{self._total}"
             LOG.debug(f"{where}: {self.section}" if self.section else where)
 
     def on_cell_error(self, cell: Any, cell_index: int, execute_reply: Any) -> None:
@@ -57,6 +57,11 @@ class CellWatch:
     def fail(self, kind: str, message: str, frames: tuple[str, ...] = ()) -> None:
         """Note why the cell that runs is the last one."""
         self.failure = Failure(self.section, self.number, kind, plain(message), frames)
+
+
+def _is_step(cell: Any) -> bool:
+    """Whether people count it: a code cell of theirs, not the parameters that papermill has put in."""
+    return bool(cell.cell_type == "code" and _INJECTED not in cell.metadata.get("tags", ()))
 
 
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")

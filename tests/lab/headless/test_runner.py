@@ -106,13 +106,13 @@ def test_parameters_and_summary_are_files_for_programs(done: NotebookRun) -> Non
 
 
 def test_each_code_cell_is_logged_with_its_section(tmp_path: Path) -> None:
-    """The place among all cells, as papermill's bar counts them; injected parameters are no step of their own."""
+    """The place among the code cells, as a failure counts them; injected parameters are none of them."""
     cells = [tiny.code(tiny.PARAMETERS, "parameters"), tiny.text("## Walls"), tiny.code("1"), tiny.code("2")]
     lines = list[str]()
     with progress_shown(lines.append):
         run = run_notebook(tiny.write(tmp_path / "steps.ipynb", *cells), {"count": 5}, runs=tmp_path / "runs")
     name = run.folder.name
-    assert lines == [f"{name}: cell 1/5", f"{name}: cell 4/5: Walls", f"{name}: cell 5/5: Walls"]
+    assert lines == [f"{name}: code cell 1/3", f"{name}: code cell 2/3: Walls", f"{name}: code cell 3/3: Walls"]
     assert 0 < run.cell_seconds < run.seconds
 
 
@@ -296,7 +296,7 @@ def test_a_failure_is_exit_code_1_and_a_short_traceback_on_stderr(tmp_path: Path
     assert err.splitlines()[0] == 'bad failed in section "Walls", code cell 2'
     assert err.splitlines()[-1] == "ZeroDivisionError: division by zero" and len(err.splitlines()) == 6
     (notebook,) = tmp_path.glob("runs/*-bad/bad.ipynb")
-    assert out.splitlines()[0] == f"{notebook.parent.name}: cell 2/3: Walls"
+    assert out.splitlines()[0] == f"{notebook.parent.name}: code cell 1/2: Walls"
     assert re.search(r"^bad: failed after [\d.]+ s, [\d.]+ s of them in its cells$", out, re.MULTILINE)
     assert f"Notebook:  {notebook}\n" in out
     assert not any(sign in out + err for sign in ("\x1b", "\r"))
@@ -311,7 +311,7 @@ def test_a_terminal_shows_the_bar_of_papermill(tmp_path: Path) -> None:
     frames = re.split(r"[\r\n]+", plain(drawn))
     assert status == 0
     assert any(re.search(r"^\d{8}-\d{6}-07_time_machine: .*\d/3 \[.*cell", frame) for frame in frames), frames
-    assert not any("cell 2/3" in frame for frame in frames)
+    assert not any("code cell" in frame for frame in frames)
 
 
 def test_all_notebooks_run_also_after_a_failure(

@@ -75,7 +75,7 @@ def test_a_sweep_prints_a_table(swept: Path, tmp_path: Path, capsys: pytest.Capt
     (folder,) = (tmp_path / "runs").iterdir()
     files = [("Folder:  ", folder), ("Table:   ", folder / "sweep.csv"), ("Figure:  ", folder / "sweep.png")]
     assert lines[-3:] == [f"{what}{path}" for what, path in files] and all(path.exists() for _, path in files)
-    assert "02-rate_hz-200.0: cell 1/4" in lines
+    assert "02-rate_hz-200.0: code cell 1/3" in lines
 
 
 def test_a_sweep_names_the_report_of_each_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,7 +32,7 @@ _TRIES = 10
 _RETRY_S = 0.05
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Snapshot:
     """A folder and its topics at one moment.
 
@@ -53,7 +54,7 @@ class Snapshot:
     said: Mapping[str, Any]
     """The last line of metrics.jsonl; empty without one."""
 
-    @property
+    @cached_property
     def low(self) -> tuple[int, ...]:
         """Per partition of the parts topic: below it every record has a line, or is gone from Kafka."""
         low = self.checkpoint.low if self.checkpoint else (0, 0, 0)

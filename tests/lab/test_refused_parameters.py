@@ -1,5 +1,6 @@
 """What is refused before anything starts: by the functions that take the values, and by each notebook's own first cells."""
 
+import ast
 import json
 import math
 import re
@@ -13,6 +14,7 @@ import houses
 from houses.config.config import PROJECT_ROOT, Config
 from houses.errors import ConfigError
 from houses.lab.experiment import Experiment
+from houses.lab.headless.parameters import read_parameters
 
 NOTEBOOKS = PROJECT_ROOT / "notebooks"
 _LONG = "x" * 60
@@ -188,3 +190,27 @@ def test_what_is_no_number_is_quoted(value: Any) -> None:
     """What a cell of a notebook may hold, also if its parameter is not typed."""
     with pytest.raises(ConfigError, match=rf"^n = {re.escape(repr(value))}: must be"):
         houses.check_limits("n", value, at_least=1)
+
+
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("0[1-7]*.ipynb")), ids=lambda path: path.stem)
+def test_the_comment_of_a_parameter_gives_the_limits_that_are_checked(path: Path) -> None:
+    """As "at least 1", "at most 10" or "1 to 10", in the same numbers."""
+    known = read_parameters(path)
+    cells = ["".join(cell["source"]) for cell in json.loads(path.read_bytes())["cells"] if cell["cell_type"] == "code"]
+    calls = [each for cell in cells if "check_limits" in cell for each in ast.walk(ast.parse(cell))]
+    checked = [each for each in calls if isinstance(each, ast.Call) and "check_limits" in ast.unparse(each.func)]
+    assert checked
+    for call in checked:
+        name, limits = ast.literal_eval(call.args[0]), {each.arg: _written(each.value) for each in call.keywords}
+        least, most = limits["at_least"], limits.get("at_most")
+        ways = [[f"at least {least}", *([f"at most {most}"] if most else [])], [f"{least} to {most}"]]
+        assert any(all(_says(known[name].help, words) for words in way) for way in ways), (name, known[name].help)
+
+
+def _says(text: str, words: str) -> bool:
+    return re.search(rf"{re.escape(words)}(?!,?\d)", text) is not None
+
+
+def _written(number: ast.expr) -> str:
+    """As people write it, or the expression."""
+    return f"{ast.literal_eval(number):,}" if isinstance(number, ast.Constant) else ast.unparse(number)

@@ -163,8 +163,8 @@ def _missing_title(lacking: "pd.Series[Any]", total: int) -> str:
         return "No house lacks a part"
     most = str(lacking.idxmax())
     if 2 * lacking[most] > total and (lacking == lacking[most]).sum() == 1:
-        return f"The {most} is missing in {lacking[most]:,} of {total:,} houses that lack one"
-    return f"No part stands out: {_each(lacking.map('{:,}'.format), 'is missing')} of {total:,} houses that lack one"
+        return f"The {most} is missing in {lacking[most]:,} of {total:,} houses that lack a part"
+    return f"No part stands out: {_each(lacking.map('{:,}'.format), 'is missing')} of {total:,} houses that lack a part"
 
 
 def _draw_waits(ax: Axes, known: pd.DataFrame) -> None:

@@ -150,7 +150,7 @@ def test_bars_count_the_missing_parts_and_the_title_names_the_most_frequent() ->
     """The roof is missing in three of four houses."""
     drawn = guilt.plot_pending_blame(lacking("roof", "roof", "wall+roof", "foundation"))
     assert_whole(drawn)
-    assert title_of(drawn) == "The roof is missing in 3 of 4 houses that lack one"
+    assert title_of(drawn) == "The roof is missing in 3 of 4 houses that lack a part"
     assert [bar.get_width() for bar in drawn.axes[0].patches] == [1, 1, 3]  # type: ignore[attr-defined]
     assert "houses" in drawn.axes[0].get_xlabel()
 
@@ -158,7 +158,7 @@ def test_bars_count_the_missing_parts_and_the_title_names_the_most_frequent() ->
 def test_no_missing_part_stands_out_when_two_are_as_frequent() -> None:
     """Of two houses that lack the same two parts nobody can say which is to blame."""
     title = title_of(guilt.plot_pending_blame(lacking("wall+roof", "wall+roof")))
-    assert title == "No part stands out: foundation is missing in 0, wall in 2, roof in 2 of 2 houses that lack one"
+    assert title == "No part stands out: foundation is missing in 0, wall in 2, roof in 2 of 2 houses that lack a part"
 
 
 def test_figures_without_houses_say_so() -> None:

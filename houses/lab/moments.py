@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from pyroaring import BitMap64
 
 from houses.config.types import check_limits
-from houses.lab.analysis.figure import ACCENT, COLOURS, explain, figure_of, new_axes
+from houses.lab.analysis.figure import ACCENT, COLOURS, NOT_READ, explain, figure_of, new_axes
 from houses.lab.experiment import Experiment
 from houses.lab.results import Results
 from houses.records.message import PART_NAMES
@@ -85,7 +85,7 @@ def plot_moments(exp: Experiment | Results, checked: pd.DataFrame, ax: Axes | No
     ax = ax or new_axes()
     rows = moments(exp)
     if rows.empty:
-        explain(ax, "The consumer has not read yet")
+        explain(ax, NOT_READ)
     else:
         _draw_moments(ax, rows, checked)
     ax.set(xlabel="time since the consumer's first measurement (s)", ylabel="pending houses", ylim=(0, None))

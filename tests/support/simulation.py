@@ -266,14 +266,7 @@ class Lab:
 
     def _run(self, source: FakeSource, rest: bool, accept_gap: bool) -> None:
         store = self.store()
-        view = self.topics.view()
-        with shown(self.said.append):
-            self._consume(source, store, view, rest, accept_gap)
-
-    def _consume(
-        self, source: FakeSource, store: CheckpointStore, view: BrokerView, rest: bool, accept_gap: bool
-    ) -> None:
-        self.recovered = recover(self.config, self.disk, store, view, accept_gap=accept_gap)
+        self.recovered = recover(self.config, self.disk, store, self.topics.view(), accept_gap=accept_gap)
         with closing(self.recovered.journal), closing(reporter_of_nothing()) as reporter:
             checkpointer = Checkpointer(self.config, self.disk, store, self.recovered, self.clock.now_s)
             limits, taken = self.config.consumer, cast(Source, source)

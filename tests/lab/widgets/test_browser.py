@@ -86,7 +86,7 @@ def test_numbers_of_the_chart_are_as_people_write_them() -> None:
     """Two digits below ten, whole above."""
     with blank_page() as page:
         load = "source => import(URL.createObjectURL(new Blob([source], { type: 'text/javascript' })))"
-        source = f"{(PROJECT_ROOT / 'houses' / 'chart.js').read_text(encoding='utf-8')}\nexport {{ short }};"
+        source = f"{(PROJECT_ROOT / 'houses' / 'lab' / 'widgets' / 'chart.js').read_text(encoding='utf-8')}\nexport {{ short }};"
         shown = page.evaluate(f"async source => {SHORT}.map((await ({load})(source)).short)", source)
     assert shown == ["0.050", "5.4", "10", "99", "100", "12,346"]
 
